@@ -1,0 +1,337 @@
+"""The protocol between agent and controller: frozen dataclasses, `encode` and `decode`, one number.
+
+Readers ignore fields they do not know; within one number fields are only ever added. tests/wire/v1 holds goldens.
+Only the controller's agent routes and its bootstrap import this module from outside.
+
+Routes (all under the agents' listener; a session token in ``Authorization: Bearer``, except for join):
+
+- ``POST /agent/v1/join``    `Join` -> `Joined`
+- ``POST /agent/v1/sync``    `Sync` -> `Ought`; held open up to `Sync.wait_s` while nothing new is to be said
+- ``POST /agent/v1/log/JOB/NUMBER?offset=N``  body: `pack_log`; answers `LogAck`. An offset beyond what was received is
+  answered with the offset to resume from (no error); bytes before it are skipped; bytes are never stored twice.
+- ``POST /agent/v1/grants``  `GrantAsk` -> `Grants`
+- ``PUT|GET /agent/v1/objects/KEY``  for object stores that cannot sign; only under the caller's own prefixes
+- ``POST /agent/v1/manifest`` `Manifest` -> `{}`: 409 when the attempt is not the live one
+- ``POST /agent/v1/readings`` `Readings` -> `{}`
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar
+
+PROTOCOL = 1
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """What a machine is given at launch. Durations in seconds; the join token is its only secret, and single-use."""
+
+    instance: str
+    name: str
+    urls: List[str]
+    join_token: str
+    on_end: str
+    provider: str = ""
+    ca_pem: str = ""
+    boot_deadline_s: float = 900.0
+    idle_s: float = 600.0
+    lifetime_s: float = 43200.0
+    silence_s: float = 1800.0
+    orphan_s: float = 3600.0
+    hold_unsent_s: float = 3600.0
+    poll_s: float = 25.0
+    spool_limit_bytes: int = 256 * 2**20
+    protocol: int = PROTOCOL
+
+
+@dataclass(frozen=True)
+class Join:
+    """The same (token, nonce) gets the same session for ever; another nonce is refused."""
+
+    instance: str
+    token: str
+    nonce: str
+    boot_id: str = ""
+    protocol: int = PROTOCOL
+    machine: Dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Joined:
+    session: str
+    protocol: int = PROTOCOL
+
+
+@dataclass(frozen=True)
+class AttemptState:
+    """One attempt as the agent sees it.
+
+    `phase`: starting, setup, running, syncing, ended. `why` is a code of the controller's `Why` when it ended for any
+    other reason than its command's exit. `results_complete`: manifest accepted, or nothing to sync.
+    """
+
+    job: str
+    number: int
+    phase: str
+    exit_code: Optional[int] = None
+    why: str = ""
+    detail: str = ""
+    log_size: int = 0
+    log_complete: bool = False
+    results_complete: bool = False
+    facts: Dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sync:
+    """What is. `seen` is the `Ought.version` that the agent has acted on: an equal one is waited out."""
+
+    boot_id: str
+    seen: int = -1
+    wait_s: float = 0.0
+    healthy: bool = True
+    unhealthy_why: str = ""
+    drained: bool = False
+    notice: str = ""
+    unsent_bytes: int = 0
+    attempts: List[AttemptState] = field(default_factory=list)
+    protocol: int = PROTOCOL
+
+
+@dataclass(frozen=True)
+class InputOrder:
+    source: str
+    to: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """One attempt to run. `run` is a list of words, or one string for `sh -c`. Secrets travel here and only here."""
+
+    job: str
+    number: int
+    run: Any
+    setup: str = ""
+    env: Dict[str, str] = field(default_factory=dict)
+    shell_env: Dict[str, str] = field(default_factory=dict)
+    secrets: Dict[str, str] = field(default_factory=dict)
+    workspace: str = ""
+    workspace_size: int = 0
+    inputs: List[InputOrder] = field(default_factory=list)
+    outputs: List[str] = field(default_factory=list)
+    outputs_every_s: float = 30.0
+    checkpoint_path: str = ""
+    checkpoint_every_s: float = 300.0
+    checkpoint: Optional[Dict[str, Any]] = None
+    timeout_s: Optional[float] = None
+    grace_s: float = 30.0
+    tty: bool = False
+    sudo: bool = True
+    log_limit_bytes: int = 10 * 2**30
+
+
+@dataclass(frozen=True)
+class AttemptOught:
+    """What ought to be of one attempt that the agent has or should have.
+
+    `cancel`: "" (go on), "kindly" (signal, grace) or "now". `forget`: the controller has all it needs; delete it.
+    """
+
+    job: str
+    number: int
+    order: Optional[Order] = None
+    cancel: str = ""
+    forget: bool = False
+    log_received: int = 0
+    log_safe: int = 0
+
+
+@dataclass(frozen=True)
+class Ought:
+    """What ought to be. An attempt the agent runs that is not listed here is not wanted: stop it at once.
+
+    `end`: leave now, as `on_end` says. `poll_s`: how long the next sync may be held.
+    """
+
+    version: int
+    attempts: List[AttemptOught] = field(default_factory=list)
+    drain: bool = False
+    end: bool = False
+    poll_s: float = 25.0
+    urls: List[str] = field(default_factory=list)
+    protocol: int = PROTOCOL
+
+
+@dataclass(frozen=True)
+class LogAck:
+    """`received`: bytes stored; `safe`: bytes that will survive; only up to `safe` may the spool be freed."""
+
+    received: int
+    safe: int
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class GrantItem:
+    """`key`: path below the attempt's prefix (`put`), or a full key or URL (`get`)."""
+
+    key: str
+    size: int = 0
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class GrantAsk:
+    """`area`: `results`, `checkpoints`, `workspace` or `inputs`. `op`: `put`, `get`, `list` (inputs) or `complete`.
+
+    `complete` finishes multipart uploads: `uploads` is a list of {key, upload_id, parts: [etag, ...]}.
+    """
+
+    job: str
+    number: int
+    area: str
+    op: str
+    items: List[GrantItem] = field(default_factory=list)
+    uploads: List[Dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Grant:
+    """One request to make. A `url` that starts with "/" is relative to the controller and needs the session token.
+
+    `exists`: the object is already there with this size; nothing to send. With `parts`, PUT each slice of `part_size`
+    bytes to its URL, keep the ETags, then ask `complete` with `upload_id`.
+    """
+
+    key: str
+    url: str = ""
+    method: str = "PUT"
+    headers: Dict[str, str] = field(default_factory=dict)
+    exists: bool = False
+    size: int = 0
+    sha256: str = ""
+    part_size: int = 0
+    parts: List[str] = field(default_factory=list)
+    upload_id: str = ""
+
+
+@dataclass(frozen=True)
+class Grants:
+    """`post`: a standing right for the whole prefix ({url, fields, prefix}), where the store can sign one."""
+
+    grants: List[Grant] = field(default_factory=list)
+    expires_s: float = 900.0
+    post: Optional[Dict[str, Any]] = None
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """`path` relative with "/" separators; `mode` the permission bits; `key` where its bytes are, below the prefix."""
+
+    path: str
+    size: int
+    sha256: str
+    key: str
+    mode: int = 0o644
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`area` results or checkpoints. `final`: no later manifest of this attempt will follow. `sequence` from 1.
+
+    `refused` names what was matched but not taken, each with its reason.
+    """
+
+    job: str
+    number: int
+    area: str
+    sequence: int
+    final: bool
+    files: List[FileEntry] = field(default_factory=list)
+    refused: List[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Readings:
+    """`rows`: [seconds ago, {"cpu": 0..1, "memory_bytes": n, "disk_bytes": n, "gpus": [...]}]; `job` "" when idle."""
+
+    job: str
+    number: int
+    rows: List[List[Any]] = field(default_factory=list)
+
+
+def encode(message: Any) -> bytes:
+    """A message as UTF-8 JSON."""
+    return json.dumps(dataclasses.asdict(message), separators=(",", ":")).encode()
+
+
+def decode(kind: Type[T], data: bytes) -> T:
+    """A message from JSON; unknown fields are ignored. Raises: ValueError when it is not such a message."""
+    try:
+        return _build(kind, json.loads(data))
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"not a {kind.__name__}: {error}") from error
+
+
+_HINTS: Dict[Any, Dict[str, Any]] = {}
+
+
+def _build(kind: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(kind):
+        hints = _HINTS.get(kind)
+        if hints is None:
+            hints = _HINTS[kind] = typing.get_type_hints(kind)
+        return kind(**{name: _build(hints[name], value[name]) for name in hints if name in value})  # type: ignore[operator]
+    origin = typing.get_origin(kind)
+    if origin is list:
+        (item,) = typing.get_args(kind)
+        return [_build(item, one) for one in value]
+    if origin is typing.Union and value is not None:
+        (inner,) = [one for one in typing.get_args(kind) if one is not type(None)]
+        return _build(inner, value)
+    if kind in (int, float, str, bool) and not isinstance(value, (int, float, str, bool)):
+        raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
+    return value
+
+
+STDOUT, STDERR = 1, 2
+LogSpan = Tuple[int, int, int, float]
+_SPAN = struct.Struct("<QIBd")
+_COUNT = struct.Struct("<I")
+
+
+def pack_spans(spans: List[LogSpan]) -> bytes:
+    """Index records as stored on disk: offset u64, length u32, stream u8, unix seconds f64, little-endian (21 bytes)."""
+    return b"".join(_SPAN.pack(*span) for span in spans)
+
+
+def unpack_spans(data: bytes) -> List[LogSpan]:
+    """The records of `pack_spans`; a torn last record is left out."""
+    whole = len(data) - len(data) % _SPAN.size
+    return [(o, n, s, t) for o, n, s, t in _SPAN.iter_unpack(data[:whole])]
+
+
+def pack_log(spans: List[LogSpan], data: bytes) -> bytes:
+    """A log request's body: count u32, the spans, then the raw bytes they cover without a gap."""
+    return b"".join((_COUNT.pack(len(spans)), pack_spans(spans), data))
+
+
+def unpack_log(body: bytes) -> Tuple[List[LogSpan], memoryview]:
+    """Raises: ValueError when the spans do not cover exactly the bytes."""
+    if len(body) < _COUNT.size:
+        raise ValueError("log body too short")
+    (count,) = _COUNT.unpack_from(body)
+    start = _COUNT.size + count * _SPAN.size
+    if start > len(body):
+        raise ValueError("log index longer than the body")
+    spans = unpack_spans(body[_COUNT.size : start])
+    data = memoryview(body)[start:]
+    if sum(span[1] for span in spans) != len(data):
+        raise ValueError("log index does not cover the bytes")
+    return spans, data

@@ -1,0 +1,89 @@
+"""What is known about one instance at one moment: the only input of `decide`.
+
+Database, cloud and agent each answer only for what they own. What is not known is said to be unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from .job import Instance
+from .offer import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The cloud's latest complete listing of the scope shows the machine."""
+
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Complete listings of the scope, the first taken at `since` and the last at `latest`, do not show the machine."""
+
+    since: datetime
+    latest: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """No complete listing of the scope yet, or none since the last effect."""
+
+
+Sighting = Seen | Absent | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptReport:
+    """What the agent says of one attempt. `phase` is `starting`, `setup`, `running`, `syncing` or `ended`."""
+
+    job_id: str
+    number: int
+    phase: str
+    exit_code: int | None = None
+    why: str = ""
+    detail: str = ""
+    log_size: int = 0
+    facts: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the agent said last. `heard_at` is this controller's own clock when it said so.
+
+    `drained`: no attempt on it and nothing unsent. `notice`: the cloud has announced the machine's end.
+    """
+
+    heard_at: datetime
+    boot_id: str = ""
+    healthy: bool = True
+    unhealthy_why: str = ""
+    drained: bool = False
+    notice: str = ""
+    attempts: tuple[AttemptReport, ...] = ()
+    unsent_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Whether anybody wants this instance: attempts not ended on it, and waiting jobs that fit it."""
+
+    live_attempts: int = 0
+    waiting: int = 0
+    planned_for_waits: bool = False
+    last_busy_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """`listening_since` is when this controller began to hear agents: silence before it does not count."""
+
+    instance: Instance
+    machine: Sighting
+    report: Report | None
+    demand: Demand
+    listening_since: datetime
+    visibility_s: float
+    creates_paused: bool = False

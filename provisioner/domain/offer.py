@@ -1,0 +1,101 @@
+"""Offers and machines: what a cloud says can be had, and what it says exists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from collections.abc import Mapping
+
+from .gpu import Gpu
+
+
+class Market(StrEnum):
+    SPOT = "spot"
+    ON_DEMAND = "on-demand"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A price, not a promise (L8). `scope` is the unit that listings answer for: a region, or one host.
+
+    `usd_per_hour` None means unknown, never zero. `billed_minimum_s` is the least that one start costs.
+    """
+
+    provider: str
+    region: str
+    zone: str
+    instance_type: str
+    market: Market
+    usd_per_hour: Decimal | None
+    price_source: str
+    scope: str
+    cpus: int
+    memory_gib: float
+    disk_gib: float
+    gpu: Gpu | None = None
+    arch: str = "x86_64"
+    billed_minimum_s: float = 0.0
+    deadman_bound_s: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """What a refusal of capacity is remembered under: zone x type x market."""
+        return f"{self.provider}/{self.zone}/{self.instance_type}/{self.market}"
+
+    def __str__(self) -> str:
+        price = "price unknown" if self.usd_per_hour is None else f"${self.usd_per_hour:f}/h"
+        return f"{self.provider} {self.zone} {self.instance_type} {self.market} {price}"
+
+
+class MachineState(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the cloud says exists. `ref` is the cloud's id; `name` and `controller` come back from our tags."""
+
+    ref: str
+    name: str
+    controller: str
+    scope: str
+    state: MachineState
+    launched_at: datetime
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One scope's answer: a complete list, or the error that kept it from being one (L3). Never a short list."""
+
+    scope: str
+    taken_at: datetime
+    machines: tuple[Machine, ...] = ()
+    error: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        return self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchOrder:
+    """All that a provider needs to launch one machine. `name` is the idempotency key (L1).
+
+    `config` is the agent's whole configuration as JSON text, the single-use join token in it being the only secret.
+    """
+
+    name: str
+    controller: str
+    offer: Offer
+    owner: str
+    expires_at: datetime
+    config: str
+    disk_gib: float
+    image: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
