@@ -129,7 +129,9 @@ def _ready(facts: Facts, now: datetime, policy: Policy) -> Action:
     idle_since = max(filter(None, (instance.phase_at, facts.demand.last_busy_at)))
     due = idle_since + timedelta(seconds=max(limit, policy.settle_s if instance.idle_timeout_s is None else 0.0))
     if now >= due:
-        return Advance(InstancePhase.DRAINING, Reason(Why.IDLE, f"no work for {(now - idle_since).total_seconds():.0f} s"))
+        return Advance(
+            InstancePhase.DRAINING, Reason(Why.IDLE, f"no work for {(now - idle_since).total_seconds():.0f} s")
+        )
     return Wait(due)
 
 
