@@ -22,7 +22,7 @@ import json
 import struct
 import typing
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar
+from typing import Any, Optional, TypeVar
 
 PROTOCOL = 1
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class AgentConfig:
 
     instance: str
     name: str
-    urls: List[str]
+    urls: list[str]
     join_token: str
     on_end: str
     provider: str = ""
@@ -59,7 +59,7 @@ class Join:
     nonce: str
     boot_id: str = ""
     protocol: int = PROTOCOL
-    machine: Dict[str, Any] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class AttemptState:
     log_size: int = 0
     log_complete: bool = False
     results_complete: bool = False
-    facts: Dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Sync:
     drained: bool = False
     notice: str = ""
     unsent_bytes: int = 0
-    attempts: List[AttemptState] = field(default_factory=list)
+    attempts: list[AttemptState] = field(default_factory=list)
     protocol: int = PROTOCOL
 
 
@@ -118,17 +118,17 @@ class Order:
     number: int
     run: Any
     setup: str = ""
-    env: Dict[str, str] = field(default_factory=dict)
-    shell_env: Dict[str, str] = field(default_factory=dict)
-    secrets: Dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    shell_env: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
     workspace: str = ""
     workspace_size: int = 0
-    inputs: List[InputOrder] = field(default_factory=list)
-    outputs: List[str] = field(default_factory=list)
+    inputs: list[InputOrder] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
     outputs_every_s: float = 30.0
     checkpoint_path: str = ""
     checkpoint_every_s: float = 300.0
-    checkpoint: Optional[Dict[str, Any]] = None
+    checkpoint: Optional[dict[str, Any]] = None
     timeout_s: Optional[float] = None
     grace_s: float = 30.0
     tty: bool = False
@@ -160,11 +160,11 @@ class Ought:
     """
 
     version: int
-    attempts: List[AttemptOught] = field(default_factory=list)
+    attempts: list[AttemptOught] = field(default_factory=list)
     drain: bool = False
     end: bool = False
     poll_s: float = 25.0
-    urls: List[str] = field(default_factory=list)
+    urls: list[str] = field(default_factory=list)
     protocol: int = PROTOCOL
 
 
@@ -197,8 +197,8 @@ class GrantAsk:
     number: int
     area: str
     op: str
-    items: List[GrantItem] = field(default_factory=list)
-    uploads: List[Dict[str, Any]] = field(default_factory=list)
+    items: list[GrantItem] = field(default_factory=list)
+    uploads: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -212,12 +212,12 @@ class Grant:
     key: str
     url: str = ""
     method: str = "PUT"
-    headers: Dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
     exists: bool = False
     size: int = 0
     sha256: str = ""
     part_size: int = 0
-    parts: List[str] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
     upload_id: str = ""
 
 
@@ -225,9 +225,9 @@ class Grant:
 class Grants:
     """`post`: a standing right for the whole prefix ({url, fields, prefix}), where the store can sign one."""
 
-    grants: List[Grant] = field(default_factory=list)
+    grants: list[Grant] = field(default_factory=list)
     expires_s: float = 900.0
-    post: Optional[Dict[str, Any]] = None
+    post: Optional[dict[str, Any]] = None
 
 
 @dataclass(frozen=True)
@@ -253,8 +253,8 @@ class Manifest:
     area: str
     sequence: int
     final: bool
-    files: List[FileEntry] = field(default_factory=list)
-    refused: List[str] = field(default_factory=list)
+    files: list[FileEntry] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,7 @@ class Readings:
 
     job: str
     number: int
-    rows: List[List[Any]] = field(default_factory=list)
+    rows: list[list[Any]] = field(default_factory=list)
 
 
 def encode(message: Any) -> bytes:
@@ -271,15 +271,16 @@ def encode(message: Any) -> bytes:
     return json.dumps(dataclasses.asdict(message), separators=(",", ":")).encode()
 
 
-def decode(kind: Type[T], data: bytes) -> T:
+def decode(kind: type[T], data: bytes) -> T:
     """A message from JSON; unknown fields are ignored. Raises: ValueError when it is not such a message."""
     try:
-        return _build(kind, json.loads(data))
+        built: T = _build(kind, json.loads(data))
+        return built
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"not a {kind.__name__}: {error}") from error
 
 
-_HINTS: Dict[Any, Dict[str, Any]] = {}
+_HINTS: dict[Any, dict[str, Any]] = {}
 
 
 def _build(kind: Any, value: Any) -> Any:
@@ -301,28 +302,28 @@ def _build(kind: Any, value: Any) -> Any:
 
 
 STDOUT, STDERR = 1, 2
-LogSpan = Tuple[int, int, int, float]
+LogSpan = tuple[int, int, int, float]
 _SPAN = struct.Struct("<QIBd")
 _COUNT = struct.Struct("<I")
 
 
-def pack_spans(spans: List[LogSpan]) -> bytes:
-    """Index records as stored on disk: offset u64, length u32, stream u8, unix seconds f64, little-endian (21 bytes)."""
+def pack_spans(spans: list[LogSpan]) -> bytes:
+    """Index records as stored on disk, little-endian: offset u64, length u32, stream u8, unix seconds f64 (21 bytes)."""
     return b"".join(_SPAN.pack(*span) for span in spans)
 
 
-def unpack_spans(data: bytes) -> List[LogSpan]:
+def unpack_spans(data: bytes) -> list[LogSpan]:
     """The records of `pack_spans`; a torn last record is left out."""
     whole = len(data) - len(data) % _SPAN.size
     return [(o, n, s, t) for o, n, s, t in _SPAN.iter_unpack(data[:whole])]
 
 
-def pack_log(spans: List[LogSpan], data: bytes) -> bytes:
+def pack_log(spans: list[LogSpan], data: bytes) -> bytes:
     """A log request's body: count u32, the spans, then the raw bytes they cover without a gap."""
     return b"".join((_COUNT.pack(len(spans)), pack_spans(spans), data))
 
 
-def unpack_log(body: bytes) -> Tuple[List[LogSpan], memoryview]:
+def unpack_log(body: bytes) -> tuple[list[LogSpan], memoryview]:
     """Raises: ValueError when the spans do not cover exactly the bytes."""
     if len(body) < _COUNT.size:
         raise ValueError("log body too short")

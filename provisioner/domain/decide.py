@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from .facts import Absent, Facts, Seen
-from .job import InstancePhase, Reason, Why
+from .job import NO_REASON, InstancePhase, Reason, Why
 from .offer import MachineState
 from .policy import Policy
 
@@ -27,7 +27,7 @@ class Advance:
     """Move to `to`, recording why."""
 
     to: InstancePhase
-    reason: Reason = Reason()
+    reason: Reason = NO_REASON
 
 
 @dataclass(frozen=True, slots=True)

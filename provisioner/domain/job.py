@@ -176,6 +176,9 @@ class Reason:
         return f"{self.why}: {self.detail}" if self.detail else str(self.why)
 
 
+NO_REASON = Reason()
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One row of jobs. `attempts` counts attempts made; `failures` those that count against `retries`."""
@@ -187,7 +190,7 @@ class Job:
     created_at: datetime
     version: int = 0
     outcome: Outcome | None = None
-    reason: Reason = Reason()
+    reason: Reason = NO_REASON
     exit_code: int | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -213,7 +216,7 @@ class Attempt:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     exit_code: int | None = None
-    reason: Reason = Reason()
+    reason: Reason = NO_REASON
     results_complete: bool = False
     log_complete: bool = False
     facts: Mapping[str, object] = field(default_factory=dict)
@@ -239,7 +242,7 @@ class Instance:
     created_at: datetime
     phase_at: datetime
     version: int = 0
-    reason: Reason = Reason()
+    reason: Reason = NO_REASON
     planned_for: str = ""
     ref: str = ""
     launch_calls: int = 0

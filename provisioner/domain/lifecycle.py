@@ -11,16 +11,16 @@ from enum import StrEnum
 from .errors import IllegalTransition
 from .job import AttemptPhase, InstancePhase, JobPhase
 
-I, J, A = InstancePhase, JobPhase, AttemptPhase
+P, J, A = InstancePhase, JobPhase, AttemptPhase
 
 INSTANCE: Mapping[StrEnum, frozenset[StrEnum]] = {
-    I.PLANNED: frozenset({I.LAUNCHING, I.GONE}),
-    I.LAUNCHING: frozenset({I.BOOTING, I.STOPPING, I.GONE}),
-    I.BOOTING: frozenset({I.READY, I.STOPPING, I.GONE}),
-    I.READY: frozenset({I.DRAINING, I.STOPPING, I.GONE}),
-    I.DRAINING: frozenset({I.STOPPING, I.GONE}),
-    I.STOPPING: frozenset({I.GONE}),
-    I.GONE: frozenset(),
+    P.PLANNED: frozenset({P.LAUNCHING, P.GONE}),
+    P.LAUNCHING: frozenset({P.BOOTING, P.STOPPING, P.GONE}),
+    P.BOOTING: frozenset({P.READY, P.STOPPING, P.GONE}),
+    P.READY: frozenset({P.DRAINING, P.STOPPING, P.GONE}),
+    P.DRAINING: frozenset({P.STOPPING, P.GONE}),
+    P.STOPPING: frozenset({P.GONE}),
+    P.GONE: frozenset(),
 }
 
 JOB: Mapping[StrEnum, frozenset[StrEnum]] = {
@@ -39,13 +39,13 @@ ATTEMPT: Mapping[StrEnum, frozenset[StrEnum]] = {
 # What a second of an instance in a phase is charged as, while no attempt says otherwise.
 # Source: reference "cost", C2 allocation phases.
 CHARGED_AS: Mapping[InstancePhase, str | None] = {
-    I.PLANNED: None,
-    I.LAUNCHING: "boot",
-    I.BOOTING: "bootstrap",
-    I.READY: "wait_job",
-    I.DRAINING: "drain",
-    I.STOPPING: "drain",
-    I.GONE: None,
+    P.PLANNED: None,
+    P.LAUNCHING: "boot",
+    P.BOOTING: "bootstrap",
+    P.READY: "wait_job",
+    P.DRAINING: "drain",
+    P.STOPPING: "drain",
+    P.GONE: None,
 }
 
 

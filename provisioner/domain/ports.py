@@ -232,7 +232,8 @@ class Records(Protocol):
     """Everything else that is a row: events, charges, refusals, readings, manifests, tokens, sessions, facts of ours.
 
     - S9 a secret's value is stored only encrypted; a token or session only hashed (sha-256 of the text).
-    - S10 `join` with the same (token, nonce) succeeds for ever; another nonce, a used or expired token raises Forbidden.
+    - S10 `join` with the same (token, nonce) succeeds for ever; another nonce, a used or an expired token raises
+      Forbidden.
     """
 
     async def controller_id(self) -> str: ...
