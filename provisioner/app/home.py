@@ -1,0 +1,77 @@
+"""The controller's home folder: where its things are, and the lock that lets one controller at a time have it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from provisioner.domain.errors import Conflict, InvalidRequest
+
+_SUN_PATH = 107  # bytes of a Unix socket's path. Source: unix(7), sun_path[108].
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Paths under one folder, 0700."""
+
+    path: Path
+
+    @property
+    def control_socket(self) -> Path:
+        return self.path / "control.sock"
+
+    @property
+    def agents_socket(self) -> Path:
+        return self.path / "agents.sock"
+
+    @property
+    def database(self) -> Path:
+        return self.path / "runner.db"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def objects(self) -> Path:
+        return self.path / "objects"
+
+    @property
+    def cache(self) -> Path:
+        return self.path / "cache"
+
+    def make(self) -> None:
+        """Raises: InvalidRequest when it cannot be used."""
+        if len(os.fsencode(self.control_socket)) > _SUN_PATH:
+            raise InvalidRequest(
+                f"{self.path} is too long a path for a socket in it", hint="set RUNNER_HOME to a shorter one"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for folder in (self.logs, self.objects, self.cache):
+                folder.mkdir(exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise InvalidRequest(f"cannot use {self.path}: {error.strerror}", hint="set RUNNER_HOME") from error
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Held while a controller, or an offline database command, works here. Raises: Conflict naming the holder."""
+        with (self.path / "controller.lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                lock.seek(0)
+                holder = lock.read().strip() or "unknown"
+                raise Conflict(
+                    f"{self.path} is in use by the controller with pid {holder}",
+                    hint="stop it first, or use another RUNNER_HOME",
+                ) from error
+            lock.seek(0)
+            lock.truncate()
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield

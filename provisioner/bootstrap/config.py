@@ -1,0 +1,38 @@
+"""The agent's configuration for one machine, from the policy. The only secret in it is the single-use join token."""
+
+from __future__ import annotations
+
+from agent.wire import AgentConfig
+from provisioner.domain.policy import Policy
+
+# How a machine ends, by provider. No default: powering off a computer that we did not rent is never an option.
+ON_END = {"local": "exit"}
+
+
+def agent_config(
+    *,
+    instance: str,
+    name: str,
+    provider: str,
+    urls: list[str],
+    join_token: str,
+    idle_s: float,
+    lifetime_s: float,
+    policy: Policy,
+) -> AgentConfig:
+    """`idle_s` and `lifetime_s` are the controller's limits; the agent's own are longer, so that it acts second."""
+    return AgentConfig(
+        instance=instance,
+        name=name,
+        urls=urls,
+        join_token=join_token,
+        on_end=ON_END[provider],
+        provider=provider,
+        boot_deadline_s=policy.boot_timeout_s,
+        idle_s=idle_s + policy.agent_idle_s,
+        lifetime_s=lifetime_s + policy.drain_s,
+        silence_s=policy.agent_silence_s,
+        orphan_s=policy.orphan_s,
+        hold_unsent_s=policy.hold_unsent_s,
+        poll_s=policy.agent_poll_s,
+    )

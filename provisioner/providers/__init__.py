@@ -1,0 +1,1 @@
+"""One folder a cloud, all of one shape; `registry` says which there are."""

@@ -1,0 +1,133 @@
+"""Settings: one file, `<home>/settings.yaml`, and a documented list of environment variables; parsed once.
+
+CI systems set variables such as RUNNER_NAME, RUNNER_OS and RUNNER_TEMP in every step, so no other variable is read,
+whatever its prefix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from provisioner.domain.errors import InvalidRequest
+from provisioner.domain.policy import Policy
+
+# Name -> what it sets. The reference page is generated from this table.
+ENVIRONMENT: Mapping[str, str] = {
+    "RUNNER_HOME": "where the embedded controller keeps everything (default ~/.runner)",
+    "RUNNER_SERVER": "URL of a controller to talk to instead of the embedded one",
+    "RUNNER_TOKEN": "token for RUNNER_SERVER",
+    "RUNNER_CA": "file with the certificate authority that RUNNER_SERVER's certificate is checked against",
+    "RUNNER_SECRET_KEY": "key that encrypts secrets in the store (default: a file `key` in the home)",
+    "RUNNER_STORE_URL": "database: sqlite:///PATH (default: runner.db in the home) or postgresql://...",
+    "RUNNER_OBJECTS_URL": "object store: a directory (default: objects in the home), s3://, gs:// or az://",
+    "RUNNER_POLICY_SCALE": "multiplies every time-out of the policy; for tests",
+}
+
+
+class LocalSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    usd_per_hour: Decimal = Field(default=Decimal(0), ge=0)
+
+
+class RetentionSettings(BaseModel):
+    """Days that each kind of record is kept after its job has ended."""
+
+    model_config = ConfigDict(extra="forbid")
+    logs_days: float = Field(default=90, gt=0)
+    events_days: float = Field(default=90, gt=0)
+    readings_days: float = Field(default=14, gt=0)
+    objects_days: float = Field(default=90, gt=0)
+
+
+class Settings(BaseModel):
+    """All of settings.yaml. Every key is optional."""
+
+    model_config = ConfigDict(extra="forbid")
+    store_url: str = ""
+    objects_url: str = ""
+    public_url: str = ""
+    max_usd_per_hour: Decimal = Field(default=Decimal(10), ge=0)
+    max_instances: int = Field(default=8, ge=0)
+    policy_scale: float = Field(default=1.0, gt=0)
+    local: LocalSettings = LocalSettings()
+    retention: RetentionSettings = RetentionSettings()
+    policy: dict[str, float] = Field(default_factory=dict)
+
+    def make_policy(self) -> Policy:
+        """Raises: InvalidRequest for a name that the policy does not have."""
+        known = {name for name in Policy.__dataclass_fields__ if name.endswith(("_s", "_share", "_bytes"))}
+        if unknown := sorted(set(self.policy) - known):
+            raise InvalidRequest(f"settings: unknown policy {unknown[0]!r}", hint=f"known: {', '.join(sorted(known))}")
+        day = 86400.0
+        kept = {
+            "logs_keep_s": self.retention.logs_days * day,
+            "events_keep_s": self.retention.events_days * day,
+            "readings_keep_s": self.retention.readings_days * day,
+            "objects_keep_s": self.retention.objects_days * day,
+        }
+        scaled = Policy().scaled(self.policy_scale)
+        named: dict[str, Any] = {**kept, **self.policy}
+        values = {name: named.get(name, getattr(scaled, name)) for name in Policy.__dataclass_fields__}
+        values |= {"max_instances": self.max_instances, "max_usd_per_hour": self.max_usd_per_hour}
+        return Policy(**values)
+
+
+def load(home: Path, environment: Mapping[str, str]) -> Settings:
+    """The file, then the environment over it. Raises: InvalidRequest naming file, line and key."""
+    path = home / "settings.yaml"
+    raw = _read_yaml(path) if path.exists() else {}
+    over = {
+        "store_url": environment.get("RUNNER_STORE_URL"),
+        "objects_url": environment.get("RUNNER_OBJECTS_URL"),
+        "policy_scale": environment.get("RUNNER_POLICY_SCALE"),
+    }
+    try:
+        return Settings.model_validate(raw | {key: value for key, value in over.items() if value})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidRequest(f"{path}: {where}: {first['msg']}", hint="see the settings reference") from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        raw = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise InvalidRequest(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(raw, dict):
+        raise InvalidRequest(f"{path}: expected keys and values", hint="see the settings reference")
+    return raw
+
+
+def home_folder(environment: Mapping[str, str]) -> Path:
+    return Path(environment.get("RUNNER_HOME") or Path.home() / ".runner").expanduser().absolute()
+
+
+def secret_key(home: Path, environment: Mapping[str, str]) -> bytes:
+    """32 bytes, from RUNNER_SECRET_KEY (16 characters or more) or the file `key`, which is made when it is missing."""
+    text = environment.get("RUNNER_SECRET_KEY", "")
+    if not text:
+        path = home / "key"
+        try:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_hex(32))
+        except FileExistsError:
+            pass
+        text = path.read_text().strip()
+    if len(text) < 16:
+        raise InvalidRequest(
+            "the secret key is shorter than 16 characters", hint="set RUNNER_SECRET_KEY to a longer one"
+        )
+    return hashlib.sha256(text.encode()).digest()
