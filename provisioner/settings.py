@@ -126,6 +126,11 @@ def secret_key(home: Path, environment: Mapping[str, str]) -> bytes:
         except FileExistsError:
             pass
         text = path.read_text().strip()
+    return secret_key_of(text)
+
+
+def secret_key_of(text: str) -> bytes:
+    """The 32 bytes behind a key's text. Raises: InvalidRequest when it is too short to be one."""
     if len(text) < 16:
         raise InvalidRequest(
             "the secret key is shorter than 16 characters", hint="set RUNNER_SECRET_KEY to a longer one"

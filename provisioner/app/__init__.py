@@ -1,4 +1,51 @@
 """The only composition root: it imports every box and hands each what it needs of the others as ports.
 
-Only the command line imports it, and only for the commands that are a controller or work without one.
+Only the command line imports it, and only for the commands that are a controller or work without one. Each function
+imports what it needs when it is called, because most commands need none of it.
 """
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def serve(
+    *, embedded: bool, home: Path, host: str = "127.0.0.1", port: int = 8765, tls: str = "", server_log: bool = True
+) -> None:
+    """Be a controller until told to end. Raises: RequestError, StoreError."""
+    import asyncio
+    import os
+
+    from .configure_log import configure
+    from .serve import ServeOptions, step_down
+    from .serve import serve as run
+
+    configure()
+    if not embedded:
+        step_down(home)
+    asyncio.run(run(ServeOptions(home=home, embedded=embedded, host=host, port=port, tls=tls), os.environ))
+
+
+def doctor(home: Path, provider: str = "") -> list[tuple[bool | None, str]]:
+    """Lines of (fine, broken or neither, sentence), without needing a controller."""
+    from .doctor import examine
+
+    return examine(home, provider)
+
+
+def gc_without_store(home: Path, *, dry_run: bool, expired: bool) -> dict[str, list[str]]:
+    """Collect with no database at all: only what is past its `expires-at` tag."""
+    import asyncio
+
+    from .offline import collect
+
+    return asyncio.run(collect(home, dry_run=dry_run, expired=expired))
+
+
+def db(action: str, home: Path, *, path: Path | None = None) -> str:
+    """`upgrade`, `backup`, `rekey` or `restore`; what was done, in a sentence. Raises: RequestError, StoreError."""
+    import asyncio
+
+    from .offline import database
+
+    return asyncio.run(database(action, home, path))

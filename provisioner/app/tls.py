@@ -1,10 +1,11 @@
 """A small certificate authority, kept in the database (its key encrypted), and a short leaf for each controller.
 
-Agents pin the authority; people give its file to the command line (`RUNNER_CA`), or name certificate files of their own.
+Agents pin the authority; people give its file to the command line (`RUNNER_CA`), or name files of their own.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import ipaddress
 from datetime import UTC, datetime, timedelta
@@ -39,9 +40,13 @@ async def leaf(records: Records, secret_key: bytes, folder: Path, names: list[st
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(ca_key, hashes.SHA256())
     )
+    return await asyncio.to_thread(_write, folder, (cert.public_bytes(_PEM), _private(key), ca_cert.public_bytes(_PEM)))
+
+
+def _write(folder: Path, files: tuple[bytes, bytes, bytes]) -> tuple[Path, Path, Path]:
     folder.mkdir(exist_ok=True, mode=0o700)
     paths = folder / "controller.pem", folder / "controller.key", folder / "ca.pem"
-    for path, data in zip(paths, (cert.public_bytes(_PEM), _private(key), ca_cert.public_bytes(_PEM)), strict=True):
+    for path, data in zip(paths, files, strict=True):
         path.touch(mode=0o600)
         path.write_bytes(data)
     return paths

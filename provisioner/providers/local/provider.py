@@ -32,18 +32,30 @@ _TOMBSTONES_KEPT = 1000
 
 
 class LocalProvider:
-    """`bundle` gives the path of agent.pyz; `usd_per_hour` is what an hour of this host is said to cost."""
+    """`bundle` gives the path of agent.pyz; `usd_per_hour` is what an hour of this host is said to cost.
+
+    `any_controller`: list the machines of every controller that used this home (to collect what has expired).
+    """
 
     name = "local"
     visibility_s = 0.0
 
-    def __init__(self, home: Path, controller: str, bundle: Callable[[], Path], usd_per_hour: Decimal) -> None:
+    def __init__(
+        self,
+        home: Path,
+        controller: str,
+        bundle: Callable[[], Path],
+        usd_per_hour: Decimal,
+        *,
+        any_controller: bool = False,
+    ) -> None:
         self._machines = home / "machines"
         self._gone = self._machines / ".gone"
         self._gone.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._controller = controller
         self._bundle = bundle
         self._usd_per_hour = usd_per_hour
+        self._any_controller = any_controller
         self._children: list[subprocess.Popen[bytes]] = []
 
     def __repr__(self) -> str:
@@ -136,7 +148,8 @@ class LocalProvider:
         if not loop_lives and not processes.members(name, root):
             return None
         described = _read(folder / "machine.json")
-        return _machine(described, MachineState.RUNNING) if described["controller"] == self._controller else None
+        ours = self._any_controller or described["controller"] == self._controller
+        return _machine(described, MachineState.RUNNING) if ours else None
 
     def _terminate(self, name: str) -> None:
         try:

@@ -1,0 +1,113 @@
+"""Everything that a running controller consists of, made in order and taken down in reverse."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import random
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from provisioner.bootstrap.bundle import agent_bundle
+from provisioner.domain.errors import InvalidRequest
+from provisioner.domain.policy import Policy
+from provisioner.domain.ports import Logs, Objects, Provider, Store
+from provisioner.engine import Engine
+from provisioner.objects import open_objects
+from provisioner.providers.local import LocalProvider
+from provisioner.settings import Settings, load, secret_key
+from provisioner.store.logs import FileLogs
+from provisioner.store.open import open_store
+
+from .clock import SystemClock
+from .home import Home
+from .join import config_for
+
+
+@dataclass(frozen=True)
+class Controller:
+    """The parts, for those who start loops and listeners over them."""
+
+    home: Home
+    settings: Settings
+    policy: Policy
+    clock: SystemClock
+    store: Store
+    logs: Logs
+    objects: Objects
+    providers: Mapping[str, Provider]
+    engine: Engine
+    controller_id: str
+    secret_key: bytes
+    session_key: bytes
+
+
+@asynccontextmanager
+async def composed(home: Home, environment: Mapping[str, str], agent_urls: list[str]) -> AsyncIterator[Controller]:
+    """`agent_urls` is where agents of local machines find this controller. Raises: RequestError, StoreError."""
+    settings = load(home.path, environment)
+    store_url = settings.store_url or f"sqlite:///{home.database}"
+    shared = store_url.startswith("postgresql")
+    if shared:
+        _check_shared(settings, environment)
+    key = secret_key(home.path, environment)
+    session_key = hmac.new(key, b"sessions", hashlib.sha256).digest()
+    clock, policy = SystemClock(), settings.make_policy()
+    objects = open_objects(settings.objects_url or str(home.objects))
+    store = await open_store(store_url, secret_key=key, home=home.path)
+    try:
+        controller_id = await store.records.controller_id()
+        logs = _logs(shared, home, store, objects)
+        providers = {"local": _local(home, settings, controller_id)}
+        engine = Engine(
+            store=store,
+            providers=providers,
+            clock=clock,
+            policy=policy,
+            rng=random.SystemRandom(),
+            config_for=config_for(store.records, clock, policy, session_key, agent_urls),
+            holder=f"{socket.gethostname()}:{os.getpid()}",
+        )
+        yield Controller(
+            home, settings, policy, clock, store, logs, objects, providers, engine, controller_id, key, session_key
+        )
+    finally:
+        await store.close()
+
+
+def _local(home: Home, settings: Settings, controller_id: str) -> LocalProvider:
+    return LocalProvider(
+        home.path, controller_id, lambda: agent_bundle(home.cache), usd_per_hour=settings.local.usd_per_hour
+    )
+
+
+def _logs(shared: bool, home: Home, store: Store, objects: Objects) -> Logs:
+    """One controller keeps its logs on its own disk; several share them through the object store."""
+    if not shared:
+        return FileLogs(home.logs)
+    from provisioner.store.sealed import SealedLogs
+
+    return SealedLogs(home.logs, store, objects)
+
+
+def _check_shared(settings: Settings, environment: Mapping[str, str]) -> None:
+    """Several controllers need everything that they share to be reachable by all of them."""
+    if "://" not in settings.objects_url:
+        raise InvalidRequest(
+            "a PostgreSQL database needs a shared object store",
+            hint="set RUNNER_OBJECTS_URL to an s3://, gs:// or az:// URL",
+        )
+    if not environment.get("RUNNER_SECRET_KEY"):
+        raise InvalidRequest(
+            "a PostgreSQL database needs a shared key", hint="set RUNNER_SECRET_KEY on every controller"
+        )
+
+
+def database_path(home: Home, settings: Settings) -> Path | None:
+    """The SQLite file, or None for PostgreSQL."""
+    url = settings.store_url or f"sqlite:///{home.database}"
+    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite") else None

@@ -1,0 +1,126 @@
+"""What works without a running controller: database chores under the home's lock, and collecting what has expired."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+from provisioner.bootstrap.bundle import agent_bundle
+from provisioner.domain.errors import InvalidRequest
+from provisioner.providers.local import LocalProvider
+from provisioner.settings import load, secret_key, secret_key_of
+from provisioner.store.open import open_store
+
+from .compose import database_path
+from .home import Home
+
+
+async def collect(path: Path, *, dry_run: bool, expired: bool) -> dict[str, list[str]]:
+    """Machines of this home past their `expires-at`, whoever launched them; nothing else without a database."""
+    if not expired:
+        raise InvalidRequest("without a controller only expired machines can be collected", hint="add --expired")
+    home = Home(path)
+    home.make()
+    settings = load(home.path, os.environ)
+    provider = LocalProvider(
+        home.path, "", lambda: agent_bundle(home.cache), settings.local.usd_per_hour, any_controller=True
+    )
+    now = datetime.now(UTC)
+    found, ended = [], []
+    for listing in await provider.machines():
+        for machine in listing.machines:
+            expires_at = machine.tags.get("expires-at")
+            if expires_at and datetime.fromisoformat(expires_at) < now:
+                found.append(machine.name)
+                if not dry_run:
+                    await provider.terminate(machine.ref, machine.name, machine.scope)
+                    ended.append(machine.name)
+    return {"found": found, "ended": ended}
+
+
+async def database(action: str, path: Path, file: Path | None) -> str:
+    """One chore on the database. `backup` of SQLite is safe while a controller runs; the others take the lock."""
+    home = Home(path)
+    home.make()
+    settings = load(home.path, os.environ)
+    source = database_path(home, settings)
+    match action:
+        case "backup":
+            return await asyncio.to_thread(_backup, source, file)
+        case "restore":
+            with home.held():
+                return await asyncio.to_thread(_restore, source, file)
+        case "upgrade":
+            with home.held():
+                store = await open_store(
+                    settings.store_url or f"sqlite:///{source}", secret_key=secret_key(path, os.environ), home=path
+                )
+                await store.close()
+                return "the database is at this version's schema"
+        case "rekey":
+            with home.held():
+                return await _rekey(home, settings.store_url or f"sqlite:///{source}")
+        case _:
+            raise InvalidRequest(f"unknown action {action!r}", hint="upgrade, backup, restore or rekey")
+
+
+def _backup(source: Path | None, target: Path | None) -> str:
+    if source is None:
+        raise InvalidRequest("backup works on SQLite only", hint="use pg_dump for PostgreSQL")
+    if not source.exists():
+        raise InvalidRequest(f"there is no database at {source}")
+    target = target or source.with_name(f"{source.stem}-{datetime.now(UTC):%Y%m%dT%H%M%S}.backup.db")
+    if target.exists():
+        raise InvalidRequest(f"{target} is there already", hint="name another file")
+    part = target.with_name(target.name + ".part")
+    with sqlite3.connect(source) as reading, sqlite3.connect(part) as writing:
+        reading.backup(writing)
+    part.chmod(0o600)
+    part.replace(target)
+    return f"backed up to {target}"
+
+
+def _restore(target: Path | None, backup: Path | None) -> str:
+    if target is None or backup is None:
+        raise InvalidRequest("restore needs a backup file, and SQLite", hint="runner db restore FILE")
+    try:
+        with sqlite3.connect(f"file:{backup}?mode=ro", uri=True) as reading:
+            (verdict,) = reading.execute("pragma integrity_check").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise InvalidRequest(f"{backup} is not a database: {error}") from error
+    if verdict != "ok":
+        raise InvalidRequest(f"{backup} is damaged: {verdict}")
+    kept = ""
+    if target.exists():
+        kept = f"; the old one is kept as {_backup(target, None).removeprefix('backed up to ')}"
+    part = target.with_name(target.name + ".part")
+    shutil.copyfile(backup, part)
+    part.chmod(0o600)
+    for leftover in (f"{target}-wal", f"{target}-shm"):
+        Path(leftover).unlink(missing_ok=True)
+    part.replace(target)
+    return f"restored from {backup}{kept}"
+
+
+async def _rekey(home: Home, url: str) -> str:
+    """A new key: from RUNNER_NEW_SECRET_KEY, or made and written to the home's `key` file."""
+    new_text = os.environ.get("RUNNER_NEW_SECRET_KEY", "")
+    made = not new_text
+    new_text = new_text or secrets.token_hex(32)
+    store = await open_store(url, secret_key=secret_key(home.path, os.environ), home=home.path)
+    try:
+        part = home.path / "key.part"
+        if made:
+            part.touch(mode=0o600)
+            part.write_text(new_text)
+        count = await store.records.rekey(secret_key_of(new_text))
+        if made:
+            part.replace(home.path / "key")
+    finally:
+        await store.close()
+    return f"{count} secrets are under the new key"

@@ -1,0 +1,221 @@
+"""`runner serve`, and the embedded controller, which is the same thing without a TCP listener.
+
+Ends on SIGTERM, SIGINT, a shutdown request, or, when embedded, once there has been nothing to look after for a while.
+Jobs and machines go on whatever ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from provisioner import __version__
+from provisioner.domain.errors import InvalidRequest
+from provisioner.domain.job import JobPhase
+from provisioner.web.listen import Listener
+from provisioner.web.services import Services
+from provisioner.web.sites import agents_site, control_site, people_site
+
+from .compose import Controller, composed
+from .home import Home
+from .retention import Retention
+from .watch import watched
+
+_log = structlog.get_logger()
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """`tls` is "" (none), "auto" (a leaf of the controller's own authority) or "CERT,KEY" (files)."""
+
+    home: Path
+    embedded: bool = False
+    host: str = "127.0.0.1"
+    port: int = 8765
+    tls: str = ""
+
+
+async def serve(options: ServeOptions, environment: Mapping[str, str]) -> None:
+    """Run until told to end. Raises: RequestError or StoreError when it cannot start."""
+    if not options.embedded and options.host not in _LOOPBACK and not options.tls:
+        raise InvalidRequest(
+            f"refusing to serve on {options.host} without TLS", hint="add --tls auto, or --tls CERT,KEY"
+        )
+    home = Home(options.home)
+    home.make()
+    with home.held():
+        async with composed(home, environment, [f"unix:{home.agents_socket}"]) as controller:
+            await _Serving(controller, options).run()
+
+
+class _Serving:
+    """One controller's listeners and loops, from first to last."""
+
+    def __init__(self, controller: Controller, options: ServeOptions) -> None:
+        self._controller = controller
+        self._options = options
+        self._ending = asyncio.Event()
+        self._began_at = controller.clock.now()
+        self._idle_since = controller.clock.monotonic()
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end, signal.Signals(number).name)
+        controller = self._controller
+        listeners = await self._listeners(self._services())
+        try:
+            async with asyncio.TaskGroup() as group:
+                duties = [
+                    group.create_task(watched("engine", controller.engine.run)),
+                    group.create_task(watched("retention", self._retain)),
+                    group.create_task(watched("idle", self._watch_idle)),
+                ]
+                _log.info("controller.ready", pid=os.getpid(), home=str(controller.home.path))
+                await self._ending.wait()
+                for listener in listeners:
+                    await listener.close()
+                for duty in duties:
+                    duty.cancel()
+        finally:
+            for listener in listeners:
+                await listener.close()
+        _log.info("controller.ended")
+
+    def _end(self, why: str) -> None:
+        _log.info("controller.ending", why=why)
+        self._ending.set()
+
+    def _services(self) -> Services:
+        c = self._controller
+        return Services(
+            store=c.store,
+            desk=c.engine.desk,
+            logs=c.logs,
+            objects=c.objects,
+            clock=c.clock,
+            policy=c.policy,
+            session_key=c.session_key,
+            status=self._status,
+            shutdown=self._end,
+            gc=self._gc,
+        )
+
+    async def _gc(self, dry_run: bool, expired: bool) -> dict[str, Any]:
+        return await self._controller.engine.collect_now(dry_run=dry_run, expired=expired)
+
+    async def _listeners(self, services: Services) -> list[Listener]:
+        home = self._controller.home
+        listeners = [
+            await Listener.unix(agents_site(services), home.agents_socket),
+            await Listener.unix(control_site(services), home.control_socket),
+        ]
+        if not self._options.embedded:
+            context = await self._tls()
+            listeners.append(await Listener.tcp(people_site(services), self._options.host, self._options.port, context))
+        return listeners
+
+    async def _tls(self) -> ssl.SSLContext | None:
+        if not self._options.tls:
+            return None
+        if self._options.tls == "auto":
+            from .tls import leaf
+
+            names = [self._options.host, "localhost", "127.0.0.1"]
+            controller = self._controller
+            cert, key, ca = await leaf(
+                controller.store.records, controller.secret_key, controller.home.path / "tls", names
+            )
+            _log.info("controller.authority", file=str(ca))
+        else:
+            cert, _, key_name = self._options.tls.partition(",")
+            key = Path(key_name)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(cert, key)
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidRequest(
+                f"cannot load the certificate: {error}", hint="--tls CERT,KEY names two PEM files"
+            ) from error
+        return context
+
+    def _status(self) -> dict[str, Any]:
+        c = self._controller
+        return {
+            "version": __version__,
+            "controller_id": c.controller_id,
+            "pid": os.getpid(),
+            "started_at": self._began_at.isoformat(),
+            "embedded": self._options.embedded,
+            "home": str(c.home.path),
+            "objects": c.objects.url,
+            "database": c.settings.store_url.split("@")[-1] or f"sqlite:///{c.home.database}",
+            "max_usd_per_hour": str(c.policy.max_usd_per_hour),
+            "max_instances": c.policy.max_instances,
+        }
+
+    async def _retain(self) -> None:
+        c = self._controller
+        retention = Retention(c.store, c.logs, c.objects, c.policy)
+        while True:
+            await asyncio.sleep(retention.every_s)
+            await retention.run_once(c.clock.now())
+
+    async def _watch_idle(self) -> None:
+        """An embedded controller leaves once nothing has needed it for `embedded_idle_s`."""
+        c = self._controller
+        while self._options.embedded:
+            await asyncio.sleep(min(30.0, c.policy.embedded_idle_s / 4))
+            now_s = c.clock.monotonic()
+            if await self._needed():
+                self._idle_since = now_s
+            elif now_s - self._idle_since > c.policy.embedded_idle_s:
+                self._end("nothing to look after")
+
+    async def _needed(self) -> bool:
+        store = self._controller.store
+        if await store.instances.find(limit=1):
+            return True
+        return bool(await store.jobs.find(phases=(JobPhase.QUEUED, JobPhase.RUNNING, JobPhase.HELD), limit=1))
+
+
+def step_down(home: Path, patience_s: float = 15.0) -> None:
+    """Ask a running embedded controller to leave; a served one is left alone, and the home's lock then says so."""
+    path = Home(home).control_socket
+    status = _ask(path, "GET", "/api/v1/status")
+    if not status.get("embedded"):
+        return
+    _ask(path, "POST", "/api/v1/shutdown", {"reason": "a served controller takes over"})
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline and _ask(path, "GET", "/api/v1/status"):
+        time.sleep(0.05)
+
+
+def _ask(path: Path, method: str, route: str, body: dict[str, str] | None = None) -> dict[str, Any]:
+    """One request to a socket in a home; empty when nobody answers."""
+    connection = http.client.HTTPConnection("localhost", timeout=5)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(5)
+    try:
+        connection.sock.connect(str(path))
+        connection.request(method, route, json.dumps(body or {}), {"Content-Type": "application/json"})
+        answer: dict[str, Any] = json.loads(connection.getresponse().read() or b"{}")
+        return answer
+    except (OSError, http.client.HTTPException, ValueError):
+        return {}
+    finally:
+        connection.close()
