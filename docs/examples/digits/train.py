@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402 (after the choice of a backend that needs no display)
+import matplotlib.pyplot as plt
 
 HIDDEN, CLASSES, BATCH = 64, 10, 32
 
