@@ -125,14 +125,20 @@ def _ready(facts: Facts, now: datetime, policy: Policy) -> Action:
         return Advance(InstancePhase.DRAINING, Reason(Why.LIFETIME, f"lived for {instance.max_lifetime_s:g} s"))
     if busy(facts):
         return Wait(_heard(facts) + timedelta(seconds=policy.silence_s))
-    limit = policy.idle_default_s if instance.idle_timeout_s is None else instance.idle_timeout_s
-    idle_since = max(filter(None, (instance.phase_at, facts.demand.last_busy_at)))
-    due = idle_since + timedelta(seconds=max(limit, policy.settle_s if instance.idle_timeout_s is None else 0.0))
+    due = _idle_ends(facts, policy)
     if now >= due:
-        return Advance(
-            InstancePhase.DRAINING, Reason(Why.IDLE, f"no work for {(now - idle_since).total_seconds():.0f} s")
-        )
+        return Advance(InstancePhase.DRAINING, Reason(Why.IDLE, "no work for it"))
     return Wait(due)
+
+
+def _idle_ends(facts: Facts, policy: Policy) -> datetime:
+    """Without an idle timeout it ends at once after work, and after a moment if it never had any."""
+    instance, busy_at = facts.instance, facts.demand.last_busy_at
+    if instance.idle_timeout_s is None:
+        limit_s = policy.idle_default_s if busy_at else max(policy.settle_s, policy.idle_default_s)
+    else:
+        limit_s = instance.idle_timeout_s
+    return max(filter(None, (instance.phase_at, busy_at))) + timedelta(seconds=limit_s)
 
 
 def _draining(facts: Facts, now: datetime, policy: Policy) -> Action:

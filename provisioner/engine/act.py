@@ -1,0 +1,138 @@
+"""Carrying out one action for one instance: the row first, then the cloud, then what the cloud answered."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
+
+import structlog
+
+from provisioner.domain.decide import Action, Advance, Launch, Terminate, Wait
+from provisioner.domain.errors import NotFound, ProviderError, Rejected, StaleWrite, Throttled, Unreachable
+from provisioner.domain.job import Instance, InstancePhase, JobPhase, Outcome, Reason, Why
+from provisioner.domain.offer import LaunchOrder, MachineState
+from provisioner.domain.policy import Policy
+from provisioner.domain.ports import Clock, Event, Provider, Store
+
+from .desk import EngineDesk
+from .market import Marketplace
+from .observe import Observed
+
+_log = structlog.get_logger()
+ConfigFor = Callable[[Instance], Awaitable[str]]
+_WHY = {"NoCapacity": Why.NO_CAPACITY, "QuotaExceeded": Why.QUOTA, "Rejected": Why.REJECTED}
+
+
+class Actor:
+    """`do` returns the instance as it is afterwards, and when to look at it again (None: at once)."""
+
+    def __init__(
+        self,
+        store: Store,
+        providers: Mapping[str, Provider],
+        clock: Clock,
+        policy: Policy,
+        observed: Observed,
+        market: Marketplace,
+        desk: EngineDesk,
+        config_for: ConfigFor,
+    ) -> None:
+        self._store = store
+        self._providers = providers
+        self._clock = clock
+        self._policy = policy
+        self._observed = observed
+        self._market = market
+        self._desk = desk
+        self._config_for = config_for
+
+    async def do(self, action: Action, instance: Instance, fence: int) -> tuple[Instance, datetime | None]:
+        match action:
+            case Wait(until):
+                return instance, until
+            case Advance(to, reason):
+                return await self._advance(instance, to, reason, fence), None
+            case Launch():
+                return await self._launch(instance, fence)
+            case Terminate():
+                return await self._terminate(instance, fence)
+
+    async def _advance(self, instance: Instance, to: InstancePhase, reason: Reason, fence: int) -> Instance:
+        moved = await self._store.instances.advance(instance, to, reason, self._clock.now(), fence=fence)
+        self._desk.touch(instance.id)
+        if to is InstancePhase.GONE:
+            self._observed.forget(instance)
+        return moved
+
+    async def _launch(self, instance: Instance, fence: int) -> tuple[Instance, datetime | None]:
+        instance = await self._store.instances.update(instance, fence=fence, launch_calls=instance.launch_calls + 1)
+        provider = self._providers[instance.offer.provider]
+        try:
+            machine = await provider.launch(await self._order(instance))
+        except (Throttled, Unreachable) as error:
+            return instance, await self._again(instance, "instance.launch_unanswered", error)
+        except ProviderError as error:
+            return await self._refused(instance, error, fence), None
+        changes = {"ref": machine.ref, "launched_at": self._clock.now()}
+        instance = await self._store.instances.update(instance, fence=fence, **changes)
+        self._observed.want(instance.offer.provider)
+        if machine.state is MachineState.RUNNING:
+            return await self._advance(instance, InstancePhase.BOOTING, Reason(), fence), None
+        return instance, self._clock.now() + timedelta(seconds=self._policy.relaunch_after_s)
+
+    async def _order(self, instance: Instance) -> LaunchOrder:
+        lifetime_s = instance.max_lifetime_s + self._policy.boot_timeout_s + self._policy.drain_s
+        return LaunchOrder(
+            name=instance.name,
+            controller=await self._store.records.controller_id(),
+            offer=instance.offer,
+            owner=instance.owner,
+            expires_at=instance.created_at + timedelta(seconds=lifetime_s + self._policy.deadman_bound_s),
+            config=await self._config_for(instance),
+            disk_gib=instance.disk_gib,
+            image=instance.image,
+            tags={"instance": instance.id},
+        )
+
+    async def _refused(self, instance: Instance, error: ProviderError, fence: int) -> Instance:
+        """A plain no to the only call ever made leaves nothing behind; after a lost answer, clean up first."""
+        await self._market.refused(instance, error)
+        reason = Reason(_WHY.get(type(error).__name__, Why.NO_CAPACITY), error.message)
+        if isinstance(error, Rejected):
+            await self._fail_job(instance, reason)
+        to = InstancePhase.GONE if instance.launch_calls == 1 else InstancePhase.STOPPING
+        return await self._advance(instance, to, reason, fence)
+
+    async def _fail_job(self, instance: Instance, reason: Reason) -> None:
+        try:
+            job = await self._store.jobs.get(instance.planned_for)
+            if job.phase is JobPhase.QUEUED:
+                await self._store.jobs.finish(job, Outcome.FAILED, reason, self._clock.now())
+        except (NotFound, StaleWrite):
+            _log.info("job.not_failed", job=instance.planned_for, why="it has moved on")
+
+    async def _terminate(self, instance: Instance, fence: int) -> tuple[Instance, datetime | None]:
+        calls = instance.terminate_calls + 1
+        instance = await self._store.instances.update(
+            instance, fence=fence, terminate_calls=calls, terminated_at=self._clock.now()
+        )
+        self._desk.touch(instance.id)
+        provider = self._providers[instance.offer.provider]
+        try:
+            await provider.terminate(instance.ref, instance.name, instance.offer.scope)
+        except ProviderError as error:
+            return instance, await self._again(instance, "instance.terminate_unanswered", error)
+        if calls == 1:
+            now = self._clock.now()
+            await self._store.records.record(Event("instance.terminate_accepted", now, instance_id=instance.id))
+        self._observed.want(instance.offer.provider)
+        return instance, self._clock.now() + timedelta(seconds=provider.visibility_s)
+
+    async def _again(self, instance: Instance, what: str, error: ProviderError) -> datetime:
+        now = self._clock.now()
+        calls = max(instance.launch_calls, instance.terminate_calls)
+        pause_s = min(self._policy.retry_backoff_s * 2 ** min(calls - 1, 8), self._policy.retry_backoff_max_s)
+        if calls == 1:
+            await self._store.records.record(Event(what, now, error.message, instance_id=instance.id))
+        self._observed.want(instance.offer.provider)
+        return now + timedelta(seconds=pause_s)

@@ -1,0 +1,114 @@
+"""The net under everything else: machines that no row wants are ended, with brakes (invariant 9).
+
+Only complete listings count; a machine must be past a minimum age and seen twice, and a pass ends at most a share of all
+machines, so that a restored or empty database cannot kill a fleet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from provisioner.domain.errors import ProviderError
+from provisioner.domain.job import Instance, InstancePhase
+from provisioner.domain.offer import Machine
+from provisioner.domain.policy import Policy
+from provisioner.domain.ports import Clock, Event, Provider, Store
+
+from .observe import Observed
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    provider: str
+    machine: Machine
+    why: str
+
+
+def orphans(
+    provider: str,
+    machines: Iterable[Machine],
+    seen_before: frozenset[str],
+    rows: Mapping[str, Instance],
+    controller: str,
+    now: datetime,
+    policy: Policy,
+) -> list[Orphan]:
+    """Machines of ours that nobody wants: pure."""
+    found = []
+    for machine in machines:
+        row = rows.get(machine.name)
+        old = now - machine.launched_at > timedelta(seconds=policy.collect_min_age_s)
+        if _expired(machine, now):
+            found.append(Orphan(provider, machine, "past its expires-at"))
+        elif machine.controller == controller and old and machine.name in seen_before:
+            if row is None:
+                found.append(Orphan(provider, machine, "no row knows it"))
+            elif row.phase is InstancePhase.GONE:
+                found.append(Orphan(provider, machine, "its row is gone"))
+    return found
+
+
+def _expired(machine: Machine, now: datetime) -> bool:
+    at = machine.tags.get("expires-at", "")
+    try:
+        return bool(at) and datetime.fromisoformat(at) < now
+    except ValueError:
+        return False
+
+
+class Collector:
+    """`pass_` ends orphans; `all_at_once` lifts the share."""
+
+    def __init__(
+        self, store: Store, providers: Mapping[str, Provider], clock: Clock, policy: Policy, observed: Observed
+    ) -> None:
+        self._store = store
+        self._providers = providers
+        self._clock = clock
+        self._policy = policy
+        self._observed = observed
+
+    async def find(self) -> tuple[list[Orphan], int]:
+        """The orphans, and how many machines there are in all."""
+        now, controller = self._clock.now(), await self._store.records.controller_id()
+        found: list[Orphan] = []
+        count = 0
+        for (provider, scope), listing in self._observed.listings.items():
+            if not listing.machines:
+                continue
+            count += len(listing.machines)
+            rows = await self._store.instances.by_name([machine.name for machine in listing.machines])
+            before = self._observed.previous[provider, scope]
+            found += orphans(provider, listing.machines, before, rows, controller, now, self._policy)
+        return found, count
+
+    async def collect(self, *, all_at_once: bool = False, dry_run: bool = False) -> tuple[list[str], list[str]]:
+        """Names found and names ended."""
+        found, count = await self.find()
+        allowed = len(found) if all_at_once else max(1, math.floor(count * self._policy.collect_share))
+        ended = []
+        for orphan in [] if dry_run else found[:allowed]:
+            if await self._end(orphan):
+                ended.append(orphan.machine.name)
+        if len(found) > allowed and not dry_run:
+            _log.warning("collector.braked", found=len(found), ended=len(ended), machines=count)
+        return [orphan.machine.name for orphan in found], ended
+
+    async def _end(self, orphan: Orphan) -> bool:
+        machine = orphan.machine
+        try:
+            await self._providers[orphan.provider].terminate(machine.ref, machine.name, machine.scope)
+        except ProviderError as error:
+            _log.warning("collector.refused", machine=machine.name, error=error.message)
+            return False
+        self._observed.want(orphan.provider)
+        now = self._clock.now()
+        await self._store.records.record(Event("machine.collected", now, orphan.why, data={"name": machine.name}))
+        return True

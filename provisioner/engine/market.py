@@ -1,0 +1,68 @@
+"""What can be had now: every enabled provider's offers, the memory of refusals, and who takes no launches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import structlog
+
+from provisioner.domain.errors import NoCapacity, ProviderError, QuotaExceeded, Unauthorized
+from provisioner.domain.job import Instance, Need
+from provisioner.domain.offer import Offer
+from provisioner.domain.place import Ladder, Refusal, place
+from provisioner.domain.policy import Policy
+from provisioner.domain.ports import Clock, Provider, Store
+
+_log = structlog.get_logger()
+
+
+class Marketplace:
+    """`default` names the providers that are used when a job names none."""
+
+    def __init__(
+        self, providers: Mapping[str, Provider], store: Store, clock: Clock, policy: Policy, default: Sequence[str]
+    ) -> None:
+        self._providers = providers
+        self._store = store
+        self._clock = clock
+        self._policy = policy
+        self._default = tuple(default)
+        self.paused: dict[str, str] = {}
+
+    async def ladder(self, need: Need, *, force_on_demand: bool = False) -> Ladder:
+        """All offers in the order in which they are tried, each with the reason if it is not."""
+        names = [name for name in (need.providers or self._default) if name in self._providers]
+        offers = [offer for found in await asyncio.gather(*(self._offers(n, need) for n in names)) for offer in found]
+        now = self._clock.now()
+        return place(
+            need,
+            offers,
+            await self._store.records.refusals(now),
+            now,
+            cap_usd_per_hour=self._policy.max_usd_per_hour,
+            force_on_demand=force_on_demand,
+            excluded=self.paused,
+        )
+
+    async def _offers(self, name: str, need: Need) -> Sequence[Offer]:
+        try:
+            return await self._providers[name].offers(need)
+        except ProviderError as error:
+            _log.warning("provider.no_offers", provider=name, error=error.message)
+            return []
+
+    async def refused(self, instance: Instance, error: ProviderError) -> None:
+        """Remember: a refusal of capacity cools down, twice as long on repeat; missing rights pause the provider."""
+        if isinstance(error, Unauthorized):
+            self.paused[instance.offer.provider] = error.message
+            return
+        if not isinstance(error, NoCapacity | QuotaExceeded):
+            return
+        now = self._clock.now()
+        scope = error.scope or instance.offer.key
+        before = next((r for r in await self._store.records.refusals(now) if r.scope == scope), None)
+        times = before.times + 1 if before else 1
+        pause_s = min(error.cooldown_s * 2 ** (times - 1), self._policy.refused_max_s)
+        await self._store.records.refuse(Refusal(scope, now + timedelta(seconds=pause_s), error.message, times))

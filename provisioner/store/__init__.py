@@ -1,0 +1,1 @@
+"""The database behind the Store port: SQLAlchemy Core on SQLite or PostgreSQL, no ORM."""

@@ -1,0 +1,209 @@
+"""Rows of instances: planned under the caps, claimed by lease and fence, moved along the table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, insert, or_, select, text, update
+from sqlalchemy.exc import IntegrityError
+
+from provisioner.domain import lifecycle
+from provisioner.domain.errors import Conflict, InvalidRequest, NotFound, OverBudget, StaleWrite
+from provisioner.domain.job import Instance, InstancePhase, Reason
+from provisioner.domain.money import show
+from provisioner.domain.ports import Claim
+
+from . import codec, ledger
+from .schema import instances
+from .sql import Database
+
+_PLANNING_LOCK = 71001  # arbitrary; one planner at a time, so that caps hold
+_LIVE = instances.c.phase != "gone"
+
+
+class SqlInstances:
+    """The Instances port."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def plan(
+        self, instance: Instance, *, max_instances: int, max_usd_per_hour: Decimal, reserve_usd_per_hour: Decimal
+    ) -> Instance:
+        def work(connection: Connection) -> Instance:
+            if not self._db.sqlite:
+                connection.execute(text(f"select pg_advisory_xact_lock({_PLANNING_LOCK})"))
+            self._check_caps(connection, instance, max_instances, max_usd_per_hour, reserve_usd_per_hour)
+            row = codec.instance_row(instance)
+            row |= {"reserved_usd_per_hour": str(reserve_usd_per_hour), "due_at": instance.created_at.timestamp()}
+            connection.execute(insert(instances).values(**row))
+            ledger.note(
+                connection,
+                "instance.planned",
+                instance.created_at,
+                str(instance.offer),
+                instance_id=instance.id,
+                job_id=instance.planned_for,
+            )
+            return instance
+
+        try:
+            return await self._db.run(work)
+        except IntegrityError as error:
+            raise Conflict(f"an instance is already planned for {instance.planned_for}") from error
+
+    def _check_caps(
+        self, connection: Connection, instance: Instance, max_instances: int, max_usd: Decimal, reserve: Decimal
+    ) -> None:
+        rows = connection.execute(select(instances.c.planned_for, instances.c.reserved_usd_per_hour).where(_LIVE)).all()
+        if instance.planned_for and any(row[0] == instance.planned_for for row in rows):
+            raise Conflict(f"an instance is already planned for {instance.planned_for}")
+        if len(rows) >= max_instances:
+            raise OverBudget(f"{len(rows)} machines are live and max_instances is {max_instances}")
+        reserved = sum((Decimal(row[1]) for row in rows), Decimal(0))
+        if reserved + reserve > max_usd:
+            raise OverBudget(
+                f"{show(reserved)}/h is reserved and {show(reserve)}/h more would pass max_usd_per_hour of {show(max_usd)}"
+            )
+
+    async def get(self, instance_id: str) -> Instance:
+        def work(connection: Connection) -> list[Instance]:
+            exact = or_(instances.c.id == instance_id, instances.c.name == instance_id)
+            found = connection.execute(select(instances).where(exact)).mappings().all()
+            if not found:
+                prefix = instances.c.id.startswith(instance_id, autoescape=True)
+                found = connection.execute(select(instances).where(prefix).limit(2)).mappings().all()
+            return [codec.instance(row) for row in found]
+
+        found = await self._db.run(work) if instance_id else []
+        if not found:
+            raise NotFound(f"no machine {instance_id!r}", hint="`runner machines -a` lists them")
+        if len(found) > 1:
+            raise InvalidRequest(f"{instance_id!r} could be several machines", hint="give more of the id")
+        return found[0]
+
+    async def find(self, *, phases: Collection[InstancePhase] = (), limit: int = 100_000) -> list[Instance]:
+        condition = instances.c.phase.in_([str(p) for p in phases]) if phases else _LIVE
+
+        def work(connection: Connection) -> list[Instance]:
+            query = select(instances).where(condition).order_by(instances.c.id.desc()).limit(limit)
+            return [codec.instance(row) for row in connection.execute(query).mappings()]
+
+        return await self._db.run(work)
+
+    async def by_name(self, names: Collection[str]) -> dict[str, Instance]:
+        def work(connection: Connection) -> dict[str, Instance]:
+            query = select(instances).where(instances.c.name.in_(list(names)))
+            return {row["name"]: codec.instance(row) for row in connection.execute(query).mappings()}
+
+        return await self._db.run(work) if names else {}
+
+    async def claim(
+        self, holder: str, now: datetime, *, limit: int, lease_s: float, only: Collection[str] = ()
+    ) -> list[Claim]:
+        def work(connection: Connection) -> list[Claim]:
+            clock = self._db.server_now(connection, now)
+            wanted = instances.c.due_at <= now.timestamp()
+            if only:
+                wanted = or_(wanted, instances.c.id.in_(list(only)))
+            free = instances.c.lease_until <= clock
+            due = select(instances.c.id).where(and_(_LIVE, wanted, free)).order_by(instances.c.due_at).limit(limit)
+            if not self._db.sqlite:
+                due = due.with_for_update(skip_locked=True)
+            taken = (
+                update(instances)
+                .where(instances.c.id.in_(due))
+                .values(fence=instances.c.fence + 1, lease_holder=holder, lease_until=clock + lease_s)
+                .returning(instances)
+            )
+            rows = connection.execute(taken).mappings().all()
+            return [Claim(codec.instance(row), row["fence"]) for row in rows]
+
+        return await self._db.run(work)
+
+    async def settle(self, claims: Mapping[str, tuple[int, datetime]]) -> None:
+        if not claims:
+            return
+        rows = [{"i": key, "f": fence, "d": due.timestamp()} for key, (fence, due) in claims.items()]
+        statement = (
+            update(instances)
+            .where(instances.c.id == bindparam("i"), instances.c.fence == bindparam("f"))
+            .values(due_at=bindparam("d"), lease_until=0.0, lease_holder="")
+        )
+        await self._db.run(lambda connection: connection.execute(statement, rows) and None)
+
+    async def due(self) -> datetime | None:
+        def work(connection: Connection) -> float | None:
+            query = select(instances.c.due_at).where(_LIVE).order_by(instances.c.due_at).limit(1)
+            return connection.scalar(query)
+
+        return codec.when_or_none(await self._db.run(work))
+
+    async def advance(
+        self,
+        instance: Instance,
+        to: InstancePhase,
+        reason: Reason,
+        at: datetime,
+        *,
+        fence: int | None = None,
+        **changes: Any,
+    ) -> Instance:
+        lifecycle.check(lifecycle.INSTANCE, instance.phase, to, instance.id)
+        changes = {"phase": to, "phase_at": at, "reason": reason, **changes}
+        if to is InstancePhase.READY:
+            changes["ready_at"] = at
+        if to is InstancePhase.GONE:
+            changes["gone_at"] = at
+        changed = replace(instance, version=instance.version + 1, **changes)
+
+        def work(connection: Connection) -> Instance:
+            self._write(connection, instance, fence, {**changes, "due_at": at})
+            never_launched = instance.phase is InstancePhase.PLANNED and to is InstancePhase.GONE
+            if not never_launched:
+                ledger.charge(connection, changed, lifecycle.CHARGED_AS[to], at)
+            ledger.note(
+                connection,
+                f"instance.{to}",
+                at,
+                str(reason) if reason.why else "",
+                instance_id=instance.id,
+                job_id=instance.planned_for,
+            )
+            return changed
+
+        return await self._db.run(work)
+
+    async def update(self, instance: Instance, *, fence: int | None = None, **changes: Any) -> Instance:
+        def work(connection: Connection) -> Instance:
+            self._write(connection, instance, fence, changes)
+            return replace(instance, version=instance.version + 1, **changes)
+
+        return await self._db.run(work)
+
+    def _write(self, connection: Connection, instance: Instance, fence: int | None, changes: dict[str, Any]) -> None:
+        condition = and_(instances.c.id == instance.id, instances.c.version == instance.version)
+        if fence is not None:
+            condition = and_(condition, instances.c.fence == fence)
+        values = codec.plain(changes) | {"version": instance.version + 1}
+        if connection.execute(update(instances).where(condition).values(**values)).rowcount != 1:
+            raise StaleWrite(f"{instance.id} was changed by somebody else")
+
+    async def ask_stop(self, instance_id: str, at: datetime) -> Instance:
+        instance = await self.get(instance_id)
+        if instance.stop_asked_at is not None or instance.phase is InstancePhase.GONE:
+            return instance
+
+        def work(connection: Connection) -> Instance:
+            self._write(connection, instance, None, {"stop_asked_at": at, "due_at": at})
+            ledger.note(connection, "instance.stop_asked", at, instance_id=instance.id)
+            return replace(instance, version=instance.version + 1, stop_asked_at=at)
+
+        try:
+            return await self._db.run(work)
+        except StaleWrite:
+            return await self.ask_stop(instance_id, at)

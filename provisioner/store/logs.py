@@ -1,0 +1,205 @@
+"""Logs on this controller's own disk: one file of raw bytes and one of spans for each attempt, appended by offset.
+
+A span is written after its bytes, and an append is answered as safe only after both are on the disk (`fdatasync`,
+shared by all appends that wait for it). After a crash the two are cut to what both agree on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from provisioner.domain.ports import LogSpan
+
+_SPAN = struct.Struct("<QIBd")
+_OPEN_FILES = 256
+
+
+@dataclass
+class _Log:
+    """One attempt's open files. `size` is what is stored, `safe` what survives power loss."""
+
+    data: int
+    index: int
+    size: int
+    safe: int
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    syncing: asyncio.Task[None] | None = None
+
+
+class FileLogs:
+    """The Logs port over a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: dict[tuple[str, int], _Log] = {}
+        self._grown: dict[tuple[str, int], asyncio.Event] = {}
+
+    async def append(
+        self, job_id: str, number: int, offset: int, spans: Sequence[LogSpan], data: bytes | memoryview
+    ) -> tuple[int, int]:
+        log = await self._log(job_id, number)
+        async with log.lock:
+            skip = log.size - offset
+            if skip < 0 or skip >= len(data):
+                return log.size, log.safe
+            fresh = _cut(spans, log.size, offset + len(data))
+            await asyncio.to_thread(_write, log, fresh, memoryview(data)[skip:])
+            log.size = offset + len(data)
+        self._wake((job_id, number))
+        await self._sync(log)
+        return log.size, log.safe
+
+    async def offsets(self, job_id: str, number: int) -> tuple[int, int]:
+        if (job_id, number) not in self._open and not self._path(job_id, number).exists():
+            return 0, 0
+        log = await self._log(job_id, number)
+        return log.size, log.safe
+
+    async def read(self, job_id: str, number: int, offset: int = 0, limit: int = 2**20) -> tuple[list[LogSpan], bytes]:
+        size, _ = await self.offsets(job_id, number)
+        end = min(size, offset + limit)
+        if offset >= end:
+            return [], b""
+        return await asyncio.to_thread(_read, self._path(job_id, number), offset, end)
+
+    async def wait(self, job_id: str, number: int, beyond: int, timeout_s: float) -> int:
+        key = (job_id, number)
+        size, _ = await self.offsets(job_id, number)
+        if size > beyond or timeout_s <= 0:
+            return size
+        grown = self._grown.setdefault(key, asyncio.Event())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(grown.wait(), timeout_s)
+        size, _ = await self.offsets(job_id, number)
+        return size
+
+    async def delete(self, job_id: str, number: int) -> None:
+        log = self._open.pop((job_id, number), None)
+        if log is not None:
+            _close(log)
+        path = self._path(job_id, number)
+        path.unlink(missing_ok=True)
+        path.with_suffix(".idx").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
+
+    def _path(self, job_id: str, number: int) -> Path:
+        if "/" in job_id or job_id.startswith("."):
+            raise ValueError(f"not a job id: {job_id!r}")
+        return self._folder / job_id / f"{number}.log"
+
+    async def _log(self, job_id: str, number: int) -> _Log:
+        key = (job_id, number)
+        if key not in self._open:
+            if len(self._open) >= _OPEN_FILES:
+                self._close_one()
+            self._open[key] = _recover(self._path(job_id, number))
+        return self._open[key]
+
+    def _close_one(self) -> None:
+        for key, log in list(self._open.items()):
+            if not log.lock.locked() and (log.syncing is None or log.syncing.done()) and log.safe == log.size:
+                _close(self._open.pop(key))
+                return
+
+    def _wake(self, key: tuple[str, int]) -> None:
+        if grown := self._grown.pop(key, None):
+            grown.set()
+
+    async def _sync(self, log: _Log) -> None:
+        """Until what is stored now is safe; whoever comes while a sync runs shares the next one."""
+        wanted = log.size
+        while log.safe < wanted:
+            if log.syncing is None or log.syncing.done():
+                log.syncing = asyncio.create_task(self._sync_once(log))
+            await asyncio.shield(log.syncing)
+
+    async def _sync_once(self, log: _Log) -> None:
+        size = log.size
+        await asyncio.to_thread(_sync_files, log)
+        log.safe = max(log.safe, size)
+
+
+def _write(log: _Log, spans: Sequence[LogSpan], data: memoryview) -> None:
+    """Raises: OSError, with nothing counted, when the disk is full."""
+    at = log.size
+    while data:
+        done = os.pwrite(log.data, data, at)
+        data, at = data[done:], at + done
+    packed = b"".join(_SPAN.pack(s.offset, s.length, s.stream, s.at) for s in spans)
+    os.write(log.index, packed)
+
+
+def _sync_files(log: _Log) -> None:
+    os.fdatasync(log.data)
+    os.fdatasync(log.index)
+
+
+def _close(log: _Log) -> None:
+    os.close(log.data)
+    os.close(log.index)
+
+
+def _cut(spans: Sequence[LogSpan], start: int, end: int) -> list[LogSpan]:
+    """The parts of `spans` within [start, end)."""
+    cut = []
+    for span in spans:
+        first, last = max(span.offset, start), min(span.offset + span.length, end)
+        if first < last:
+            cut.append(LogSpan(first, last - first, span.stream, span.at))
+    return cut
+
+
+def _recover(path: Path) -> _Log:
+    """Open, and cut data and index to what both agree on."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    data = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    index = os.open(path.with_suffix(".idx"), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    stored = os.fstat(data).st_size
+    records = os.fstat(index).st_size // _SPAN.size
+    size = 0
+    while records:
+        offset, length, _, _ = _SPAN.unpack(os.pread(index, _SPAN.size, (records - 1) * _SPAN.size))
+        if offset + length <= stored:
+            size = offset + length
+            break
+        records -= 1
+    os.ftruncate(index, records * _SPAN.size)
+    os.ftruncate(data, size)
+    return _Log(data, index, size, size)
+
+
+def _read(path: Path, start: int, end: int) -> tuple[list[LogSpan], bytes]:
+    with path.open("rb") as file:
+        file.seek(start)
+        data = file.read(end - start)
+    with path.with_suffix(".idx").open("rb") as file:
+        records = os.fstat(file.fileno()).st_size // _SPAN.size
+        first = _search(file.fileno(), records, start)
+        spans = []
+        file.seek(first * _SPAN.size)
+        while len(record := file.read(_SPAN.size)) == _SPAN.size:
+            span = LogSpan(*_SPAN.unpack(record))
+            if span.offset >= end:
+                break
+            spans.append(span)
+    return _cut(spans, start, start + len(data)), data
+
+
+def _search(index: int, records: int, offset: int) -> int:
+    """The number of the record that covers `offset`."""
+    low, high = 0, records
+    while low < high:
+        middle = (low + high) // 2
+        start, length, _, _ = _SPAN.unpack(os.pread(index, _SPAN.size, middle * _SPAN.size))
+        if start + length <= offset:
+            low = middle + 1
+        else:
+            high = middle
+    return low

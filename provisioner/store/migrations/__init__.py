@@ -1,0 +1,1 @@
+"""Alembic's environment. One file a step in versions/, each telling why."""

@@ -1,0 +1,221 @@
+"""The tables. Times are UTC seconds (float), money is text, specs and facts are JSON text: the same on both databases.
+
+The partial unique indexes are the last line of S4 and S7: whatever a bug does, the database refuses it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData()
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("spec", Text, nullable=False),
+    Column("phase", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("outcome", String),
+    Column("why", String, nullable=False, default=""),
+    Column("detail", Text, nullable=False, default=""),
+    Column("exit_code", Integer),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("ended_at", Double),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("failures", Integer, nullable=False, default=0),
+    Column("cancel_asked_at", Double),
+    Column("cancel_now", Boolean, nullable=False, default=False),
+    Index("jobs_phase", "phase", "created_at"),
+    Index("jobs_name", "name"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("job_id", String, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("instance_id", String, nullable=False),
+    Column("phase", String, nullable=False),
+    Column("assigned_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("ended_at", Double),
+    Column("exit_code", Integer),
+    Column("why", String, nullable=False, default=""),
+    Column("detail", Text, nullable=False, default=""),
+    Column("results_complete", Boolean, nullable=False, default=False),
+    Column("log_complete", Boolean, nullable=False, default=False),
+    Column("facts", Text, nullable=False, default="{}"),
+)
+_live = text("phase <> 'ended'")
+Index("one_live_attempt_a_job", attempts.c.job_id, unique=True, sqlite_where=_live, postgresql_where=_live)
+Index("one_live_attempt_an_instance", attempts.c.instance_id, unique=True, sqlite_where=_live, postgresql_where=_live)
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False, unique=True),
+    Column("owner", String, nullable=False),
+    Column("phase", String, nullable=False),
+    Column("offer", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("why", String, nullable=False, default=""),
+    Column("detail", Text, nullable=False, default=""),
+    Column("planned_for", String, nullable=False, default=""),
+    Column("ref", String, nullable=False, default=""),
+    Column("launch_calls", Integer, nullable=False, default=0),
+    Column("terminate_calls", Integer, nullable=False, default=0),
+    Column("created_at", Double, nullable=False),
+    Column("phase_at", Double, nullable=False),
+    Column("launched_at", Double),
+    Column("ready_at", Double),
+    Column("gone_at", Double),
+    Column("terminated_at", Double),
+    Column("stop_asked_at", Double),
+    Column("idle_timeout_s", Double),
+    Column("max_lifetime_s", Double, nullable=False),
+    Column("image", String, nullable=False, default=""),
+    Column("disk_gib", Double, nullable=False, default=0),
+    Column("reserved_usd_per_hour", String, nullable=False),
+    Column("due_at", Double, nullable=False),
+    Column("fence", Integer, nullable=False, default=0),
+    Column("lease_holder", String, nullable=False, default=""),
+    Column("lease_until", Double, nullable=False, default=0),
+    Index("instances_due", "phase", "due_at"),
+)
+_short_of_gone = text("phase <> 'gone' and planned_for <> ''")
+Index(
+    "one_instance_a_job",
+    instances.c.planned_for,
+    unique=True,
+    sqlite_where=_short_of_gone,
+    postgresql_where=_short_of_gone,
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("what", String, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("job_id", String, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("instance_id", String, nullable=False),
+    Column("data", Text, nullable=False),
+    Index("events_job", "job_id", "id"),
+    Index("events_instance", "instance_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+charges = Table(
+    "charges",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("instance_id", String, nullable=False),
+    Column("phase", String, nullable=False),
+    Column("opened_at", Double, nullable=False),
+    Column("closed_at", Double),
+    Column("usd_per_hour", String),
+    Column("source", String, nullable=False),
+    Column("job_id", String, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Index("charges_instance", "instance_id"),
+    Index("charges_job", "job_id"),
+)
+_open = text("closed_at is null")
+Index("one_open_charge", charges.c.instance_id, unique=True, sqlite_where=_open, postgresql_where=_open)
+
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("scope", String, primary_key=True),
+    Column("until", Double, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("times", Integer, nullable=False),
+)
+
+joins = Table(
+    "joins",
+    metadata,
+    Column("instance_id", String, primary_key=True),
+    Column("token_sha256", String, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("nonce_sha256", String),
+    Column("session_sha256", String, unique=True),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("sha256", String, nullable=False, unique=True),
+    Column("name", String, nullable=False),
+    Column("role", String, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("last_used_at", Double),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("owner", String, primary_key=True),
+    Column("job_id", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("fingerprint", String, nullable=False),
+    Column("set_at", Double, nullable=False),
+)
+
+manifests = Table(
+    "manifests",
+    metadata,
+    Column("job_id", String, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("area", String, primary_key=True),
+    Column("sequence", Integer, primary_key=True),
+    Column("final", Boolean, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+readings = Table(
+    "readings",
+    metadata,
+    Column("job_id", String, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("instance_id", String, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("values", Text, nullable=False),
+    Index("readings_attempt", "job_id", "number", "at"),
+)
+
+segments = Table(
+    "log_segments",
+    metadata,
+    Column("job_id", String, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("offset", Integer, primary_key=True),
+    Column("length", Integer, nullable=False),
+    Column("spans", LargeBinary, nullable=False),
+    Column("key", String, nullable=False),
+)
+
+meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", Text, nullable=False))

@@ -1,0 +1,94 @@
+"""Engines and transactions. Everything that touches the database is a function of a connection, run in one transaction.
+
+SQLite: one connection, used by one thread; `BEGIN IMMEDIATE`; `synchronous=FULL`, so that an intent survives power
+loss. PostgreSQL: a small pool; row locks where two controllers could meet. `inline` runs on the calling thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.pool import StaticPool
+
+from provisioner.domain.errors import StoreError
+
+T = TypeVar("T")
+_POOL = 8
+
+
+class Database:
+    """Where functions of a connection run."""
+
+    def __init__(self, engine: Engine, *, inline: bool) -> None:
+        self.engine = engine
+        self.sqlite = engine.dialect.name == "sqlite"
+        threads = 1 if self.sqlite else _POOL
+        self._executor = None if inline else ThreadPoolExecutor(threads, thread_name_prefix="store")
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """`work` in one transaction: all of it or nothing. Cancelling the await does not undo it."""
+        return await self.call(lambda: self._in_transaction(work))
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """`work` on the database's own thread."""
+        if self._executor is None:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def _in_transaction(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self.engine.begin() as connection:
+                return work(connection)
+        except OperationalError as error:
+            raise StoreError(
+                f"the database failed: {error.orig}", hint="is the disk full, or the server down?"
+            ) from error
+
+    def server_now(self, connection: Connection, now: datetime) -> float:
+        """Leases end by one clock: the server's where several controllers share it."""
+        if self.sqlite:
+            return now.timestamp()
+        return float(connection.scalar(select(func.extract("epoch", func.clock_timestamp()))) or 0.0)
+
+    async def close(self) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=True)
+        self.engine.dispose()
+
+
+def connect(url: str) -> Engine:
+    """Raises: StoreError for a URL that is neither."""
+    if url.startswith("sqlite"):
+        return _sqlite(url)
+    if url.startswith("postgresql"):
+        return create_engine(
+            url.replace("postgresql://", "postgresql+psycopg://", 1), pool_size=_POOL, pool_pre_ping=True
+        )
+    raise StoreError(f"unknown database {url.split(':')[0]!r}", hint="use sqlite:///PATH or postgresql://...")
+
+
+def _sqlite(url: str) -> Engine:
+    engine = create_engine(
+        url, poolclass=StaticPool, connect_args={"check_same_thread": False, "isolation_level": None, "timeout": 30}
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _: Any) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def is_unique_violation(error: DBAPIError) -> bool:
+    return "unique" in str(error.orig).lower()
