@@ -205,7 +205,7 @@ def _is_spot(facts: Facts) -> bool:
 def _believed_absent(facts: Facts, effect_at: datetime) -> bool:
     """Absence counts once a listing taken `visibility_s` after the last effect still does not show the machine."""
     machine = facts.machine
-    return isinstance(machine, Absent) and machine.latest >= effect_at + timedelta(seconds=facts.visibility_s)
+    return isinstance(machine, Absent) and machine.latest > effect_at + timedelta(seconds=facts.visibility_s)
 
 
 def _heard(facts: Facts) -> datetime:

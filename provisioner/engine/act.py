@@ -20,6 +20,7 @@ from .observe import Observed
 
 _log = structlog.get_logger()
 ConfigFor = Callable[[Instance], Awaitable[str]]
+_BAD_OFFER = frozenset({Why.LAUNCH_TIMEOUT, Why.BOOT_TIMEOUT, Why.UNHEALTHY})
 _WHY = {"NoCapacity": Why.NO_CAPACITY, "QuotaExceeded": Why.QUOTA, "Rejected": Why.REJECTED}
 
 
@@ -60,6 +61,8 @@ class Actor:
     async def _advance(self, instance: Instance, to: InstancePhase, reason: Reason, fence: int) -> Instance:
         moved = await self._store.instances.advance(instance, to, reason, self._clock.now(), fence=fence)
         self._desk.touch(instance.id)
+        if reason.why in _BAD_OFFER and to is InstancePhase.STOPPING:
+            await self._market.disappointed(instance, str(reason))
         if to is InstancePhase.GONE:
             self._observed.forget(instance)
         return moved

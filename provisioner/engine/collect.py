@@ -1,7 +1,7 @@
 """The net under everything else: machines that no row wants are ended, with brakes (invariant 9).
 
-Only complete listings count; a machine must be past a minimum age and seen twice, and a pass ends at most a share of all
-machines, so that a restored or empty database cannot kill a fleet.
+Only complete listings count; a machine must be past a minimum age and seen twice, and a pass ends at most a share of
+all machines, so that a restored or empty database cannot kill a fleet.
 """
 
 from __future__ import annotations

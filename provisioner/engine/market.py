@@ -60,9 +60,15 @@ class Marketplace:
             return
         if not isinstance(error, NoCapacity | QuotaExceeded):
             return
+        await self._remember(error.scope or instance.offer.key, error.message, error.cooldown_s)
+
+    async def disappointed(self, instance: Instance, why: str) -> None:
+        """A machine of this offer never came to work: others first, for a while."""
+        await self._remember(instance.offer.key, why, self._policy.refused_s)
+
+    async def _remember(self, scope: str, why: str, pause_s: float) -> None:
         now = self._clock.now()
-        scope = error.scope or instance.offer.key
         before = next((r for r in await self._store.records.refusals(now) if r.scope == scope), None)
         times = before.times + 1 if before else 1
-        pause_s = min(error.cooldown_s * 2 ** (times - 1), self._policy.refused_max_s)
-        await self._store.records.refuse(Refusal(scope, now + timedelta(seconds=pause_s), error.message, times))
+        pause_s = min(pause_s * 2 ** (times - 1), self._policy.refused_max_s)
+        await self._store.records.refuse(Refusal(scope, now + timedelta(seconds=pause_s), why, times))

@@ -36,7 +36,8 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def dump(value: JobSpec | Offer) -> str:
-    return _adapter(type(value)).dump_json(value).decode()
+    kind: Any = type(value)
+    return _adapter(kind).dump_json(value).decode()
 
 
 @lru_cache(maxsize=4096)

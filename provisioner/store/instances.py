@@ -67,7 +67,7 @@ class SqlInstances:
         reserved = sum((Decimal(row[1]) for row in rows), Decimal(0))
         if reserved + reserve > max_usd:
             raise OverBudget(
-                f"{show(reserved)}/h is reserved and {show(reserve)}/h more would pass max_usd_per_hour of {show(max_usd)}"
+                f"{show(reserved)}/h is reserved; {show(reserve)}/h more would pass max_usd_per_hour of {show(max_usd)}"
             )
 
     async def get(self, instance_id: str) -> Instance:

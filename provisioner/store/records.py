@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from provisioner.domain.errors import Forbidden, StaleWrite
@@ -292,7 +292,7 @@ class SqlRecords:
         return await self._db.run(work)
 
 
-def _token(row: Mapping[str, Any]) -> TokenRow:
+def _token(row: RowMapping) -> TokenRow:
     return TokenRow(
         id=row["id"],
         name=row["name"],
@@ -303,7 +303,7 @@ def _token(row: Mapping[str, Any]) -> TokenRow:
     )
 
 
-def _manifest(row: Mapping[str, Any]) -> ManifestRow:
+def _manifest(row: RowMapping) -> ManifestRow:
     return ManifestRow(
         job_id=row["job_id"],
         number=row["number"],

@@ -1,4 +1,4 @@
-"""Secrets at rest: Fernet under the controller's key; a keyed fingerprint tells two values apart without showing either."""
+"""Secrets at rest: Fernet under the controller's key; a keyed fingerprint tells values apart without showing them."""
 
 from __future__ import annotations
 
