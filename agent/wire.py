@@ -308,7 +308,7 @@ _COUNT = struct.Struct("<I")
 
 
 def pack_spans(spans: list[LogSpan]) -> bytes:
-    """Index records as stored on disk, little-endian: offset u64, length u32, stream u8, unix seconds f64 (21 bytes)."""
+    """Index records as on disk, little-endian: offset u64, length u32, stream u8, unix seconds f64: 21 bytes."""
     return b"".join(_SPAN.pack(*span) for span in spans)
 
 
