@@ -1,0 +1,130 @@
+"""What names in the code mean, in a line each, for the generated pages. A name without a line fails a test."""
+
+from __future__ import annotations
+
+POLICY = {
+    "launch_timeout_s": "a launch that the cloud has not shown as a machine by then is given up",
+    "boot_timeout_s": "a machine whose agent was not heard by then is ended",
+    "relaunch_after_s": "how soon a launch without an answer is asked again, under the same name",
+    "silence_s": "an agent not heard for this long, while the controller was listening, is lost",
+    "drain_s": "how long a machine may take to end its job and deliver what it has",
+    "terminate_again_s": "how soon a terminate is repeated while the machine is still there",
+    "idle_default_s": "how long a machine without work is kept when the job did not say",
+    "settle_s": "how long a machine without work waits for the next job at least, so that quick successions share it",
+    "lifetime_default_s": "the longest that a machine lives when the job did not say",
+    "deadman_bound_s": "how much longer than its lifetime a machine may live if its controller is gone; reserved for",
+    "cancel_grace_s": "from the kind signal to the unkind one",
+    "list_every_s": "how often each provider is asked what exists",
+    "collect_every_s": "how often listings and rows are compared both ways",
+    "collect_min_age_s": "younger machines are left alone by the collector",
+    "collect_forget_s": "how long the collector remembers having seen a machine that should not exist",
+    "lease_s": "how long a claim on a row lasts without being renewed",
+    "retry_backoff_s": "the first pause after a failed call; it doubles",
+    "retry_backoff_max_s": "the longest such pause",
+    "refused_s": "how long refused capacity is remembered the first time; it doubles",
+    "refused_max_s": "the longest that it is remembered",
+    "agent_poll_s": "how long an agent's sync is held open while there is nothing new to say",
+    "agent_idle_s": "how long an agent without work waits, beyond its controller's limit, before it ends its machine",
+    "agent_silence_s": "how long an agent with nothing to run waits for a silent controller before it ends its machine",
+    "orphan_s": "how long a job goes on when its controller is silent",
+    "hold_unsent_s": "how long data that was not delivered holds off the end of a machine",
+    "outputs_every_s": "how often outputs go up while the job runs",
+    "embedded_idle_s": "an embedded controller with nothing to look after leaves then",
+    "notice_s": "how long draining may take once the cloud has announced the machine's end",
+    "collect_share": "the largest share of a controller's machines that one pass of the collector may end",
+    "max_instances": "machines at once (`max_instances` of the settings)",
+    "max_usd_per_hour": "prices of all machines together (`max_usd_per_hour` of the settings)",
+    "on_demand_after_interruptions": "after this many interruptions a spot-first job goes on-demand",
+    "workspace_limit_bytes": "a larger working directory is refused unless asked for",
+    "events_keep_s": "how long events are kept (`retention.events_days`)",
+    "readings_keep_s": "how long readings are kept (`retention.readings_days`)",
+    "logs_keep_s": "how long logs are kept (`retention.logs_days`)",
+    "objects_keep_s": "how long results and checkpoints are kept (`retention.objects_days`)",
+}
+
+SETTINGS = {
+    "store_url": "the database; see `RUNNER_STORE_URL`",
+    "objects_url": "the object store; see `RUNNER_OBJECTS_URL`",
+    "public_url": "where machines reach this controller, when that is not where it listens",
+    "max_usd_per_hour": "the hourly prices of all machines together stay within this",
+    "max_instances": "there are never more machines at once than this",
+    "policy_scale": "multiplies every time-out of the policy; for tests",
+    "local.usd_per_hour": "what an hour of this computer is said to cost",
+    "retention.logs_days": "days that a job's log is kept after its end",
+    "retention.events_days": "days that events are kept",
+    "retention.readings_days": "days that readings are kept",
+    "retention.objects_days": "days that results and checkpoints are kept",
+    "policy": "single values of the [policy](policy.md), by name",
+}
+
+EVENTS = {
+    "job.queued": "it was accepted and waits for a machine",
+    "job.waits": "why it still waits; recorded when the reason changes",
+    "job.held": "it waits for a person",
+    "job.assigned": "an attempt was given to a machine",
+    "job.requeued": "its attempt ended, and another will follow",
+    "job.cancel_asked": "somebody asked to cancel it, kindly or at once",
+    "job.done": "it is over; the message says how",
+    "attempt.started": "the command, or its set-up, began",
+    "attempt.ended": "it is over; the message says how",
+    "instance.planned": "a machine is wanted on this offer; its price is reserved",
+    "instance.launching": "the cloud is being asked",
+    "instance.launch_unanswered": "the call had no answer; it is made again under the same name",
+    "instance.booting": "the cloud shows the machine",
+    "instance.joined": "its agent came in with the join token",
+    "instance.join_refused": "somebody else tried to use its join token",
+    "instance.ready": "its agent reports; it takes work",
+    "instance.draining": "no new work; the last data goes up",
+    "instance.stop_asked": "somebody asked to stop it",
+    "instance.stopping": "terminate is asked, until the machine is absent",
+    "instance.terminate_accepted": "the cloud accepted the terminate",
+    "instance.terminate_unanswered": "the call had no answer; it is made again",
+    "instance.gone": "it is absent, and the bill is closed",
+    "instance.stumbled": "looking after it failed in a way that nobody foresaw; it is tried again later",
+    "machine.collected": "the collector ended a machine that should not exist; the message says why",
+}
+
+SETTINGS_INTRO = """# Settings
+
+One file, `settings.yaml` in the home folder (`~/.runner` unless `RUNNER_HOME` says otherwise). Every key is optional;
+an unknown one is an error that names it."""
+
+ENVIRONMENT_INTRO = """## Environment variables
+
+Only these are read, whatever else begins with `RUNNER_`, because CI systems set variables of that kind in every step. A
+variable wins over the file."""
+
+POLICY_INTRO = """# Policy
+
+Every time-out, cap and share that the engine uses. `policy:` in the [settings](settings.md) changes single values by
+name. Names that end in `_s` are seconds, `_bytes` bytes, `_share` parts of one."""
+
+EVENTS_INTRO = """# Events
+
+What `runner events` and `runner why` read: a row for each change, kept as long as `retention.events_days` says."""
+
+COMMANDS_INTRO = """# Command line
+
+`runner COMMAND --help` says the same. The job's own output goes to standard output and standard error as the job wrote
+it; everything of ours goes to standard error.
+
+| exit code | means |
+|---|---|
+| 0 | fine |
+| 1 | the work failed |
+| 2 | usage: an unknown GPU, a malformed file, a missing secret |
+| 3 | refused: budget, quota, impossible by the offers known |
+| 4 | no controller could be reached |
+
+An attached `runner run` that has a job exits with the command's own code, with 124 when it timed out, 130 when it was
+cancelled, and 125 for anything of ours."""
+
+API_INTRO = """# HTTP API
+
+What people's programs may call, under the same roles as the command line. `/docs` on a controller shows it with every
+field. Errors are `{"error": {"kind", "message", "hint"}}`. Amounts of money are strings, times ISO 8601 in UTC."""
+
+JOB_FILE_INTRO = """# Job file
+
+A YAML file, given with `runner run -f`. What the command line says wins over it. An unknown key is an error that names
+its line. Durations are seconds, or a number with `s`, `m`, `h` or `d`."""
