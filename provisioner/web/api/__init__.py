@@ -1,0 +1,1 @@
+"""The people's API, one router a subject."""

@@ -1,0 +1,121 @@
+"""Instances, offers and events: what we have, what could be had, and what happened."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse
+
+from provisioner.domain.errors import InvalidRequest
+from provisioner.domain.gpu import parse_gpu
+from provisioner.domain.job import Instance, InstancePhase, MarketPolicy, Need
+from provisioner.domain.ports import Event
+
+from ..auth import Use, User, Viewer
+from ..services import Services
+from ..shape import costs, plain, plain_all
+
+router = APIRouter(tags=["instances"])
+
+_LONGEST_WAIT_S = 60.0
+_LOOK_EVERY_S = 0.2  # how soon a waiting reader sees a new event; arbitrary
+
+
+@router.get("/instances")
+async def list_instances(services: Use, caller: Viewer, all: bool = False) -> JSONResponse:
+    """Newest first; without `all`, those short of gone."""
+    found = await services.store.instances.find(phases=tuple(InstancePhase) if all else (), limit=1000)
+    busy = {attempt.instance_id: attempt.job_id for attempt in await services.store.jobs.live_attempts()}
+    return JSONResponse([await _shown(services, instance, busy) for instance in found])
+
+
+@router.get("/instances/{id}")
+async def show_instance(id: str, services: Use, caller: Viewer) -> JSONResponse:
+    instance = await services.store.instances.get(id)
+    busy = {attempt.instance_id: attempt.job_id for attempt in await services.store.jobs.live_attempts()}
+    return JSONResponse(await _shown(services, instance, busy))
+
+
+@router.post("/instances/{id}/stop")
+async def stop_instance(id: str, services: Use, caller: User) -> JSONResponse:
+    """Drain it, then end it."""
+    instance = await services.store.instances.get(id)
+    caller.check_owns(instance.owner, instance.id)
+    stopped = await services.store.instances.ask_stop(instance.id, services.clock.now())
+    services.desk.poke()
+    return JSONResponse(plain(stopped))
+
+
+@router.get("/events")
+async def list_events(
+    services: Use,
+    caller: Viewer,
+    after: Annotated[int, Query(ge=0, le=2**62)] = 0,
+    job: str = "",
+    instance: str = "",
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    wait_s: Annotated[float, Query(ge=0, le=_LONGEST_WAIT_S)] = 0.0,
+) -> JSONResponse:
+    """Those with a higher id than `after`, oldest first; with `wait_s`, held until there is one."""
+    job_id = (await services.store.jobs.get(job)).id if job else ""
+    instance_id = (await services.store.instances.get(instance)).id if instance else ""
+    deadline = services.clock.monotonic() + wait_s
+
+    async def look() -> list[Event]:
+        while True:
+            found = await services.store.records.events(
+                after=after, job_id=job_id, instance_id=instance_id, limit=limit
+            )
+            if found or services.clock.monotonic() >= deadline:
+                return found
+            await services.clock.sleep(_LOOK_EVERY_S)
+
+    return JSONResponse(plain_all(await services.ending.hold(look()) or []))
+
+
+@router.get("/offers")
+async def list_offers(
+    services: Use,
+    caller: Viewer,
+    gpu: str = "",
+    cpus: Annotated[int, Query(ge=0)] = 0,
+    memory: Annotated[float, Query(ge=0)] = 0.0,
+    disk: Annotated[float, Query(ge=0)] = 0.0,
+    market: MarketPolicy = MarketPolicy.SPOT_FIRST,
+    provider: str = "",
+    max_price: str = "",
+) -> JSONResponse:
+    """All offers in the order in which they would be tried, each with why it would not be."""
+    need = Need(
+        gpu=parse_gpu(gpu) if gpu else None,
+        cpus=cpus,
+        memory_gib=memory,
+        disk_gib=disk,
+        market=market,
+        providers=tuple(filter(None, provider.split(","))),
+        max_price=_price(max_price),
+    )
+    ladder = await services.desk.ladder(need)
+    return JSONResponse([{"offer": plain(r.offer), "text": str(r.offer), "refused": r.refused} for r in ladder.rungs])
+
+
+async def _shown(services: Services, instance: Instance, busy: dict[str, str]) -> dict[str, Any]:
+    charges = await services.store.records.charges(instance_id=instance.id)
+    heard_s = services.traffic.heard.get(instance.id)
+    silent_s = None if heard_s is None else round(services.clock.monotonic() - heard_s, 3)
+    cost = costs(charges, services.clock.now())
+    return plain(instance, **cost, busy=busy.get(instance.id, ""), heard_s=silent_s)
+
+
+def _price(text: str) -> Decimal | None:
+    if not text:
+        return None
+    try:
+        price = Decimal(text)
+    except InvalidOperation:
+        price = Decimal("NaN")
+    if not price.is_finite() or price < 0:
+        raise InvalidRequest(f"max_price: {text[:40]!r} is not a price in USD an hour")
+    return price

@@ -1,0 +1,147 @@
+"""Jobs: submitted, listed, explained, cancelled, run again."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+
+from provisioner.domain.job import Instance, Job, JobPhase
+from provisioner.domain.money import Charge
+
+from ..auth import Caller, Use, User, Viewer
+from ..explain import lines
+from ..services import Services
+from ..shape import costs, plain, plain_all
+from ..submit import again, already, read_spec, submit
+
+router = APIRouter(tags=["jobs"])
+
+_OPEN = (JobPhase.QUEUED, JobPhase.RUNNING, JobPhase.HELD)
+_FEW = 20  # up to here each job's charges are asked for by themselves; arbitrary
+
+
+class NewJob(BaseModel):
+    """`secrets` are values from the caller's environment, for this job alone."""
+
+    id: str
+    spec: dict[str, Any]
+    secrets: dict[str, str] = Field(default_factory=dict)
+
+
+class Cancel(BaseModel):
+    now: bool = False
+
+
+class Rerun(BaseModel):
+    id: str
+    secrets: dict[str, str] = Field(default_factory=dict)
+
+
+@router.post("/jobs", status_code=201)
+async def submit_job(body: NewJob, services: Use, caller: User) -> JSONResponse:
+    """Store a job; the same id again answers with the stored one (200)."""
+    if (stored := await already(services, caller, body.id)) is not None:
+        return JSONResponse(plain(stored))
+    return JSONResponse(plain(await submit(services, caller, body.id, read_spec(body.spec), body.secrets)), 201)
+
+
+@router.get("/jobs")
+async def list_jobs(
+    services: Use, caller: Viewer, all: bool = False, limit: Annotated[int, Query(ge=1, le=10_000)] = 100
+) -> JSONResponse:
+    """Newest first; without `all`, those that are not done."""
+    found = await services.store.jobs.find(phases=() if all else _OPEN, limit=limit)
+    charges = await _charges(services, found)
+    now = services.clock.now()
+    return JSONResponse([plain(job, **costs(charges.get(job.id, ()), now)) for job in found])
+
+
+@router.get("/jobs/{id}")
+async def show_job(id: str, services: Use, caller: Viewer) -> JSONResponse:
+    """One job with its attempts, charges and latest results."""
+    job = await services.store.jobs.get(id)
+    charges = await services.store.records.charges(job_id=job.id)
+    results = await services.store.records.manifests(job.id, "results")
+    more = {
+        "attempts_list": await _attempts(services, job),
+        **costs(charges, services.clock.now()),
+        "charges": plain_all(charges),
+        "manifests": {"results": dict(results[-1].body) if results else None},
+    }
+    return JSONResponse(plain(job, **more))
+
+
+@router.get("/jobs/{id}/why")
+async def explain_job(id: str, services: Use, caller: Viewer) -> JSONResponse:
+    """Why it is where it is: sentences, the offers in order while it waits, and what happened."""
+    job = await services.store.jobs.get(id)
+    ladder = await services.desk.ladder(job.spec.need) if job.phase in (JobPhase.QUEUED, JobPhase.HELD) else None
+    told = {
+        "job": plain(job),
+        "lines": lines(job, await services.store.jobs.attempts(job.id), ladder, services.clock.now()),
+        "ladder": [{"offer": str(r.offer), "refused": r.refused} for r in ladder.rungs] if ladder else [],
+        "events": plain_all(await services.store.records.events(job_id=job.id)),
+    }
+    return JSONResponse(told)
+
+
+@router.post("/jobs/{id}/cancel")
+async def cancel_job(id: str, body: Cancel, services: Use, caller: User) -> JSONResponse:
+    """Kindly, or `now`. A job that is done stays as it is."""
+    job = await _own(services, caller, id)
+    cancelled = await services.store.jobs.ask_cancel(job.id, services.clock.now(), now=body.now)
+    services.desk.poke()
+    return JSONResponse(plain(cancelled))
+
+
+@router.post("/jobs/{id}/rerun", status_code=201)
+async def rerun_job(id: str, body: Rerun, services: Use, caller: User) -> JSONResponse:
+    """The same spec under a new id. Secrets handed over for the old one go along with its owner."""
+    if (stored := await already(services, caller, body.id)) is not None:
+        return JSONResponse(plain(stored))
+    job = await _own(services, caller, id)
+    secrets = dict(body.secrets)
+    if job.owner == caller.owner and job.spec.secrets:
+        kept = await services.store.records.secrets(job.owner, job.spec.secrets, job_id=job.id)
+        secrets = kept | secrets
+    return JSONResponse(plain(await submit(services, caller, body.id, again(job), secrets)), 201)
+
+
+@router.get("/jobs/{id}/readings")
+async def readings(
+    id: str, services: Use, caller: Viewer, attempt: Annotated[int | None, Query(ge=1)] = None
+) -> JSONResponse:
+    """CPU, memory, disk and GPU over time: [[time, {...}]], of the latest attempt unless one is named."""
+    job = await services.store.jobs.get(id)
+    rows = await services.store.records.readings(job.id, attempt or job.attempts)
+    return JSONResponse([[at.isoformat(), dict(values)] for at, values in rows])
+
+
+async def _own(services: Services, caller: Caller, job_id: str) -> Job:
+    job = await services.store.jobs.get(job_id)
+    caller.check_owns(job.owner, job.id)
+    return job
+
+
+async def _attempts(services: Services, job: Job) -> list[dict[str, Any]]:
+    shown, instances = [], dict[str, Instance]()
+    for attempt in await services.store.jobs.attempts(job.id):
+        size, _ = await services.logs.offsets(job.id, attempt.number)
+        if attempt.instance_id not in instances:
+            instances[attempt.instance_id] = await services.store.instances.get(attempt.instance_id)
+        shown.append(plain(attempt, log_size=size, instance=plain(instances[attempt.instance_id])))
+    return shown
+
+
+async def _charges(services: Services, jobs: list[Job]) -> dict[str, list[Charge]]:
+    """By job."""
+    records = services.store.records
+    if len(jobs) <= _FEW:
+        return {job.id: await records.charges(job_id=job.id) for job in jobs}
+    grouped: dict[str, list[Charge]] = {}
+    for charge in await records.charges(since=min(job.created_at for job in jobs)):
+        grouped.setdefault(charge.job_id, []).append(charge)
+    return grouped

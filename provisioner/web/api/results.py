@@ -1,0 +1,53 @@
+"""Results: the manifest of an attempt, and its files."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+
+from provisioner.domain.errors import NotFound
+from provisioner.domain.ports import ManifestRow
+
+from ..auth import Use, Viewer
+from ..serve_object import streamed
+from ..services import Services
+
+router = APIRouter(tags=["results"])
+
+_SIGNED_FOR_S = 3600.0  # arbitrary: long enough for one large file
+
+
+@router.get("/jobs/{id}/results")
+async def manifest(
+    id: str, services: Use, caller: Viewer, attempt: Annotated[int | None, Query(ge=1)] = None
+) -> JSONResponse:
+    """The manifest of the newest attempt that has one, or of the one named."""
+    job = await services.store.jobs.get(id)
+    row = await _manifest(services, job.id, attempt)
+    if row is None:
+        return JSONResponse({"attempt": attempt or job.attempts, "manifest": None, "final": False})
+    return JSONResponse({"attempt": row.number, "manifest": dict(row.body), "final": row.final})
+
+
+@router.get("/jobs/{id}/results/{attempt}/files/{path:path}", response_class=Response)
+async def file(id: str, attempt: int, path: str, request: Request, services: Use, caller: Viewer) -> Response:
+    """One file's bytes, or where to get them."""
+    job = await services.store.jobs.get(id)
+    row = await _manifest(services, job.id, attempt)
+    files: list[dict[str, Any]] = list(row.body.get("files", ())) if row is not None else []
+    entry = next((one for one in files if one["path"] == path), None)
+    if entry is None:
+        raise NotFound(
+            f"attempt {attempt} of {job.id} has no result {path!r}", hint=f"`runner pull {job.id}` lists them"
+        )
+    key = f"results/{job.id}/{attempt}/{entry['key']}"
+    if services.objects.signs:
+        return RedirectResponse((await services.objects.sign(key, "GET", _SIGNED_FOR_S)).url, 307)
+    return await streamed(services.objects, key, request.headers.get("range"))
+
+
+async def _manifest(services: Services, job_id: str, attempt: int | None) -> ManifestRow | None:
+    rows = await services.store.records.manifests(job_id, "results")
+    return next((row for row in reversed(rows) if attempt is None or row.number == attempt), None)

@@ -1,0 +1,58 @@
+"""Why a job is where it is, in sentences: from what was recorded and, while it waits, from the offers as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from provisioner.domain.job import Attempt, Job, JobPhase
+from provisioner.domain.place import Ladder
+
+
+def lines(job: Job, attempts: Sequence[Attempt], ladder: Ladder | None, now: datetime) -> list[str]:
+    """What a person is told, most important first."""
+    told = [_state(job, now)]
+    if job.cancel_asked_at is not None and job.phase is not JobPhase.DONE:
+        told.append("its cancellation was asked for and is under way")
+    if ladder is not None:
+        told.append(_ladder(ladder))
+    for attempt in attempts:
+        if attempt.ended_at is not None:
+            exit_text = "" if attempt.exit_code is None else f", exit code {attempt.exit_code}"
+            told.append(f"attempt {attempt.number} on {attempt.instance_id} ended: {attempt.reason}{exit_text}")
+        else:
+            told.append(f"attempt {attempt.number} is {attempt.phase} on {attempt.instance_id}")
+    if job.spec.retries:
+        told.append(f"{job.failures} of {job.spec.retries} retries are used")
+    return told
+
+
+def _state(job: Job, now: datetime) -> str:
+    reason = f": {job.reason}" if str(job.reason) else ""
+    match job.phase:
+        case JobPhase.QUEUED:
+            return f"{job.id} has waited for {_ago(job.created_at, now)}{reason}"
+        case JobPhase.RUNNING:
+            return f"{job.id} is running, attempt {job.attempts}"
+        case JobPhase.HELD:
+            return f"{job.id} is held{reason}"
+        case JobPhase.DONE:
+            exit_text = "" if job.exit_code is None else f" with exit code {job.exit_code}"
+            return f"{job.id} is done: {job.outcome}{exit_text}{reason}"
+
+
+def _ladder(ladder: Ladder) -> str:
+    if ladder.best is not None:
+        return f"the best offer now is {ladder.best}"
+    if not ladder.rungs:
+        return "no provider offers anything"
+    if ladder.impossible:
+        return "none of the known offers could ever run it"
+    return "every offer that could run it is refused for now"
+
+
+def _ago(at: datetime, now: datetime) -> str:
+    seconds = max(0, int((now - at).total_seconds()))
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"

@@ -1,0 +1,215 @@
+"""Short-lived rights to put or get objects of one attempt: signed where the store signs, else through the controller.
+
+`results/JOB/NUMBER/` is one attempt's own; `checkpoints/JOB/` belongs to the job, named by content, and is written by
+its live attempt; a workspace is read by its hash; inputs are read from where the job's spec says, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from provisioner.domain.errors import Forbidden, InvalidRequest, NotFound
+from provisioner.domain.job import Attempt, Job
+from provisioner.domain.ports import Objects
+
+from .services import Services
+from .submit import SHA256
+
+EXPIRES_S = 900.0  # arbitrary: long enough for one batch over a slow line
+ROUTE = "/agent/v1/objects/"
+MOST_ITEMS = 10_000
+MANIFEST = "manifest.json"
+_MULTIPART_FROM = 64 * 2**20  # bytes; arbitrary
+_LARGEST_POST = 5 * 2**30  # bytes. Source: Amazon S3 API reference, POST object.
+_HEADS_AT_ONCE = 16
+_LIST_FROM = 32  # items from which one listing is cheaper than asking for each; arbitrary
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    key: str
+    size: int = 0
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """One request to make, field by field what `wire.Grant` says."""
+
+    key: str
+    url: str = ""
+    method: str = "PUT"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    exists: bool = False
+    size: int = 0
+    sha256: str = ""
+    part_size: int = 0
+    parts: Sequence[str] = ()
+    upload_id: str = ""
+
+
+def prefix_of(area: str, job_id: str, number: int) -> str:
+    """Where an area's objects are, without the trailing slash. Raises: InvalidRequest."""
+    if area == "results":
+        return f"results/{job_id}/{number}"
+    if area == "checkpoints":
+        return f"checkpoints/{job_id}"
+    raise InvalidRequest(f"area {area[:40]!r} cannot be written")
+
+
+def checked_put_key(area: str, key: str) -> str:
+    """A key below the area's prefix that an agent may write. Raises: InvalidRequest."""
+    if area == "checkpoints" and not SHA256.fullmatch(key):
+        raise InvalidRequest(f"a checkpoint's key is the sha256 of its bytes, not {key[:80]!r}")
+    if key == MANIFEST or not key or any(part in ("", ".", "..") for part in key.split("/")):
+        raise InvalidRequest(f"not a key to write: {key[:80]!r}")
+    return key
+
+
+class Granting:
+    """Answers for one store."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._objects = services.objects
+
+    async def put(self, area: str, job: Job, attempt: Attempt, items: Sequence[Item]) -> list[Granted]:
+        """What to send where, and what is there already."""
+        prefix = prefix_of(area, job.id, attempt.number)
+        there = await self._sizes(prefix, [checked_put_key(area, item.key) for item in items])
+        return [await self._put(f"{prefix}/{item.key}", item, there.get(item.key)) for item in items]
+
+    async def complete(self, area: str, job: Job, attempt: Attempt, uploads: Sequence[Mapping[str, Any]]) -> None:
+        """Raises: InvalidRequest, ObjectsError."""
+        prefix = prefix_of(area, job.id, attempt.number)
+        for upload in uploads:
+            key, upload_id, parts = upload.get("key"), upload.get("upload_id"), upload.get("parts")
+            if not (isinstance(key, str) and isinstance(upload_id, str) and isinstance(parts, list)):
+                raise InvalidRequest("an upload is {key, upload_id, parts}")
+            full = f"{prefix}/{checked_put_key(area, key)}"
+            await self._objects.complete(full, upload_id, [str(part) for part in parts])
+
+    async def post(self, area: str, job: Job, attempt: Attempt) -> dict[str, Any] | None:
+        """A standing right for the whole prefix, where the store has such a thing."""
+        if not self._objects.signs:
+            return None
+        prefix = prefix_of(area, job.id, attempt.number)
+        policy = await self._objects.post_policy(prefix, EXPIRES_S, _LARGEST_POST)
+        return None if policy is None else {**policy, "prefix": prefix}
+
+    async def get(self, area: str, job: Job, attempt: Attempt, items: Sequence[Item]) -> list[Granted]:
+        if area == "inputs":
+            return [await self._input(job, attempt, item.key) for item in items]
+        return [await self._get(readable(area, job, attempt, item.key), item) for item in items]
+
+    async def list(self, job: Job, attempt: Attempt, items: Sequence[Item]) -> list[Granted]:
+        """Every object below each of the job's sources named in `items`; its key is its whole URL."""
+        found: list[Granted] = []
+        for item in items:
+            index = _source(job, item.key, exact=True)
+            store, key = await self._services.objects.foreign(item.key)
+            infos = await store.under(key)
+            if not infos and key and (single := await store.head(key)) is not None:
+                infos = [single]
+            if not infos:
+                raise NotFound(f"nothing at {item.key}", hint="check the job's inputs")
+            if len(found) + len(infos) > MOST_ITEMS:
+                raise InvalidRequest(f"more than {MOST_ITEMS} objects below {item.key}", hint="name narrower inputs")
+            for info in infos:
+                below = info.key.removeprefix(key).lstrip("/")
+                url = item.key.rstrip("/") + (f"/{below}" if below else "")
+                address = await self._read_url(store, info.key, _input_key(job, attempt, index, below))
+                found.append(Granted(url, address, "GET", size=info.size))
+        return found
+
+    async def _put(self, key: str, item: Item, there: int | None) -> Granted:
+        if there is not None and there == item.size:
+            return Granted(item.key, exists=True, size=item.size, sha256=item.sha256)
+        if not self._objects.signs:
+            return Granted(item.key, ROUTE + quote(key), size=item.size, sha256=item.sha256)
+        if item.size >= _MULTIPART_FROM:
+            upload = await self._objects.multipart(key, item.size, EXPIRES_S * 4)
+            if upload.upload_id:
+                return Granted(
+                    item.key, "", "PUT", size=item.size, sha256=item.sha256, part_size=upload.part_size,
+                    parts=list(upload.urls), upload_id=upload.upload_id,
+                )  # fmt: skip
+        signed = await self._objects.sign(key, "PUT", EXPIRES_S)
+        return Granted(item.key, signed.url, signed.method, signed.headers, size=item.size, sha256=item.sha256)
+
+    async def _get(self, key: str, item: Item) -> Granted:
+        info = await self._objects.head(key)
+        if info is None:
+            raise NotFound(f"no object {key!r}")
+        url = await self._read_url(self._objects, key, key)
+        return Granted(item.key, url, "GET", size=info.size, sha256=item.sha256)
+
+    async def _input(self, job: Job, attempt: Attempt, url: str) -> Granted:
+        """One object below one of the job's sources, by its whole URL."""
+        index = _source(job, url, exact=False)
+        store, key = await self._services.objects.foreign(url)
+        info = await store.head(key)
+        if info is None:
+            raise NotFound(f"nothing at {url}")
+        below = url.removeprefix(job.spec.inputs[index].source.rstrip("/")).lstrip("/")
+        address = await self._read_url(store, key, _input_key(job, attempt, index, below))
+        return Granted(url, address, "GET", size=info.size)
+
+    async def _read_url(self, store: Objects, key: str, ours: str) -> str:
+        if not store.signs:
+            return ROUTE + quote(ours)
+        return (await store.sign(key, "GET", EXPIRES_S)).url
+
+    async def _sizes(self, prefix: str, keys: Sequence[str]) -> dict[str, int]:
+        """Of those that are there, by key below the prefix."""
+        if len(keys) >= _LIST_FROM:
+            return {info.key.removeprefix(f"{prefix}/"): info.size for info in await self._objects.under(prefix)}
+        gate = asyncio.Semaphore(_HEADS_AT_ONCE)
+
+        async def look(key: str) -> tuple[str, int] | None:
+            async with gate:
+                info = await self._objects.head(f"{prefix}/{key}")
+            return None if info is None else (key, info.size)
+
+        return dict(filter(None, await asyncio.gather(*(look(key) for key in keys))))
+
+
+def readable(area: str, job: Job, attempt: Attempt, key: str) -> str:
+    """The full key behind a full or relative one, if this attempt may read it. Raises: Forbidden, InvalidRequest."""
+    if area == "workspace":
+        workspace = job.spec.workspace
+        if workspace is None or key.removeprefix("blobs/") != workspace.sha256:
+            raise Forbidden(f"{key[:80]!r} is not this job's workspace")
+        return f"blobs/{workspace.sha256}"
+    prefix = prefix_of(area, job.id, attempt.number)
+    below = key.removeprefix(f"{prefix}/")
+    if any(part in ("", ".", "..") for part in below.split("/")):
+        raise Forbidden(f"{key[:80]!r} is not below {prefix}")
+    return f"{prefix}/{below}"
+
+
+async def input_behind(services: Services, job: Job, index: int, below: str) -> tuple[Objects, str]:
+    """The store and key of an input that travels through this controller. Raises: NotFound, ObjectsError."""
+    if not 0 <= index < len(job.spec.inputs) or any(part in ("", ".", "..") for part in below.split("/") if below):
+        raise NotFound("no such input")
+    store, key = await services.objects.foreign(job.spec.inputs[index].source)
+    return store, f"{key}/{below}" if below else key
+
+
+def _input_key(job: Job, attempt: Attempt, index: int, below: str) -> str:
+    return f"inputs/{job.id}/{attempt.number}/{index}" + (f"/{below}" if below else "")
+
+
+def _source(job: Job, url: str, *, exact: bool) -> int:
+    """Which of the job's inputs `url` is, or lies below. Raises: Forbidden."""
+    for index, one in enumerate(job.spec.inputs):
+        source = one.source.rstrip("/")
+        if url.rstrip("/") == source or (not exact and url.startswith(source + "/")):
+            if any(part in (".", "..") for part in url.split("/")):
+                break
+            return index
+    raise Forbidden(f"{url[:200]!r} is not among the job's inputs")

@@ -1,0 +1,46 @@
+"""Whether this controller does its work: the age of the last good pass, and who has waited longest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .services import Services
+
+_STALE_S = 60.0  # arbitrary: six times the default pace of listings
+_FRESH_S = 1.0
+
+
+class Health:
+    """Asked often and by anybody, so the queue is looked at once a second at most."""
+
+    def __init__(self, services: Services, version: str) -> None:
+        self._services = services
+        self._version = version
+        self._began_s = services.clock.monotonic()
+        self._asked_s = -_FRESH_S
+        self._oldest_s = 0.0
+
+    async def look(self) -> tuple[int, dict[str, Any]]:
+        """Status and body: 503 when the last pass is too old, or the first one never came."""
+        age_s = self.last_pass_age_s()
+        ok = (age_s if age_s is not None else self._services.clock.monotonic() - self._began_s) <= _STALE_S
+        body = {
+            "ok": ok,
+            "last_pass_age_s": age_s,
+            "oldest_waiting_s": await self.oldest_waiting_s(),
+            "version": self._version,
+        }
+        return 200 if ok else 503, body
+
+    def last_pass_age_s(self) -> float | None:
+        at = self._services.desk.last_pass_at
+        return None if at is None else max(0.0, (self._services.clock.now() - at).total_seconds())
+
+    async def oldest_waiting_s(self) -> float:
+        now_s = self._services.clock.monotonic()
+        if now_s - self._asked_s >= _FRESH_S:
+            self._asked_s = now_s
+            waiting = await self._services.store.jobs.waiting(limit=1000)
+            now = self._services.clock.now()
+            self._oldest_s = max((round((now - job.created_at).total_seconds(), 3) for job in waiting), default=0.0)
+        return self._oldest_s

@@ -1,0 +1,47 @@
+"""All that a request handler may use: handed over once by the composition root."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from provisioner.domain.policy import Policy
+from provisioner.domain.ports import Clock, Desk, Logs, Objects, Store
+
+from .ending import Ending
+
+
+@dataclass
+class Traffic:
+    """What passed through since the start. `heard`: instance -> monotonic seconds of its last sync."""
+
+    syncs: int = 0
+    log_bytes: int = 0
+    heard: dict[str, float] = field(default_factory=dict)
+
+
+def _random_bits(count: int) -> int:
+    return random.SystemRandom().getrandbits(count)
+
+
+@dataclass(frozen=True)
+class Services:
+    """`status` gives what the composition root knows; `shutdown(why)` ends the controller; `gc(dry_run, expired)`
+    collects now. `bits(n)` gives n random bits."""
+
+    store: Store
+    desk: Desk
+    logs: Logs
+    objects: Objects
+    clock: Clock
+    policy: Policy
+    session_key: bytes
+    status: Callable[[], dict[str, Any]]
+    shutdown: Callable[[str], None]
+    gc: Callable[[bool, bool], Awaitable[dict[str, Any]]]
+    bits: Callable[[int], int] = _random_bits
+    agent_urls: tuple[str, ...] = ()
+    ending: Ending = field(default_factory=Ending)
+    traffic: Traffic = field(default_factory=Traffic)
