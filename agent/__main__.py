@@ -19,9 +19,9 @@ def main(argv: Optional[List[str]] = None) -> int:
 
         return respawn.main(words[1], itself())
     if len(words) == 2 and words[0] == "run":
-        from . import session
+        from . import run
 
-        return session.main(words[1])
+        return run.main(words[1], itself())
     print("usage: agent.pyz run STATE | respawn STATE | supervise DIR", file=sys.stderr)
     return 2
 

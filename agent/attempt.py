@@ -37,6 +37,7 @@ class Attempt:
         self.spool = SpoolReader(os.path.join(self.folder, "spool"))
         self.cancel = ""
         self.forget = False
+        self.preparing = False
         self.log_received = 0
         self.log_safe = 0
         self.log_refused = ""

@@ -79,7 +79,7 @@ class Connection:
         self.reusable = True
         self.finished = True
         self._sock = _connected(place, timeout_s, context)
-        self._file = self._sock.makefile("rb", _BLOCK)
+        self._file: Any = self._sock.makefile("rb", _BLOCK)
         self._length: Optional[int] = 0
         self._chunked = False
 

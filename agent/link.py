@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any, Callable, Optional, TypeVar
@@ -159,7 +160,11 @@ class Link:
         return places[self._turn % len(places)]
 
     def _sent(
-        self, place: Address, timeout_s: float, request: tuple[Any, ...], waiting: Optional[Callable[[Connection], None]]
+        self,
+        place: Address,
+        timeout_s: float,
+        request: tuple[Any, ...],
+        waiting: Optional[Callable[[Connection], None]],
     ) -> tuple[Connection, Head]:
         """Send and wait for the answer's head, on a kept connection first: it may have been closed meanwhile."""
         connection = self._kept_one(place, timeout_s)
@@ -172,7 +177,7 @@ class Link:
                 return connection, connection.head(request[0])
             except OSError as error:
                 connection.close()
-                if not connection.used or isinstance(error, TimeoutError):
+                if not connection.used or isinstance(error, socket.timeout):
                     raise
                 connection = None
             except BaseException:

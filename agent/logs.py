@@ -1,0 +1,155 @@
+"""The log's way from the spools to the controller: several chunks under way, resent from where the answer says.
+
+Bytes are addressed by offset, so that sending them twice does no harm and a gap cannot be missed. The spool is freed up
+to what the controller calls safe, never further.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Optional
+
+from . import http1, wire
+from .attempt import Attempt
+from .duties import Turn
+from .http1 import Connection
+from .link import Backoff, Unreachable
+from .machine import Machine
+from .say import say
+
+CHUNK = 2**20
+DEPTH = 4
+_TURN_BYTES = 32 * CHUNK  # then the next attempt has its turn
+_LIVELY_S, _CALM_S, _UNSAFE_S = 0.015, 0.04, 0.1
+_CALM_AFTER_S = 2.0
+
+
+class Logs:
+    """`run` is the duty. One connection for all attempts, its answers read in the order of the requests."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._pipe: Optional[Connection] = None
+        self._next: dict[str, int] = {}
+        self._moved_at = 0.0
+
+    def run(self, turn: Turn) -> None:
+        self._next.clear()
+        backoff = Backoff(0.1, 5.0)
+        try:
+            while not turn.over:
+                try:
+                    moved = [self.once(attempt) for attempt in self._machine.attempts if _wants(attempt)]
+                    backoff.reset()
+                except OSError as error:
+                    self._drop_pipe()
+                    say("log.not_sent", error=str(error))
+                    turn.wait(backoff.next())
+                    continue
+                if any(moved):
+                    self._moved_at = time.monotonic()
+                turn.wait(self._pause())
+        finally:
+            self._drop_pipe()
+
+    def _pause(self) -> float:
+        attempts = [attempt for attempt in self._machine.attempts if _wants(attempt)]
+        if not attempts:
+            return 60.0
+        if any(attempt.producing for attempt in attempts):
+            return _LIVELY_S if time.monotonic() - self._moved_at < _CALM_AFTER_S else _CALM_S
+        return _UNSAFE_S
+
+    def once(self, attempt: Attempt) -> bool:
+        """Send what is there. Whether there was anything. Raises: OSError when the controller cannot be reached."""
+        if attempt.key not in self._next:
+            self._begin(attempt)
+        size = attempt.spool.size()
+        if attempt.log_refused:
+            return False
+        if self._next.get(attempt.key, 0) < size:
+            self._send(attempt, size)
+        elif attempt.exit is not None and attempt.log_safe < attempt.exit["log_size"]:
+            self._ask(attempt)
+        else:
+            return False
+        attempt.spool.free(attempt.log_safe)
+        if attempt.exit is not None and attempt.log_safe >= attempt.exit["log_size"]:
+            self._machine.duties.wake("tend")
+        return True
+
+    def _begin(self, attempt: Attempt) -> None:
+        """Where the controller says that it is."""
+        received = self._ask(attempt)
+        if received < attempt.spool.start():
+            attempt.log_refused = f"the controller has {received} bytes, freed here up to {attempt.spool.start()}"
+            say("log.lost", attempt=attempt.key, why=attempt.log_refused)
+        self._next[attempt.key] = received
+
+    def _ask(self, attempt: Attempt) -> int:
+        offset = self._next.get(attempt.key, attempt.spool.start())
+        self._post(attempt, offset, wire.pack_log([], b""))
+        return self._answer(attempt)
+
+    def _send(self, attempt: Attempt, size: int) -> None:
+        """Keep `DEPTH` chunks under way until `size` is reached, a turn is over, or the answer points elsewhere."""
+        at, until = self._next[attempt.key], self._next[attempt.key] + _TURN_BYTES
+        under_way: deque[int] = deque()
+        received = at
+        while under_way or at < min(size, until):
+            while len(under_way) < DEPTH and at < min(size, until):
+                spans, data = attempt.spool.read(at, CHUNK)
+                if not data:
+                    until = at
+                    break
+                self._post(attempt, at, wire.pack_log(spans, data))
+                at += len(data)
+                under_way.append(at)
+            if not under_way:
+                break
+            expected = under_way.popleft()
+            received = self._answer(attempt)
+            if received != expected and (attempt.log_refused or received < expected or not under_way):
+                at = until = received
+        self._next[attempt.key] = received
+
+    def _post(self, attempt: Attempt, offset: int, body: bytes) -> None:
+        link = self._machine.link
+        if self._pipe is None:
+            self._pipe = link.open()
+        headers = {"authorization": f"Bearer {link.session}", "content-type": "application/octet-stream"}
+        path = f"/agent/v1/log/{attempt.order.job}/{attempt.order.number}?offset={offset}"
+        self._pipe.send("POST", path, headers, body)
+
+    def _answer(self, attempt: Attempt) -> int:
+        """The next answer's `received`. Raises: OSError."""
+        assert self._pipe is not None
+        head = self._pipe.head()
+        body = self._pipe.body()
+        if not self._pipe.reusable:
+            self._drop_pipe()
+        if head.status in (408, 425, 429) or head.status >= 500:
+            raise Unreachable(f"{head.status} {http1.reason(body)}")
+        if head.status >= 400:
+            attempt.log_refused = f"{head.status} {http1.reason(body)}"
+            say("log.refused", attempt=attempt.key, why=attempt.log_refused)
+            return self._next.get(attempt.key, 0)
+        try:
+            ack = wire.decode(wire.LogAck, body)
+        except ValueError as error:
+            raise Unreachable(str(error)) from error
+        attempt.log_refused = ack.refused
+        attempt.log_received = ack.received
+        attempt.log_safe = max(attempt.log_safe, ack.safe)
+        return ack.received
+
+    def _drop_pipe(self) -> None:
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
+        self._next.clear()
+
+
+def _wants(attempt: Attempt) -> bool:
+    return not attempt.ended and not attempt.forget and not attempt.log_refused and attempt.mark is not None

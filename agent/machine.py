@@ -1,0 +1,65 @@
+"""What all duties share: the folder, the configuration, the link, the attempts, and when to wake whom."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Optional
+
+from . import wire
+from .attempt import Attempt, load_all
+from .config import Home, boottime
+from .duties import Duties
+from .link import Link
+
+
+class Machine:
+    """One agent's whole world. `program` is how this very program is started."""
+
+    def __init__(self, home: Home, config: wire.AgentConfig, program: list[str]) -> None:
+        self.home = home
+        self.config = config
+        self.program = program
+        self.link = Link(config.urls, config.ca_pem)
+        self.duties = Duties()
+        self.facts: dict[str, Any] = {}
+        self.notice = ""
+        self.unhealthy = ""
+        self.heard_at: Optional[float] = None
+        self.ending = ""
+        self._attempts = {attempt.key: attempt for attempt in load_all(home)}
+        self._lock = threading.Lock()
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """All that are on the machine now."""
+        with self._lock:
+            return list(self._attempts.values())
+
+    def attempt(self, key: str) -> Optional[Attempt]:
+        return self._attempts.get(key)
+
+    def add(self, attempt: Attempt) -> None:
+        with self._lock:
+            self._attempts[attempt.key] = attempt
+
+    def drop(self, attempt: Attempt) -> None:
+        with self._lock:
+            self._attempts.pop(attempt.key, None)
+
+    @property
+    def unsent_bytes(self) -> int:
+        return sum(attempt.unsent_bytes() for attempt in self.attempts)
+
+    def news(self) -> None:
+        """Something that the controller should hear at once."""
+        self.duties.wake("session")
+        self.link.interrupt()
+
+    def heard(self) -> None:
+        self.heard_at = boottime()
+
+    def end(self, why: str) -> None:
+        """All duties are over; what called them then ends the machine."""
+        self.ending = self.ending or why
+        self.duties.end()
+        self.link.interrupt()

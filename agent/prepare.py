@@ -1,0 +1,190 @@
+"""From an order to a running supervisor: workspace, inputs, checkpoint, start.
+
+Everything is fetched through the cache and may be begun anew: until the supervisor's mark is on the disk nothing has
+run. An order's secrets are in memory only; an agent that is killed before the start is ordered again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from . import supervisor, wire
+from .attempt import Attempt, remove
+from .duties import Turn
+from .files import read_json
+from .inputs import Cancelled, Fetcher, InputError, copy_hashed, fetch, free_bytes, inside, make_room
+from .link import Backoff, Refused, Unreachable
+from .machine import Machine
+from .say import say
+from .upload import parallel
+
+_PATIENCE_S = 600.0  # arbitrary: how long what is needed may be out of reach
+_MARK_S = 30.0  # arbitrary: for a supervisor to leave its mark
+_CACHE_SHARE = 0.5
+
+
+class Prepare:
+    """`run` is the duty."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def run(self, turn: Turn) -> None:
+        while not turn.over:
+            for attempt in self._machine.attempts:
+                if attempt.mark is None and attempt.exit is None:
+                    self._prepare(attempt, turn)
+            turn.wait(60.0)
+
+    def _prepare(self, attempt: Attempt, turn: Turn) -> None:
+        attempt.preparing = True
+        try:
+            self._try(attempt, turn)
+        except Cancelled:
+            attempt.fail("cancelled", "cancelled before it started", exit_code=130)
+        except (InputError, Refused, Unreachable, OSError) as error:
+            attempt.fail("inputs-failed", str(error))
+        except Exception as error:
+            attempt.fail("inputs-failed", f"cannot prepare it: {error!r}")
+        finally:
+            attempt.preparing = False
+            self._machine.duties.wake("tend", "logs")
+            self._machine.news()
+
+    def _try(self, attempt: Attempt, turn: Turn) -> None:
+        backoff, deadline = Backoff(0.2, 10.0), time.monotonic() + _PATIENCE_S
+        while True:
+            self._alive(attempt)
+            try:
+                resumed = self._fill(attempt)
+                break
+            except Unreachable as error:
+                say("prepare.failed", attempt=attempt.key, error=str(error))
+                if time.monotonic() > deadline:
+                    raise
+                turn.wait(backoff.next())
+        self._alive(attempt)
+        self._start(attempt, resumed)
+
+    def _alive(self, attempt: Attempt) -> None:
+        if attempt.cancel or attempt.forget or self._machine.ending:
+            raise Cancelled
+
+    def _fill(self, attempt: Attempt) -> bool:
+        """The workspace as the job is to find it; whether a checkpoint was restored."""
+        order = attempt.order
+        timings: dict[str, float] = {}
+        if os.path.lexists(attempt.workspace):
+            remove(attempt.workspace)
+        os.makedirs(attempt.workspace, mode=0o700)
+        wanted = lambda: bool(attempt.cancel or attempt.forget)  # noqa: E731
+        fetcher = Fetcher(self._machine.link, self._machine.home, order.job, order.number, wanted)
+        make_room(self._machine.home, int(free_bytes(self._machine.home) * _CACHE_SHARE))
+        if order.workspace:
+            with _timed(timings, "workspace_s"):
+                unpack(workspace_tar(fetcher, order), attempt.workspace)
+        if order.inputs:
+            with _timed(timings, "inputs_s"):
+                attempt.note(facts={"inputs": fetch(fetcher, order, attempt.workspace)})
+        if order.checkpoint:
+            with _timed(timings, "checkpoint_s"):
+                self._restore(fetcher, attempt, order.checkpoint)
+        attempt.note(facts={"timings": timings})
+        return bool(order.checkpoint)
+
+    def _restore(self, fetcher: Fetcher, attempt: Attempt, body: dict[str, Any]) -> None:
+        folder = inside(attempt.workspace, attempt.order.checkpoint_path)
+        os.makedirs(folder, exist_ok=True)
+
+        def one(entry: dict[str, Any]) -> None:
+            item = wire.GrantItem(entry["key"], entry["size"], entry["sha256"])
+            target = inside(folder, entry["path"])
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            path = fetcher.cached("checkpoints", item)
+            if copy_hashed(path, target) != entry["sha256"]:
+                os.unlink(path)
+                raise Unreachable(f"checkpoint file {entry['path']} is not what its manifest says")
+            os.chmod(target, entry.get("mode", 0o644) | stat.S_IRUSR)
+
+        parallel(list(body["files"]), one)
+        about = {"from_attempt": body.get("number"), "sequence": body.get("sequence"), "files": len(body["files"])}
+        attempt.note(facts={"resumed": about})
+        say("checkpoint.restored", attempt=attempt.key, **about)
+
+    def _start(self, attempt: Attempt, resumed: bool) -> None:
+        machine = self._machine
+        pid = supervisor.start(
+            attempt.folder, attempt.order, attempt.workspace, resumed, machine.config.spool_limit_bytes, machine.program
+        )
+        deadline = time.monotonic() + _MARK_S
+        path = os.path.join(attempt.folder, "supervisor.json")
+        while (mark := read_json(path)) is None:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done or time.monotonic() > deadline:
+                raise InputError(f"its supervisor did not start (status {status})")
+            time.sleep(0.002)
+        attempt.mark = mark
+        say("attempt.started", attempt=attempt.key, supervisor=pid)
+
+
+def workspace_tar(fetcher: Fetcher, order: wire.Order) -> str:
+    """The packed working directory, proved to be what was ordered. Raises: Unreachable when it is not (yet)."""
+    digest = order.workspace.rpartition("/")[2]
+    path = fetcher.cached("workspace", wire.GrantItem(order.workspace, order.workspace_size, digest))
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            found.update(block)
+    if found.hexdigest() != digest:
+        os.unlink(path)
+        raise Unreachable("the workspace that came is not the one that was sent")
+    return path
+
+
+def unpack(path: str, target: str) -> None:
+    """A tar into an empty folder. Links are made last, so that nothing is written through one. Raises: InputError."""
+    import tarfile
+
+    links = []
+    with tarfile.open(path) as archive:
+        for member in archive:
+            where = os.path.join(target, _checked(member.name))
+            os.makedirs(os.path.dirname(where), exist_ok=True)
+            if member.isdir():
+                os.makedirs(where, exist_ok=True)
+            elif member.issym():
+                links.append((member.linkname, where))
+            elif member.isreg() or member.islnk():
+                source = archive.extractfile(member)
+                if source is None:
+                    raise InputError(f"workspace: {member.name!r} cannot be read")
+                with source, open(where, "wb") as file:
+                    while block := source.read(2**20):
+                        file.write(block)
+                os.chmod(where, (member.mode & 0o777) | stat.S_IRUSR | stat.S_IWUSR)
+                os.utime(where, (member.mtime, member.mtime))
+            else:
+                raise InputError(f"workspace: {member.name!r} is neither file, folder nor link")
+    for linkname, where in links:
+        os.symlink(linkname, where)
+
+
+def _checked(name: str) -> str:
+    clean = posixpath.normpath(name)
+    if clean == ".." or clean.startswith(("/", "../")) or "\0" in name:
+        raise InputError(f"workspace: {name!r} lies outside of it")
+    return clean
+
+
+@contextmanager
+def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    timings[name] = round(time.monotonic() - began, 3)

@@ -1,0 +1,134 @@
+"""Taking each attempt its next step: cancel it, notice its end or the loss of its supervisor, end it, forget it.
+
+It is `ended` only when what the job left is safe elsewhere, or when that was waited for as long as the configuration
+says; the facts then say what is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Optional
+
+from . import workload
+from .attempt import Attempt
+from .config import boottime
+from .duties import Turn
+from .machine import Machine
+from .say import say
+
+_BUSY_S = 0.03
+_QUIET_S = 1.0
+_FORGET_PATIENCE_S = 15.0  # arbitrary: for a supervisor that was told to stop at once
+
+
+class Tend:
+    """`run` is the duty; `once` one pass."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._forgetting: dict[str, float] = {}
+
+    def run(self, turn: Turn) -> None:
+        while not turn.over:
+            self.once()
+            working = [one for one in self._machine.attempts if not one.ended or one.forget]
+            turn.wait(_BUSY_S if working else 60.0)
+
+    def once(self) -> None:
+        for attempt in self._machine.attempts:
+            before = attempt.phase
+            self._step(attempt)
+            if attempt.phase != before or attempt.key not in {one.key for one in self._machine.attempts}:
+                self._machine.news()
+                self._machine.duties.wake("logs", "results", "checkpoints", "probes")
+
+    def _step(self, attempt: Attempt) -> None:
+        if not attempt.ended:
+            attempt.look()
+        if attempt.forget:
+            self._forget(attempt)
+        elif attempt.ended or (attempt.mark is None and attempt.exit is None):
+            return
+        elif attempt.exit is None:
+            self._look_after(attempt)
+        elif (missing := self.missing(attempt)) is None:
+            self._end(attempt, "")
+        elif boottime() - (attempt.exited_at or 0.0) > self._machine.config.hold_unsent_s:
+            say("attempt.given_up", attempt=attempt.key, missing=missing)
+            self._end(attempt, missing)
+
+    def _look_after(self, attempt: Attempt) -> None:
+        if attempt.cancel:
+            attempt.control(attempt.cancel)
+        if attempt.living:
+            return
+        attempt.look()
+        if attempt.exit is None:
+            say("supervisor.lost", attempt=attempt.key)
+            workload.kill_attempt(attempt.key)
+            attempt.fail("supervisor-lost", "its supervisor died without leaving an exit file")
+        self._reap(attempt)
+
+    def _forget(self, attempt: Attempt) -> None:
+        """Stop what runs, then delete it all."""
+        since = self._forgetting.setdefault(attempt.key, boottime())
+        if attempt.producing and attempt.living:
+            attempt.control("now")
+            if boottime() - since < _FORGET_PATIENCE_S:
+                return
+            workload.signal_all([attempt.mark["pid"]] if attempt.mark else [], 9)
+        if attempt.preparing:
+            return
+        workload.kill_attempt(attempt.key)
+        self._reap(attempt)
+        attempt.delete()
+        self._machine.drop(attempt)
+        self._forgetting.pop(attempt.key, None)
+        say("attempt.forgotten", attempt=attempt.key)
+
+    def missing(self, attempt: Attempt) -> Optional[str]:
+        """What still has to be made safe before it can end; None when nothing."""
+        size = (attempt.exit or {}).get("log_size", 0)
+        if attempt.log_safe < size and not attempt.log_refused:
+            return f"log safe up to {attempt.log_safe} of {size} bytes"
+        if attempt.mark is None:
+            return None
+        if attempt.order.outputs and "results" not in attempt.done:
+            return "results"
+        if attempt.order.checkpoint_path and "checkpoint" not in attempt.done:
+            return "checkpoint"
+        return None
+
+    def _end(self, attempt: Attempt, missing: str) -> None:
+        left = attempt.exit or {}
+        size = left.get("log_size", 0)
+        nothing_to_send = not attempt.order.outputs or attempt.mark is None
+        results = "complete" if nothing_to_send else attempt.done.get("results", missing)
+        why, detail = left.get("why", ""), left.get("detail", "")
+        if results != "complete" and not why:
+            why, detail = "outputs-failed", f"results were not stored: {results}"
+        timings = {**attempt.done["facts"].get("timings", {}), **left.get("timings", {})}
+        attempt.note(facts={"machine": self._machine.facts, "timings": timings})
+        attempt.note(
+            ended={
+                "job": attempt.order.job,
+                "number": attempt.order.number,
+                "phase": "ended",
+                "exit_code": left.get("exit_code"),
+                "why": why,
+                "detail": detail,
+                "log_size": size,
+                "log_complete": attempt.log_safe >= size,
+                "results_complete": results == "complete",
+                "facts": attempt.done["facts"],
+            }
+        )
+        self._reap(attempt)
+        say("attempt.ended", attempt=attempt.key, exit_code=left.get("exit_code"), why=why)
+
+    def _reap(self, attempt: Attempt) -> None:
+        """A supervisor that was started by this very agent is its child."""
+        if attempt.mark is not None:
+            with contextlib.suppress(OSError):
+                os.waitpid(attempt.mark["pid"], os.WNOHANG)
