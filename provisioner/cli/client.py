@@ -1,0 +1,147 @@
+"""The controller's API over a Unix socket or TCP, with nothing but the standard library: start-up time is a feature."""
+
+from __future__ import annotations
+
+import getpass
+import http.client
+import json
+import os
+import socket
+import urllib.parse
+from typing import IO, Any
+
+from .failures import CliError, Unreachable, from_answer
+
+API = "/api/v1"
+_TIMEOUT_S = 60.0
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Client:
+    """`target`: `unix:PATH`, or an http(s) URL with `token`. One connection, kept."""
+
+    def __init__(self, target: str, token: str = "", ca: str = "") -> None:
+        self.target = target
+        self._token = token
+        self._ca = ca
+        self._connection: http.client.HTTPConnection | None = None
+
+    def get(self, path: str, **query: object) -> Any:
+        return self.ask("GET", _with(path, query))
+
+    def post(self, path: str, body: object = None) -> Any:
+        return self.ask("POST", path, body if body is not None else {})
+
+    def ask(self, method: str, path: str, body: object = None, timeout_s: float = _TIMEOUT_S) -> Any:
+        """The answer's JSON. Raises: CliError with the controller's own words, Unreachable."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"} if data is not None else {}
+        response = self.open(method, path, data, headers, timeout_s=timeout_s)
+        try:
+            answer = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Unreachable(f"the controller's answer was lost: {error}") from error
+        return _decoded(response.status, answer)
+
+    def open(
+        self,
+        method: str,
+        path: str,
+        body: bytes | IO[bytes] | None = None,
+        headers: dict[str, str] | None = None,
+        *,
+        timeout_s: float = _TIMEOUT_S,
+    ) -> http.client.HTTPResponse:
+        """An answer whose body the caller reads. A kept connection that was closed meanwhile is opened once more."""
+        kept = self._connection is not None
+        try:
+            return self._send(method, path, body, headers or {}, timeout_s)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            if not kept or (body is not None and not isinstance(body, bytes)):
+                raise Unreachable(f"no controller at {self.target}: {error}") from error
+        try:
+            return self._send(method, path, body, headers or {}, timeout_s)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Unreachable(f"no controller at {self.target}: {error}") from error
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _send(
+        self, method: str, path: str, body: bytes | IO[bytes] | None, headers: dict[str, str], timeout_s: float
+    ) -> http.client.HTTPResponse:
+        connection = self._connection or self._connect(timeout_s)
+        self._connection = connection
+        connection.timeout = timeout_s
+        if connection.sock is not None:
+            connection.sock.settimeout(timeout_s)
+        sent = {"X-Runner-User": _user(), **headers}
+        if self._token:
+            sent["Authorization"] = f"Bearer {self._token}"
+        connection.request(method, API + path if not path.startswith("/healthz") else path, body, sent)
+        return connection.getresponse()
+
+    def _connect(self, timeout_s: float) -> http.client.HTTPConnection:
+        if self.target.startswith("unix:"):
+            return _UnixConnection(self.target[5:], timeout_s)
+        parts = urllib.parse.urlsplit(self.target)
+        if parts.scheme == "http":
+            return http.client.HTTPConnection(parts.hostname or "", parts.port or 8765, timeout=timeout_s)
+        if parts.scheme != "https":
+            raise CliError(f"RUNNER_SERVER is {self.target!r}", "write http://HOST:PORT or https://HOST:PORT")
+        import ssl
+
+        context = ssl.create_default_context(cafile=self._ca or None)
+        return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout_s, context=context)
+
+
+def follow(response: http.client.HTTPResponse, size: int) -> bytes:
+    """Exactly `size` bytes, or fewer at the end."""
+    parts = []
+    while size:
+        try:
+            data = response.read(size)
+        except (OSError, http.client.HTTPException):
+            break
+        if not data:
+            break
+        parts.append(data)
+        size -= len(data)
+    return b"".join(parts)
+
+
+def _decoded(status: int, answer: bytes) -> Any:
+    try:
+        body = json.loads(answer) if answer else None
+    except ValueError:
+        body = None
+    if status >= 400:
+        raise from_answer(status, body)
+    return body
+
+
+def _with(path: str, query: dict[str, object]) -> str:
+    given = {name: str(value) for name, value in query.items() if value not in (None, "")}
+    return f"{path}?{urllib.parse.urlencode(given)}" if given else path
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

@@ -1,0 +1,32 @@
+"""`runner gc`: collect machines that nobody wants."""
+
+from __future__ import annotations
+
+import click
+
+from provisioner.cli import render
+from provisioner.cli.embedded import connected, home
+from provisioner.cli.failures import Unreachable
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be ended.")
+@click.option("--expired", is_flag=True, help="Those past their expires-at, whoever launched them; needs no database.")
+@click.option("--json", "as_json", is_flag=True)
+def command(dry_run: bool, expired: bool, as_json: bool) -> None:
+    """Collect orphaned machines."""
+    try:
+        told = connected(start=not expired).post("/gc", {"dry_run": dry_run, "expired": expired})
+    except Unreachable:
+        if not expired:
+            raise
+        from provisioner import app
+
+        told = app.gc_without_store(home(), dry_run=dry_run, expired=expired)
+    if as_json:
+        render.as_json([{"id": name, "ended": name in told["ended"]} for name in told["found"]])
+        return
+    for name in told["found"]:
+        print(f"{name} {'ended' if name in told['ended'] else 'found'}")
+    if not told["found"]:
+        render.say("runner: nothing to collect")

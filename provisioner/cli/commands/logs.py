@@ -1,0 +1,19 @@
+"""`runner logs`: a job's output, as it was."""
+
+from __future__ import annotations
+
+import click
+
+from provisioner.cli.attach import Attached
+from provisioner.cli.embedded import connected
+
+
+@click.command()
+@click.argument("job")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job is done.")
+@click.option("--attempt", default="all", show_default=True, help="A number, `latest` or `all`.")
+def command(job: str, follow: bool, attempt: str) -> None:
+    """Print a job's log."""
+    client = connected()
+    job_id = client.get(f"/jobs/{job}")["id"]
+    Attached(client, job_id).follow_log(follow_on=follow, attempt=attempt)

@@ -1,0 +1,37 @@
+"""What goes wrong, as one line and an exit code. Source of the codes: product page, "Exit codes"."""
+
+from __future__ import annotations
+
+USAGE, REFUSED, UNREACHABLE, OURS = 2, 3, 4, 125
+_OF_KIND = {"InvalidRequest": USAGE, "NotFound": USAGE}
+
+
+class CliError(Exception):
+    """`line` is what the user reads."""
+
+    def __init__(self, message: str, hint: str = "", code: int = USAGE) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code
+
+    @property
+    def line(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class Unreachable(CliError):
+    """Nobody answers, or an answer was lost."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint, UNREACHABLE)
+
+
+def from_answer(status: int, body: object) -> CliError:
+    """The controller's refusal."""
+    error = body.get("error", {}) if isinstance(body, dict) else {}
+    kind = error.get("kind", "")
+    default = UNREACHABLE if status in (502, 503) else REFUSED
+    return CliError(
+        error.get("message") or f"the controller answered {status}", error.get("hint", ""), _OF_KIND.get(kind, default)
+    )
