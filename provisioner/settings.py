@@ -26,6 +26,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "RUNNER_TOKEN": "token for RUNNER_SERVER",
     "RUNNER_CA": "file with the certificate authority that RUNNER_SERVER's certificate is checked against",
     "RUNNER_SECRET_KEY": "key that encrypts secrets in the store (default: a file `key` in the home)",
+    "RUNNER_NEW_SECRET_KEY": "key that `runner db rekey` changes to (default: a new one, written to the file `key`)",
     "RUNNER_STORE_URL": "database: sqlite:///PATH (default: runner.db in the home) or postgresql://...",
     "RUNNER_OBJECTS_URL": "object store: a directory (default: objects in the home), s3://, gs:// or az://",
     "RUNNER_POLICY_SCALE": "multiplies every time-out of the policy; for tests",

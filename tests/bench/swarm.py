@@ -104,7 +104,7 @@ class Swarm:
         self._late_ms: list[float] = []
 
     async def measure(self, pid: int) -> tuple[list[float], float]:
-        """Milliseconds late of each sync, and the controller's share of a core. Raises: what an agent broke off with."""
+        """Milliseconds late of each sync, and the share of a core used. Raises: what an agent broke off with."""
         async with asyncio.TaskGroup() as group:
             agents = [group.create_task(self._agent(one)) for one in self._ids]
             await self._all_joined.wait()

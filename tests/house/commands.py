@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import click
-from provisioner.cli.main import cli
+
+from provisioner.cli.dispatch import root
 
 
 def every_command() -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """(words after `runner`, command), groups before what is in them; hidden ones left out."""
-    yield from _walk((), cli, click.Context(cli, info_name="runner"))
+    yield from _walk((), root, click.Context(root, info_name="runner"))
 
 
 def _walk(
@@ -27,8 +28,10 @@ def _walk(
 
 def check_line(words: list[str]) -> str:
     """What is wrong with a command line that starts with `runner`; empty when every word of it is known."""
-    command: click.Command = cli
-    context = click.Context(cli, info_name="runner")
+    if words[1:] in (["--version"], ["--help"]):
+        return ""  # answered before any command is looked at
+    command: click.Command = root
+    context = click.Context(root, info_name="runner")
     rest = words[1:]
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         inner = command.get_command(context, rest[0])

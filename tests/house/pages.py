@@ -12,9 +12,8 @@ from pydantic import BaseModel
 from provisioner.domain.policy import Policy
 from provisioner.settings import ENVIRONMENT, Settings
 
-from . import commands, scan, words
+from . import commands, job_file, scan, words
 from .http_routes import described
-from .job_file import job_file
 
 _MADE = "<!-- made by `python -m tests.house.generate` -->"
 
@@ -79,6 +78,18 @@ def http_api() -> str:
     return page(words.API_INTRO, table(("method", "path", "what"), rows))
 
 
+def job() -> str:
+    return page(
+        words.JOB_FILE_INTRO,
+        table(("key", "what it must be"), job_file.keys()),
+        "## Resources",
+        table(("key", "meaning"), job_file.resources()),
+        words.JOB_ENVIRONMENT_INTRO,
+        table(("variable", "says"), ((f"`{name}`", words.GIVEN_TO_JOBS[name]) for name in scan.given_to_jobs())),
+        words.JOB_FILE_EXAMPLE,
+    )
+
+
 def page(*parts: str) -> str:
     """Parts with a blank line between them, under a note on where they come from."""
     return "\n\n".join([_MADE, *parts]) + "\n"
@@ -97,7 +108,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "command-line.md": command_line,
     "events.md": events,
     "http-api.md": http_api,
-    "job-file.md": job_file,
+    "job-file.md": job,
     "policy.md": policy,
     "settings.md": settings,
 }

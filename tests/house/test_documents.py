@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from provisioner.domain.job import AttemptPhase, InstancePhase, JobPhase
+from provisioner.settings import ENVIRONMENT
 
+from . import scan
 from .commands import check_line
 from .draw import TABLES
 from .generate import generated
@@ -33,6 +35,12 @@ def test_every_lifecycle_is_drawn() -> None:
 def test_every_phase_has_a_line_in_its_table() -> None:
     for name, phases in (("instance", InstancePhase), ("job", JobPhase), ("attempt", AttemptPhase)):
         assert list(TABLES[name]) == list(phases) or set(TABLES[name]) == set(phases)
+
+
+def test_no_variable_is_read_that_is_not_documented() -> None:
+    for_others = {"RUNNER_ATTEMPT_KEY", "RUNNER_INSTANCE"}  # marks on processes, by which they are found again
+    for_us = {"RUNNER_DEBUG_CLI"}
+    assert scan.read_by_us() - for_others - for_us - set(ENVIRONMENT) == set()
 
 
 def test_every_relative_link_leads_somewhere() -> None:

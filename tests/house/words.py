@@ -128,3 +128,33 @@ JOB_FILE_INTRO = """# Job file
 
 A YAML file, given with `runner run -f`. What the command line says wins over it. An unknown key is an error that names
 its line. Durations are seconds, or a number with `s`, `m`, `h` or `d`."""
+
+JOB_FILE_EXAMPLE = """## An example
+
+```yaml
+name: train-resnet
+resources: {gpu: "A10G:1", market: spot-first, max_price: 1.20, disk: 200}
+inputs: [{from: "s3://team-data/cifar", to: data/}]
+setup: pip install -r requirements.txt
+run: python train.py --epochs 20
+env: {WANDB_MODE: offline}
+secrets: [HF_TOKEN]
+outputs: [metrics.json, plots/**, model.safetensors]
+checkpoint: {path: ckpt/, every: 5m}
+retries: 3
+timeout: 8h
+```
+
+Another that works as it stands: [docs/examples/digits/job.yaml](../examples/digits/job.yaml)."""
+
+JOB_ENVIRONMENT_INTRO = """## What a job finds in its environment
+
+Besides `env`, `params` and `secrets`:"""
+
+GIVEN_TO_JOBS = {
+    "RUNNER_ATTEMPT": "the number of this attempt, from 1",
+    "RUNNER_CKPT_DIR": "the checkpoint folder, where the job has one",
+    "RUNNER_JOB_ID": "the job's id",
+    "RUNNER_RESUMED": "`1` when a checkpoint was put back, otherwise `0`",
+    "RUNNER_WORKSPACE": "the working directory",
+}
