@@ -13,6 +13,7 @@ import struct
 import sys
 import threading
 import time
+import urllib.parse
 from typing import Any
 
 from . import render
@@ -68,7 +69,7 @@ class Attached:
         while True:
             try:
                 query = {"attempt": number, "offset": offset, "follow": int(follow_on)}
-                path = f"/jobs/{self._job_id}/log?" + "&".join(f"{k}={v}" for k, v in query.items())
+                path = f"/jobs/{self._job_id}/log?{urllib.parse.urlencode(query)}"
                 log = self._client_of_its_own()
                 response = log.open("GET", path, timeout_s=60)
                 if response.status >= 400:
