@@ -95,9 +95,7 @@ class Attempt:
     def living(self) -> bool:
         """Whether its supervisor runs."""
         mark = self.mark
-        return bool(
-            mark and mark.get("boot_id") == workload.boot_id() and workload.alive(mark["pid"], mark["started"])
-        )
+        return bool(mark and mark.get("boot_id") == workload.boot_id() and workload.alive(mark["pid"], mark["started"]))
 
     @property
     def producing(self) -> bool:

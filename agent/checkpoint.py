@@ -8,6 +8,7 @@ folder is taken once more, unless the job was killed in the middle of what it di
 from __future__ import annotations
 
 import os
+import time
 from typing import Optional
 
 from .attempt import Attempt
@@ -40,11 +41,11 @@ class Checkpoints:
         while not turn.over:
             attempts = [attempt for attempt in self._machine.attempts if _wants(attempt)]
             for attempt in attempts:
-                self._look(attempt, turn)
+                self._look(attempt)
             pending = [attempt for attempt in attempts if _wants(attempt)]
             turn.wait(_LOOK_S if pending else 60.0)
 
-    def _look(self, attempt: Attempt, turn: Turn) -> None:
+    def _look(self, attempt: Attempt) -> None:
         key, now = attempt.key, boottime()
         due = self._due.setdefault(key, now + attempt.order.checkpoint_every_s)
         ended = attempt.exit is not None
@@ -52,13 +53,13 @@ class Checkpoints:
         if ended and not self._whole(attempt, asked):
             self._finish(attempt)
         elif ended or asked or now >= due:
-            self._due[key] = boottime() + self._try(attempt, turn, ended)
+            self._due[key] = boottime() + self._try(attempt, ended)
 
-    def _try(self, attempt: Attempt, turn: Turn, ended: bool) -> float:
+    def _try(self, attempt: Attempt, ended: bool) -> float:
         """Seconds until the next look."""
         every_s = attempt.order.checkpoint_every_s
         try:
-            taken = self.take(attempt, 0.0 if ended else _STILL_S, turn)
+            taken = self.take(attempt, 0.0 if ended else _STILL_S)
         except (Unreachable, OSError) as error:
             say("checkpoint.not_stored", attempt=attempt.key, error=str(error))
             return _AGAIN_S
@@ -69,14 +70,13 @@ class Checkpoints:
             self._finish(attempt)
         return every_s if taken else min(_AGAIN_S, every_s)
 
-    def take(self, attempt: Attempt, still_s: float, turn: Turn) -> bool:
+    def take(self, attempt: Attempt, still_s: float) -> bool:
         """Whether the folder held still (or there was nothing new). Raises: Unreachable, Refused, OSError."""
         order = attempt.order
         before = stamps(attempt.workspace, order.checkpoint_path)
         if not before or before == self._taken.get(attempt.key):
             return True
-        if still_s:
-            turn.wait(still_s)
+        time.sleep(still_s)
         gatherer = self._gatherers.setdefault(attempt.key, Gatherer(attempt.workspace))
         found = gatherer.under(order.checkpoint_path)
         files = [file for file in found.files if file.path != HELPER]
@@ -122,7 +122,7 @@ class Checkpoints:
     def _finish(self, attempt: Attempt) -> None:
         attempt.note(checkpoint="done")
         for table in (self._due, self._helper, self._taken, self._gatherers):
-            table.pop(attempt.key, None)  # type: ignore[attr-defined]
+            table.pop(attempt.key, None)
         self._machine.duties.wake("tend")
 
 

@@ -148,7 +148,7 @@ class Connection:
             self._sock.close()
 
     def _line(self) -> bytes:
-        line = self._file.readline(_LONGEST_LINE)
+        line: bytes = self._file.readline(_LONGEST_LINE)
         if not line.endswith(b"\n"):
             self.reusable = False
             raise ProtocolError("the connection was closed before the answer")

@@ -54,6 +54,8 @@ class Fetcher:
             os.utime(path)
             return path
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        if not item.sha256 and os.path.exists(f"{path}.part"):
+            os.unlink(f"{path}.part")  # nothing tells whether it is the beginning of what is there now
         backoff = Backoff(0.2, 5.0)
         for left in range(_TRIES - 1, -1, -1):
             try:

@@ -20,6 +20,7 @@ from .say import say
 
 CHUNK = 2**20
 DEPTH = 4
+_SPANS = 40_000  # about as many bytes of index as of data
 _TURN_BYTES = 32 * CHUNK  # then the next attempt has its turn
 _LIVELY_S, _CALM_S, _UNSAFE_S = 0.015, 0.04, 0.1
 _CALM_AFTER_S = 2.0
@@ -99,7 +100,7 @@ class Logs:
         received = at
         while under_way or at < min(size, until):
             while len(under_way) < DEPTH and at < min(size, until):
-                spans, data = attempt.spool.read(at, CHUNK)
+                spans, data = _chunk(attempt, at)
                 if not data:
                     until = at
                     break
@@ -149,6 +150,15 @@ class Logs:
             self._pipe.close()
             self._pipe = None
         self._next.clear()
+
+
+def _chunk(attempt: Attempt, at: int) -> tuple[list[wire.LogSpan], bytes]:
+    """The next bytes with their index, neither of them larger than a controller takes at once."""
+    spans, data = attempt.spool.read(at, CHUNK)
+    if len(spans) > _SPANS:
+        spans = spans[:_SPANS]
+        data = data[: spans[-1][0] + spans[-1][1] - at]
+    return spans, data
 
 
 def _wants(attempt: Attempt) -> bool:

@@ -86,7 +86,7 @@ class Results:
     def _forget(self, kept: set[str]) -> None:
         for table in (self._gatherers, self._backoffs, self._due, self._sent):
             for key in [key for key in table if key not in kept]:
-                del table[key]  # type: ignore[attr-defined]
+                del table[key]
 
 
 def _wants(attempt: Attempt) -> bool:

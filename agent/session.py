@@ -81,6 +81,7 @@ class Session:
             notice=machine.notice,
             unsent_bytes=unsent,
             attempts=[attempt.said() for attempt in attempts],
+            sequence=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
         )
 
     def apply(self, ought: wire.Ought) -> None:

@@ -47,6 +47,7 @@ class AgentConfig:
     hold_unsent_s: float = 3600.0
     poll_s: float = 25.0
     spool_limit_bytes: int = 256 * 2**20
+    metadata_url: str = "http://169.254.169.254"
     protocol: int = PROTOCOL
 
 
@@ -90,7 +91,8 @@ class AttemptState:
 
 @dataclass(frozen=True)
 class Sync:
-    """What is. `seen` is the `Ought.version` that the agent has acted on: an equal one is waited out."""
+    """What is. `seen` is the `Ought.version` that the agent has acted on: an equal one is waited out. `sequence` grows
+    with every message of one boot (nanoseconds of its boot clock will do); 0 says nothing about order."""
 
     boot_id: str
     seen: int = -1
@@ -101,6 +103,7 @@ class Sync:
     notice: str = ""
     unsent_bytes: int = 0
     attempts: list[AttemptState] = field(default_factory=list)
+    sequence: int = 0
     protocol: int = PROTOCOL
 
 
@@ -190,7 +193,9 @@ class GrantItem:
 class GrantAsk:
     """`area`: `results`, `checkpoints`, `workspace` or `inputs`. `op`: `put`, `get`, `list` (inputs) or `complete`.
 
-    `complete` finishes multipart uploads: `uploads` is a list of {key, upload_id, parts: [etag, ...]}.
+    `complete` finishes multipart uploads: `uploads` is a list of {key, upload_id, parts: [etag, ...]}. `list` takes
+    one source and answers one grant an object: its full URL as `key`, `size`, and as `sha256` whatever tells one
+    content from another, if anything does; with a `url` if it can be read at once, else `get` is asked for it.
     """
 
     job: str
@@ -283,22 +288,37 @@ def decode(kind: type[T], data: bytes) -> T:
 _HINTS: dict[Any, dict[str, Any]] = {}
 
 
+_SCALARS: dict[Any, tuple[type, ...]] = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}
+
+
 def _build(kind: Any, value: Any) -> Any:
+    """Raises: TypeError when `value` is not of `kind`; nothing is converted."""
     if dataclasses.is_dataclass(kind):
+        _check(isinstance(value, dict), kind, value)
         hints = _HINTS.get(kind)
         if hints is None:
             hints = _HINTS[kind] = typing.get_type_hints(kind)
         return kind(**{name: _build(hints[name], value[name]) for name in hints if name in value})  # type: ignore[operator]
     origin = typing.get_origin(kind)
     if origin is list:
+        _check(isinstance(value, list), kind, value)
         (item,) = typing.get_args(kind)
         return [_build(item, one) for one in value]
+    if origin is dict:
+        _check(isinstance(value, dict), kind, value)
+        item = typing.get_args(kind)[1]
+        return {name: _build(item, one) for name, one in value.items()}
     if origin is typing.Union and value is not None:
         (inner,) = [one for one in typing.get_args(kind) if one is not type(None)]
         return _build(inner, value)
-    if kind in (int, float, str, bool) and not isinstance(value, (int, float, str, bool)):
-        raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
+    if kind in _SCALARS:
+        _check(isinstance(value, _SCALARS[kind]) and (kind is bool or not isinstance(value, bool)), kind, value)
     return value
+
+
+def _check(fits: bool, kind: Any, value: Any) -> None:
+    if not fits:
+        raise TypeError(f"expected {getattr(kind, '__name__', kind)}, got {type(value).__name__}")
 
 
 STDOUT, STDERR = 1, 2

@@ -1,0 +1,157 @@
+"""What the machine is and how it fares: facts once, readings now and then, straight from /proc.
+
+The GPU is asked through its driver's own tool in a child with a time-out, because a broken driver can hang whoever
+calls into it; only where there is such a tool.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import time
+from collections import deque
+from typing import Any, Optional
+
+from . import wire
+from .duties import Turn
+from .link import Refused, Unreachable
+from .machine import Machine
+from .say import say
+
+BUSY_S, IDLE_S = 5.0, 60.0
+_KEPT = 720  # arbitrary: an hour of readings while the controller is away
+_TOOL = "nvidia-smi"
+_TOOL_TIMEOUT_S = 10.0
+_ASKED = "name,driver_version,memory.total,memory.used,utilization.gpu,temperature.gpu"
+_FIELDS = ("name", "driver", "memory_mib", "used_mib", "utilization", "celsius")
+
+
+def facts() -> dict[str, Any]:
+    """What does not change, the GPU apart."""
+    return {
+        "cpu_model": _cpu_model(),
+        "cpus": os.cpu_count() or 1,
+        "memory_bytes": _memory()[0],
+        "arch": platform.machine(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
+
+
+class Probes:
+    """`run` is the duty."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._tool = shutil.which(_TOOL)
+        self._rows: deque[tuple[float, dict[str, Any]]] = deque(maxlen=_KEPT)
+        self._cpu = _cpu_times()
+
+    def run(self, turn: Turn) -> None:
+        self._first_look()
+        due = time.monotonic()
+        while not turn.over:
+            attempts = [one for one in self._machine.attempts if one.producing]
+            every_s = BUSY_S if attempts else IDLE_S
+            if time.monotonic() >= due - 0.05:
+                self._rows.append((time.monotonic(), self.reading()))
+                self._send([(one.order.job, one.order.number) for one in attempts] or [("", 0)])
+                due = time.monotonic() + every_s
+            due = min(due, time.monotonic() + every_s)
+            turn.wait(due - time.monotonic())
+
+    def reading(self) -> dict[str, Any]:
+        """CPU as a share of all cores since the last one, the rest as it is now."""
+        total, available = _memory()
+        busy, all_of_it = _cpu_times()
+        past_busy, past_all = self._cpu
+        self._cpu = (busy, all_of_it)
+        row: dict[str, Any] = {
+            "cpu": round((busy - past_busy) / max(1, all_of_it - past_all), 4),
+            "memory_bytes": total - available,
+            "disk_bytes": shutil.disk_usage(self._machine.home.path).used,
+        }
+        if self._tool:
+            with contextlib.suppress(OSError, ValueError):
+                row["gpus"] = gpus(self._tool)
+        return row
+
+    def _first_look(self) -> None:
+        """GPU facts, and whether a GPU that is there answers."""
+        if not self._tool or "gpus" in self._machine.facts:
+            return
+        try:
+            found = gpus(self._tool)
+            self._machine.facts["gpus"] = [{key: one[key] for key in ("name", "driver", "memory_mib")} for one in found]
+        except (OSError, ValueError) as error:
+            say("gpu.silent", error=str(error))
+            if os.path.exists("/dev/nvidia0"):
+                self._machine.unhealthy = f"{_TOOL}: {error}"
+                self._machine.news()
+
+    def _send(self, attempts: list[tuple[str, int]]) -> None:
+        now = time.monotonic()
+        rows: list[list[Any]] = [[round(now - at, 3), row] for at, row in self._rows]
+        if not self._machine.link.session:
+            return
+        try:
+            for job, number in attempts:
+                self._machine.link.ask("POST", "/agent/v1/readings", wire.encode(wire.Readings(job, number, rows)))
+        except Unreachable:
+            return
+        except Refused as error:
+            say("readings.refused", error=str(error))
+        self._rows.clear()
+
+
+def gpus(tool: str) -> list[dict[str, Any]]:
+    """One row a GPU. Raises: OSError, ValueError when the tool fails, hangs or says what cannot be read."""
+    import subprocess
+
+    ask = [tool, f"--query-gpu={_ASKED}", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(ask, capture_output=True, timeout=_TOOL_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ValueError("no answer from the driver") from error
+    text = done.stdout.decode("utf-8", "replace").strip()
+    if done.returncode != 0:
+        raise ValueError((text or done.stderr.decode("utf-8", "replace"))[:200] or f"exit {done.returncode}")
+    return [dict(zip(_FIELDS, map(_number, line.split(",")))) for line in text.splitlines()]
+
+
+def _number(text: str) -> Any:
+    clean = text.strip()
+    try:
+        return float(clean) if clean.replace(".", "", 1).isdigit() else clean
+    except ValueError:
+        return clean
+
+
+def _cpu_times() -> tuple[int, int]:
+    """Busy and all ticks of all cores since boot."""
+    with open("/proc/stat") as file:
+        ticks = [int(word) for word in file.readline().split()[1:9]]
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+
+
+def _memory() -> tuple[int, int]:
+    """Total and available bytes."""
+    found = {}
+    with open("/proc/meminfo") as file:
+        for line in file:
+            name, _, value = line.partition(":")
+            found[name] = int(value.split()[0]) * 1024
+    return found["MemTotal"], found.get("MemAvailable", found["MemFree"])
+
+
+def _cpu_model() -> str:
+    model: Optional[str] = None
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        for line in file:
+            name, _, value = line.partition(":")
+            if name.strip() in ("model name", "Model"):
+                model = value.strip()
+                break
+    return model or platform.machine()
