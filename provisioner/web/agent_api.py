@@ -227,6 +227,7 @@ class AgentRoutes:
             notice=message.notice[:_LONGEST_TEXT],
             attempts=tuple(_attempt_report(told) for told in message.attempts),
             unsent_bytes=message.unsent_bytes,
+            sequence=message.sequence,
         )
 
     async def _ought(self, instance_id: str, one: WantedAttempt, reported: set[tuple[str, int]]) -> wire.AttemptOught:

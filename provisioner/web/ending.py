@@ -16,6 +16,11 @@ class Ending:
         self._held: set[asyncio.Task[object]] = set()
         self.begun = False
 
+    @property
+    def holding(self) -> int:
+        """How many requests wait now."""
+        return len(self._held)
+
     def begin(self) -> None:
         self.begun = True
         for task in list(self._held):

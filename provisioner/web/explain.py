@@ -44,8 +44,12 @@ def _state(job: Job, now: datetime) -> str:
 def _ladder(ladder: Ladder) -> str:
     if ladder.best is not None:
         return f"the best offer now is {ladder.best}"
+    if ladder.unanswered:
+        return f"not every provider could be asked: {'; '.join(ladder.unanswered)}"
     if not ladder.rungs:
         return "no provider offers anything"
+    if ladder.over_budget:
+        return "every offer that could run it costs more than the cap by itself"
     if ladder.impossible:
         return "none of the known offers could ever run it"
     return "every offer that could run it is refused for now"

@@ -1,7 +1,6 @@
 """Listeners: a site on a Unix socket or a TCP port, started and ended by whoever composes.
 
-Uvicorn's own `serve` takes the process's signals and wakes ten times a second; its two halves, start-up and shutdown,
-do neither.
+Uvicorn's own `serve` takes the process's signals and wakes ten times a second; its start-up alone does neither.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import os
 import socket
 import ssl
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from .ending import Ending
 
 _GRACE_S = 10.0  # how long calls in flight may take at the end. Source: product.md, "finishes the calls in flight".
 _KEEP_ALIVE_S = 75  # arbitrary: longer than an agent's poll
+_LOOK_EVERY_S = 0.01
 _BACKLOG = 2048
 
 
@@ -88,7 +89,17 @@ class Listener:
         if self._path is not None:
             self._path.unlink(missing_ok=True)
         self._ending.begin()
-        await self._server.shutdown([self._socket])
+        state = self._server.server_state
+        for server in self._server.servers:
+            server.close()
+        self._socket.close()
+        for connection in list(state.connections):
+            connection.shutdown()
+        deadline = time.monotonic() + _GRACE_S
+        while (state.connections or state.tasks) and time.monotonic() < deadline:  # noqa: ASYNC110  (uvicorn keeps sets)
+            await asyncio.sleep(_LOOK_EVERY_S)
+        for task in state.tasks:
+            task.cancel("the listener has closed")
 
 
 def _clear(path: Path) -> None:
@@ -119,7 +130,6 @@ async def _start(site: Any, sock: socket.socket, context: ssl.SSLContext | None)
         proxy_headers=False,
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=int(_GRACE_S),
     )
     config.load()
     config.ssl = context

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
-from provisioner.domain.errors import InvalidRequest
+from provisioner.domain.errors import InvalidRequest, ObjectsError
 from provisioner.domain.ports import ManifestRow
 
 from .grants import MANIFEST, checked_put_key, prefix_of
@@ -46,8 +46,7 @@ class Manifests:
             await self._check_there(row, files)
             accepted = await self._services.store.records.put_manifest(row)
             if row.area == "results" and row.final:
-                key = f"{prefix_of('results', row.job_id, row.number)}/{MANIFEST}"
-                await self._services.objects.put(key, json.dumps(dict(row.body), indent=1).encode())
+                await self._publish(row.job_id, row.number)
             if row.area == "checkpoints" and accepted:
                 await self._prune(row.job_id)
         return accepted
@@ -59,10 +58,18 @@ class Manifests:
         sizes = {info.key: info.size for info in await self._services.objects.under(prefix)}
         absent = [one["path"] for one in files if sizes.get(f"{prefix}/{one['key']}") != one["size"]]
         if absent:
-            raise InvalidRequest(
+            raise ObjectsError(
                 f"{len(absent)} files of the manifest are not in the store: {', '.join(absent[:_NAMED])}",
                 hint="send them again, then the manifest",
+                missing=True,
             )
+
+    async def _publish(self, job_id: str, number: int) -> None:
+        """The final manifest beside its files, as the database has it: a message may have come twice."""
+        for stored in await self._services.store.records.manifests(job_id, "results"):
+            if stored.number == number and stored.final:
+                key = f"{prefix_of('results', job_id, number)}/{MANIFEST}"
+                await self._services.objects.put(key, json.dumps(dict(stored.body), indent=1).encode())
 
     async def _prune(self, job_id: str) -> None:
         """A crash on the way leaves objects that no manifest names; they go with the job's others."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from provisioner.domain.errors import Conflict, Impossible, InvalidRequest, NotFound
+from provisioner.domain.errors import Conflict, Impossible, InvalidRequest, NotFound, OverBudget
 from provisioner.domain.job import CheckpointSpec, InputSpec, Job, JobPhase, JobSpec, Need, Workspace
 from provisioner.domain.place import Ladder
 
@@ -33,6 +33,8 @@ async def submit(services: Services, caller: Caller, job_id: str, spec: JobSpec,
     await _check_secrets(services, caller.owner, spec, handed)
     await _check_workspace(services, spec.workspace)
     ladder: Ladder = await services.desk.ladder(spec.need)
+    if ladder.over_budget:
+        raise OverBudget("every offer that could run this costs more than the cap by itself", hint=_summary(ladder))
     if ladder.impossible:
         raise Impossible("no offer known here could ever run this", hint=_summary(ladder))
     job = Job(job_id, caller.owner, spec, JobPhase.QUEUED, services.clock.now())

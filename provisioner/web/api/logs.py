@@ -26,9 +26,11 @@ async def stream_log(
     follow: bool = False,
     format: Literal["frames", "text"] = "frames",
 ) -> StreamingResponse:
-    """From `offset` of `attempt` (a number, `latest` or `all`). With `follow`, until the job is done."""
+    """From `offset` of `attempt`: a number, `latest`, `all`, or `N+` for N and later ones. With `follow`, until the job
+    is done."""
     job = await services.store.jobs.get(id)
-    view = log_stream.View(_number(job, attempt), offset, follow, more=attempt == "all")
+    more = attempt == "all" or attempt.endswith("+")
+    view = log_stream.View(_number(job, attempt.removesuffix("+")), offset, follow, more)
     if format == "text":
         return StreamingResponse(log_stream.text(services, job, view), media_type="text/plain; charset=utf-8")
     return StreamingResponse(log_stream.frames(services, job, view), media_type="application/octet-stream")
