@@ -7,7 +7,17 @@ import sys
 
 from .measure import machine
 
-ALL = ("install_size", "cli_start", "controller_start", "ps", "first_output", "agent_idle", "log_path", "swarm")
+ALL = (
+    "install_size",
+    "cli_start",
+    "controller_start",
+    "ps",
+    "first_output",
+    "agent_idle",
+    "log_path",
+    "results_io",
+    "swarm",
+)
 
 
 def main() -> None:
