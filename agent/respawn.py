@@ -27,8 +27,8 @@ def main(state: str, agent: List[str]) -> int:
         signal.signal(signal.SIGTERM, lambda *_: child.terminate())
         code = _wait(child.pid)
         child.returncode = code
-        if code == 0:
-            break
+        if code == 0 or not os.path.exists(os.path.join(state, "config.json")):
+            break  # without its folder there is no machine any more
         if time.monotonic() - began > _FORGET_S:
             pause_s = _FIRST_S
         print(f"respawn: the agent ended with {code}; again in {pause_s:g} s", file=sys.stderr, flush=True)
