@@ -108,6 +108,9 @@ class Tend:
         why, detail = left.get("why", ""), left.get("detail", "")
         if results != "complete" and not why:
             why, detail = "outputs-failed", f"results were not stored: {results}"
+        unmatched = [line for line in attempt.done["facts"].get("refused", []) if line.startswith("no file matched")]
+        if unmatched and not why and left.get("exit_code") == 0:
+            why, detail = "outputs-failed", "; ".join(unmatched)
         timings = {**attempt.done["facts"].get("timings", {}), **left.get("timings", {})}
         attempt.note(facts={"machine": self._machine.facts, "timings": timings})
         attempt.note(
