@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import List, Optional
+from typing import Optional
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: Optional[list[str]] = None) -> int:
     """Exit code of the command. 2: not a command."""
     words = sys.argv[1:] if argv is None else argv
     if len(words) == 2 and words[0] == "supervise":
@@ -26,7 +26,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     return 2
 
 
-def itself() -> List[str]:
+def itself() -> list[str]:
     """How this very program is started again."""
     return [sys.executable, "-I", os.path.abspath(sys.argv[0])]
 

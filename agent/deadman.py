@@ -54,6 +54,8 @@ def judge(limits: wire.AgentConfig, passed: Passed, attempts: int, unsent_bytes:
         return Verdict(stop=why, end=why if passed.stopping > limits.hold_unsent_s else "")
     if unsent_bytes:
         return Verdict()
+    if passed.stopping:
+        return Verdict(end="the jobs that nobody asked after are over")
     if old:
         return Verdict(end=f"older than {limits.lifetime_s:g} s")
     if passed.joined and passed.silent > limits.silence_s:
@@ -100,6 +102,8 @@ class Deadman:
         if verdict.stop and self._stopping is None:
             self._stopping = now
             say("jobs.stopping", why=verdict.stop)
+        elif not verdict.stop and passed.silent < 1.0:
+            self._stopping = None
         for one in running if verdict.stop else []:
             if one.producing:
                 one.control("kindly")
@@ -121,7 +125,8 @@ class Deadman:
 
     def _console(self, why: str) -> None:
         for one in self._machine.attempts:
-            if not one.ended:
-                lost = one.unsent_bytes()
-                say("data.lost", attempt=one.key, phase=one.phase, log_bytes=lost, results="results" not in one.done)
+            said = one.said()
+            if not (said.log_complete and said.results_complete):
+                lost = max(0, one.spool.size() - one.log_safe)
+                say("data.lost", attempt=one.key, phase=one.phase, log_bytes=lost, results=not said.results_complete)
         say("machine.ending", why=why)

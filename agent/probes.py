@@ -51,9 +51,12 @@ class Probes:
 
     def run(self, turn: Turn) -> None:
         self._first_look()
-        due = time.monotonic()
+        due, before = time.monotonic(), set()
         while not turn.over:
             attempts = [one for one in self._machine.attempts if one.producing]
+            if not {one.key for one in attempts} <= before:
+                due = time.monotonic()
+            before = {one.key for one in attempts}
             every_s = BUSY_S if attempts else IDLE_S
             if time.monotonic() >= due - 0.05:
                 self._rows.append((time.monotonic(), self.reading()))

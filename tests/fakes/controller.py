@@ -207,10 +207,10 @@ class Controller:
             self.changed.wait(min(0.5, max(0.0, deadline - time.monotonic())))
         listed = []
         for key, one in self.wanted.items():
-            state = reported.get(key)
+            told = reported.get(key)
             log = self.log(key).ack
-            over = state is not None and state.phase == "ended" and self.forgetting
-            order = self.orders[key] if state is None and self.states.get(key, _NONE).phase != "ended" else None
+            over = told is not None and told.phase == "ended" and self.forgetting
+            order = self.orders[key] if told is None and self.states.get(key, _NONE).phase != "ended" else None
             listed.append(replace(one, order=order, forget=over, log_received=log.received, log_safe=log.safe))
         listed = [one for one in listed if one.order or (one.job, one.number) in reported]
         return _message(wire.Ought(self.version, listed, end=self.end, poll_s=sync.wait_s or 1.0))
