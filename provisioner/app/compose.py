@@ -22,6 +22,7 @@ from provisioner.providers.local import LocalProvider
 from provisioner.settings import Settings, load, secret_key
 from provisioner.store.logs import FileLogs
 from provisioner.store.open import open_store
+from provisioner.store.sealed import SealedLogs
 
 from .clock import SystemClock
 from .home import Home
@@ -61,7 +62,7 @@ async def composed(home: Home, environment: Mapping[str, str], agent_urls: list[
     store = await open_store(store_url, secret_key=key, home=home.path)
     try:
         controller_id = await store.records.controller_id()
-        logs = _logs(shared, home, store, objects)
+        logs: Logs = SealedLogs(store.database, objects) if shared else FileLogs(home.logs)
         providers = {"local": _local(home, settings, controller_id)}
         engine = Engine(
             store=store,
@@ -83,15 +84,6 @@ def _local(home: Home, settings: Settings, controller_id: str) -> LocalProvider:
     return LocalProvider(
         home.path, controller_id, lambda: agent_bundle(home.cache), usd_per_hour=settings.local.usd_per_hour
     )
-
-
-def _logs(shared: bool, home: Home, store: Store, objects: Objects) -> Logs:
-    """One controller keeps its logs on its own disk; several share them through the object store."""
-    if not shared:
-        return FileLogs(home.logs)
-    from provisioner.store.sealed import SealedLogs
-
-    return SealedLogs(home.logs, store, objects)
 
 
 def _check_shared(settings: Settings, environment: Mapping[str, str]) -> None:

@@ -141,8 +141,7 @@ class _Serving:
             )
             _log.info("controller.authority", file=str(ca))
         else:
-            cert, _, key_name = self._options.tls.partition(",")
-            key = Path(key_name)
+            cert, key = (Path(name) for name in (*self._options.tls.split(",", 1), "")[:2])
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:

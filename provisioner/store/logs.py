@@ -48,7 +48,7 @@ class FileLogs:
             skip = log.size - offset
             if skip < 0 or skip >= len(data):
                 return log.size, log.safe
-            fresh = _cut(spans, log.size, offset + len(data))
+            fresh = cut(spans, log.size, offset + len(data))
             await asyncio.to_thread(_write, log, fresh, memoryview(data)[skip:])
             log.size = offset + len(data)
         self._wake((job_id, number))
@@ -132,8 +132,17 @@ def _write(log: _Log, spans: Sequence[LogSpan], data: memoryview) -> None:
     while data:
         done = os.pwrite(log.data, data, at)
         data, at = data[done:], at + done
-    packed = b"".join(_SPAN.pack(s.offset, s.length, s.stream, s.at) for s in spans)
-    os.write(log.index, packed)
+    os.write(log.index, packed(spans))
+
+
+def packed(spans: Sequence[LogSpan]) -> bytes:
+    """Index records, 21 bytes each."""
+    return b"".join(_SPAN.pack(s.offset, s.length, s.stream, s.at) for s in spans)
+
+
+def unpacked(data: bytes) -> list[LogSpan]:
+    """The spans of `packed`."""
+    return [LogSpan(*one) for one in _SPAN.iter_unpack(data)]
 
 
 def _sync_files(log: _Log) -> None:
@@ -146,7 +155,7 @@ def _close(log: _Log) -> None:
     os.close(log.index)
 
 
-def _cut(spans: Sequence[LogSpan], start: int, end: int) -> list[LogSpan]:
+def cut(spans: Sequence[LogSpan], start: int, end: int) -> list[LogSpan]:
     """The parts of `spans` within [start, end)."""
     cut = []
     for span in spans:
@@ -189,7 +198,7 @@ def _read(path: Path, start: int, end: int) -> tuple[list[LogSpan], bytes]:
             if span.offset >= end:
                 break
             spans.append(span)
-    return _cut(spans, start, start + len(data)), data
+    return cut(spans, start, start + len(data)), data
 
 
 def _search(index: int, records: int, offset: int) -> int:

@@ -6,6 +6,7 @@ The partial unique indexes are the last line of S4 and S7: whatever a bug does, 
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Double,
@@ -212,8 +213,8 @@ segments = Table(
     metadata,
     Column("job_id", String, primary_key=True),
     Column("number", Integer, primary_key=True),
-    Column("offset", Integer, primary_key=True),
-    Column("length", Integer, nullable=False),
+    Column("offset", BigInteger, primary_key=True),
+    Column("length", BigInteger, nullable=False),
     Column("spans", LargeBinary, nullable=False),
     Column("key", String, nullable=False),
 )
