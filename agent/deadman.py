@@ -41,25 +41,24 @@ class Verdict:
     end: str = ""
 
 
-def judge(limits: wire.AgentConfig, passed: Passed, attempts: int, unsent_bytes: int) -> Verdict:
-    """What is due. Pure."""
+def judge(limits: wire.AgentConfig, passed: Passed, running: int, kept: int) -> Verdict:
+    """What is due. Pure. `running` attempts have not ended; `kept` are all that the controller has not forgotten."""
     if not passed.joined and passed.lived > limits.boot_deadline_s:
         return Verdict(end=f"never joined within {limits.boot_deadline_s:g} s")
     old = passed.lived > limits.lifetime_s
-    if attempts:
+    if running:
         orphaned = passed.silent > limits.orphan_s
         if not old and not orphaned:
             return Verdict()
         why = f"older than {limits.lifetime_s:g} s" if old else f"controller silent for more than {limits.orphan_s:g} s"
         return Verdict(stop=why, end=why if passed.stopping > limits.hold_unsent_s else "")
-    if unsent_bytes:
+    silence_s = min(limits.silence_s, limits.orphan_s) if passed.stopping else limits.silence_s
+    if passed.joined and passed.silent > silence_s:
+        return Verdict(end=f"controller silent for more than {silence_s:g} s")
+    if kept:
         return Verdict()
-    if passed.stopping:
-        return Verdict(end="the jobs that nobody asked after are over")
     if old:
         return Verdict(end=f"older than {limits.lifetime_s:g} s")
-    if passed.joined and passed.silent > limits.silence_s:
-        return Verdict(end=f"controller silent for more than {limits.silence_s:g} s")
     if passed.joined and passed.idle > limits.idle_s:
         return Verdict(end=f"idle for more than {limits.idle_s:g} s")
     return Verdict()
@@ -98,7 +97,7 @@ class Deadman:
         passed = self._passed(now)
         self._save(now, passed)
         running = [one for one in attempts if not one.ended]
-        verdict = judge(machine.config, passed, len(running), machine.unsent_bytes)
+        verdict = judge(machine.config, passed, len(running), len(attempts))
         if verdict.stop and self._stopping is None:
             self._stopping = now
             say("jobs.stopping", why=verdict.stop)

@@ -117,6 +117,8 @@ class Gatherer:
             target = os.path.realpath(full)
             if not self._inside(target):
                 raise NotTaken("a link that leaves the workspace")
+            if not os.path.exists(target):
+                raise NotTaken("a link to nothing")
             about = os.stat(target)
             if stat.S_ISDIR(about.st_mode):
                 raise NotTaken("a link to a folder")

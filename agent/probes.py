@@ -51,7 +51,8 @@ class Probes:
 
     def run(self, turn: Turn) -> None:
         self._first_look()
-        due, before = time.monotonic(), set()
+        due = time.monotonic()
+        before: set[str] = set()
         while not turn.over:
             attempts = [one for one in self._machine.attempts if one.producing]
             if not {one.key for one in attempts} <= before:
