@@ -11,8 +11,11 @@ from datetime import datetime, timedelta
 
 from .facts import Absent, Facts, Seen
 from .job import NO_REASON, InstancePhase, Reason, Why
-from .offer import MachineState
+from .offer import MachineState, Market
 from .policy import Policy
+
+_TICK = timedelta(milliseconds=1)
+_LONGEST_S = 10 * 365 * 86400.0  # arbitrary: longer than any machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,8 @@ def _planned(facts: Facts, now: datetime, policy: Policy) -> Action:
 def _launching(facts: Facts, now: datetime, policy: Policy) -> Action:
     instance = facts.instance
     if unwanted := _unwanted(facts):
-        return Advance(InstancePhase.STOPPING, unwanted)
+        never_asked = instance.launch_calls == 0
+        return Advance(InstancePhase.GONE if never_asked else InstancePhase.STOPPING, unwanted)
     if facts.report is not None:
         return Advance(InstancePhase.BOOTING)
     if isinstance(facts.machine, Seen):
@@ -84,9 +88,9 @@ def _launching(facts: Facts, now: datetime, policy: Policy) -> Action:
         return Advance(InstancePhase.STOPPING, Reason(Why.LAUNCH_TIMEOUT, "the cloud never showed the machine"))
     if not instance.ref:
         return Launch()
-    if _believed_absent(facts, instance.launched_at or instance.phase_at):
+    if _believed_absent(facts, instance.launched_at or instance.phase_at, now):
         return Advance(InstancePhase.STOPPING, Reason(Why.LOST, "the machine was launched and is not there"))
-    return Wait(now + timedelta(seconds=policy.relaunch_after_s))
+    return Wait(min(now + timedelta(seconds=policy.relaunch_after_s), _deadline(facts, now, policy.launch_timeout_s)))
 
 
 def _seen_launching(sighting: Seen) -> Action:
@@ -98,7 +102,7 @@ def _seen_launching(sighting: Seen) -> Action:
 
 
 def _booting(facts: Facts, now: datetime, policy: Policy) -> Action:
-    if lost := _lost(facts):
+    if lost := _lost(facts, now):
         return Advance(InstancePhase.STOPPING, lost)
     if unwanted := _unwanted(facts):
         return Advance(InstancePhase.STOPPING, unwanted)
@@ -108,68 +112,73 @@ def _booting(facts: Facts, now: datetime, policy: Policy) -> Action:
         return Advance(InstancePhase.READY)
     if _age(facts, now) > policy.boot_timeout_s:
         return Advance(InstancePhase.STOPPING, Reason(Why.BOOT_TIMEOUT, "the agent was never heard"))
-    return Wait(_deadline(facts, policy.boot_timeout_s))
+    return Wait(_deadline(facts, now, policy.boot_timeout_s))
 
 
 def _ready(facts: Facts, now: datetime, policy: Policy) -> Action:
-    if lost := _lost(facts):
+    instance, report = facts.instance, facts.report
+    if lost := _lost(facts, now):
         return Advance(InstancePhase.STOPPING, lost)
-    if facts.report is not None and facts.report.notice:
-        return Advance(InstancePhase.DRAINING, Reason(Why.PREEMPTED, facts.report.notice))
-    if _silent_s(facts, now) > policy.silence_s:
+    if report is not None and report.notice:
+        return Advance(InstancePhase.DRAINING, Reason(Why.PREEMPTED, report.notice))
+    silent_at = _heard(facts, now) + timedelta(seconds=policy.silence_s)
+    if now > silent_at:
         return Advance(InstancePhase.STOPPING, Reason(Why.LOST, "the agent fell silent"))
-    instance = facts.instance
     if instance.stop_asked_at is not None:
         return Advance(InstancePhase.DRAINING, Reason(Why.STOPPED, "asked to stop"))
-    if _lifetime_s(facts, now) > instance.max_lifetime_s:
+    old_at = _began(facts, instance.launched_at or instance.created_at, now) + _seconds(instance.max_lifetime_s)
+    if now > old_at:
         return Advance(InstancePhase.DRAINING, Reason(Why.LIFETIME, f"lived for {instance.max_lifetime_s:g} s"))
+    if report is None:
+        return Wait(min(silent_at, old_at))
+    if not report.healthy and not facts.demand.live_attempts:
+        return Advance(InstancePhase.DRAINING, Reason(Why.UNHEALTHY, report.unhealthy_why))
     if busy(facts):
-        return Wait(_heard(facts) + timedelta(seconds=policy.silence_s))
-    due = _idle_ends(facts, policy)
-    if now >= due:
+        return Wait(min(silent_at, old_at))
+    idle_at = _idle_ends(facts, now, policy)
+    if now >= idle_at:
         return Advance(InstancePhase.DRAINING, Reason(Why.IDLE, "no work for it"))
-    return Wait(due)
+    return Wait(min(idle_at, silent_at, old_at))
 
 
-def _idle_ends(facts: Facts, policy: Policy) -> datetime:
+def _idle_ends(facts: Facts, now: datetime, policy: Policy) -> datetime:
     """Without an idle timeout it ends at once after work, and after a moment if it never had any."""
     instance, busy_at = facts.instance, facts.demand.last_busy_at
     if instance.idle_timeout_s is None:
         limit_s = policy.idle_default_s if busy_at else max(policy.settle_s, policy.idle_default_s)
     else:
         limit_s = instance.idle_timeout_s
-    return max(filter(None, (instance.phase_at, busy_at))) + timedelta(seconds=limit_s)
+    return max(_began(facts, at, now) for at in (instance.phase_at, busy_at) if at) + timedelta(seconds=limit_s)
 
 
 def _draining(facts: Facts, now: datetime, policy: Policy) -> Action:
-    if lost := _lost(facts):
+    if lost := _lost(facts, now):
         return Advance(InstancePhase.STOPPING, lost)
     patience_s = policy.drain_s
     if facts.report is not None and facts.report.notice:
         patience_s = min(patience_s, policy.notice_s)
     drained = facts.report is not None and facts.report.drained and facts.demand.live_attempts == 0
-    if drained:
+    silent_at = _heard(facts, now) + timedelta(seconds=policy.silence_s)
+    if drained or _age(facts, now) > patience_s or now > silent_at:
         return Advance(InstancePhase.STOPPING, facts.instance.reason)
-    if _age(facts, now) > patience_s:
-        return Advance(InstancePhase.STOPPING, facts.instance.reason)
-    if _silent_s(facts, now) > policy.silence_s:
-        return Advance(InstancePhase.STOPPING, facts.instance.reason)
-    return Wait(_deadline(facts, patience_s))
+    return Wait(min(silent_at, _deadline(facts, now, patience_s)))
 
 
 def _stopping(facts: Facts, now: datetime, policy: Policy) -> Action:
     instance = facts.instance
-    last_effect = max(filter(None, (instance.terminated_at, instance.launched_at, instance.phase_at)))
-    if instance.terminate_calls and _believed_absent(facts, last_effect):
+    effects = [at for at in (instance.terminated_at, instance.launched_at, instance.phase_at) if at]
+    last_effect = max(_began(facts, at, now) for at in effects)
+    if instance.terminate_calls and _believed_absent(facts, last_effect, now):
         return Advance(InstancePhase.GONE, instance.reason)
     if instance.terminated_at is None:
         return Terminate()
-    due = instance.terminated_at + timedelta(seconds=policy.terminate_again_s)
+    due = _began(facts, instance.terminated_at, now) + timedelta(seconds=policy.terminate_again_s)
     if now < due:
         return Wait(due)
     # Absent, only not for long enough yet: asking again would move the moment from which absence counts.
-    if isinstance(facts.machine, Absent) and facts.machine.since > last_effect:
-        return Wait(last_effect + timedelta(seconds=facts.visibility_s))
+    if isinstance(facts.machine, Absent) and facts.machine.latest > last_effect:
+        enough = last_effect + timedelta(seconds=facts.visibility_s)
+        return Wait(max(enough, now + timedelta(seconds=policy.retry_backoff_s)))
     return Terminate()
 
 
@@ -189,41 +198,46 @@ def _unwanted(facts: Facts) -> Reason | None:
     return None if wanted else Reason(Why.NOT_NEEDED, "no job needs it any more")
 
 
-def _lost(facts: Facts) -> Reason | None:
+def _lost(facts: Facts, now: datetime) -> Reason | None:
     """The cloud itself says that the machine is going or gone."""
+    why = Why.PREEMPTED if facts.instance.offer.market == Market.SPOT else Why.LOST
     if isinstance(facts.machine, Seen) and facts.machine.machine.state in (MachineState.STOPPING, MachineState.STOPPED):
-        return Reason(Why.PREEMPTED, f"the cloud says it is {facts.machine.machine.state}")
-    if _believed_absent(facts, facts.instance.launched_at or facts.instance.phase_at):
-        return Reason(Why.PREEMPTED if _is_spot(facts) else Why.LOST, "the machine is not there any more")
+        return Reason(why, f"the cloud says it is {facts.machine.machine.state}")
+    if _believed_absent(facts, facts.instance.launched_at or facts.instance.phase_at, now):
+        return Reason(why, "the machine is not there any more")
     return None
 
 
-def _is_spot(facts: Facts) -> bool:
-    return facts.instance.offer.market == "spot"
-
-
-def _believed_absent(facts: Facts, effect_at: datetime) -> bool:
+def _believed_absent(facts: Facts, effect_at: datetime, now: datetime) -> bool:
     """Absence counts once a listing taken `visibility_s` after the last effect still does not show the machine."""
     machine = facts.machine
-    return isinstance(machine, Absent) and machine.latest > effect_at + timedelta(seconds=facts.visibility_s)
+    if not isinstance(machine, Absent):
+        return False
+    return machine.latest >= _began(facts, effect_at, now) + timedelta(seconds=facts.visibility_s) + _TICK
 
 
-def _heard(facts: Facts) -> datetime:
-    floor = max(facts.listening_since, facts.instance.phase_at)
+def _began(facts: Facts, at: datetime, now: datetime) -> datetime:
+    """`at` by the clock as it goes now. Set forward since: later by as much. Set back since: when listening began anew,
+    as far as can be told."""
+    if at > now:
+        return min(facts.listening_since, now)
+    return at + timedelta(seconds=sum(seconds for reading, seconds in facts.skipped if at <= reading))
+
+
+def _heard(facts: Facts, now: datetime) -> datetime:
+    floor = max(facts.listening_since, _began(facts, facts.instance.phase_at, now))
     return floor if facts.report is None else max(floor, facts.report.heard_at)
 
 
-def _silent_s(facts: Facts, now: datetime) -> float:
-    return (now - _heard(facts)).total_seconds()
-
-
 def _age(facts: Facts, now: datetime) -> float:
-    return (now - facts.instance.phase_at).total_seconds()
+    return (now - _began(facts, facts.instance.phase_at, now)).total_seconds()
 
 
-def _deadline(facts: Facts, limit_s: float) -> datetime:
-    return facts.instance.phase_at + timedelta(seconds=limit_s)
+def _deadline(facts: Facts, now: datetime, limit_s: float) -> datetime:
+    """Just past the limit, so that at that moment it is over."""
+    return _began(facts, facts.instance.phase_at, now) + timedelta(seconds=limit_s) + _TICK
 
 
-def _lifetime_s(facts: Facts, now: datetime) -> float:
-    return (now - (facts.instance.launched_at or facts.instance.created_at)).total_seconds()
+def _seconds(limit_s: float) -> timedelta:
+    """A user's own limit may be larger than a date can hold."""
+    return timedelta(seconds=min(limit_s, _LONGEST_S))

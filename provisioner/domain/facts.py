@@ -53,7 +53,8 @@ class AttemptReport:
 class Report:
     """What the agent said last. `heard_at` is this controller's own clock when it said so.
 
-    `drained`: no attempt on it and nothing unsent. `notice`: the cloud has announced the machine's end.
+    `drained`: no attempt on it and nothing unsent. `notice`: the cloud has announced the machine's end. `sequence`
+    grows with every message of one boot, so that one overtaken on its way is known; 0 where the agent gives none.
     """
 
     heard_at: datetime
@@ -64,6 +65,7 @@ class Report:
     notice: str = ""
     attempts: tuple[AttemptReport, ...] = ()
     unsent_bytes: int = 0
+    sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`listening_since` is when this controller began to hear agents: silence before it does not count."""
+    """`listening_since` is when this controller began to hear agents: silence before it does not count. `skipped` is by
+    how many seconds its clock was set forward, and at what reading: that time did not pass."""
 
     instance: Instance
     machine: Sighting
@@ -87,3 +90,4 @@ class Facts:
     listening_since: datetime
     visibility_s: float
     creates_paused: bool = False
+    skipped: tuple[tuple[datetime, float], ...] = ()

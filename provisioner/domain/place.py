@@ -28,18 +28,21 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One offer and why it is not taken; an empty `refused` means that it may be. `lasting`: waiting will not help."""
+    """One offer and why it is not taken; an empty `refused` means that it may be. `lasting`: waiting will not help.
+    `over_cap`: it would serve, and nothing but the cap on spending forbids it."""
 
     offer: Offer
     refused: str = ""
     lasting: bool = False
+    over_cap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """All offers in the order in which they are tried."""
+    """All offers in the order in which they are tried. `unanswered`: providers that could not be asked, and why."""
 
     rungs: tuple[Rung, ...]
+    unanswered: tuple[str, ...] = ()
 
     @property
     def best(self) -> Offer | None:
@@ -48,7 +51,12 @@ class Ladder:
     @property
     def impossible(self) -> bool:
         """No rung could ever be taken, however long one waits."""
-        return all(rung.refused and rung.lasting for rung in self.rungs)
+        return not self.unanswered and all(rung.refused and rung.lasting for rung in self.rungs)
+
+    @property
+    def over_budget(self) -> bool:
+        """Impossible, and only because each offer that would serve costs more than the cap by itself."""
+        return self.impossible and any(rung.over_cap for rung in self.rungs)
 
 
 def place(
@@ -88,6 +96,11 @@ def unfit(need: Need, offer: Offer) -> str:
     return ""
 
 
+def ceiling(need: Need, offer: Offer) -> Decimal:
+    """What an hour of it may cost at most. `place` lets an unknown price through only under a ceiling."""
+    return offer.usd_per_hour if offer.usd_per_hour is not None else need.max_price or Decimal(0)
+
+
 def _rung(
     need: Need,
     offer: Offer,
@@ -106,8 +119,8 @@ def _rung(
         return Rung(offer, "its price is unknown: needs --max-price", lasting=True)
     if need.max_price is not None and offer.usd_per_hour is not None and offer.usd_per_hour > need.max_price:
         return Rung(offer, f"costs more than the asked ceiling of ${need.max_price:f}/h", lasting=True)
-    if cap is not None and (offer.usd_per_hour or Decimal(0)) > cap:
-        return Rung(offer, f"alone costs more than the cap of ${cap:f}/h", lasting=True)
+    if cap is not None and ceiling(need, offer) > cap:
+        return Rung(offer, f"alone costs more than the cap of ${cap:f}/h", lasting=True, over_cap=True)
     if why := excluded.get(offer.provider, ""):
         return Rung(offer, why)
     if force_on_demand and offer.market is Market.SPOT and need.market is MarketPolicy.SPOT_FIRST:

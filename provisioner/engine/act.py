@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 
 from provisioner.domain.decide import Action, Advance, Launch, Terminate, Wait
 from provisioner.domain.errors import NotFound, ProviderError, Rejected, StaleWrite, Throttled, Unreachable
+from provisioner.domain.facts import Seen
 from provisioner.domain.job import Instance, InstancePhase, JobPhase, Outcome, Reason, Why
 from provisioner.domain.offer import LaunchOrder, MachineState
 from provisioner.domain.policy import Policy
@@ -59,7 +61,8 @@ class Actor:
                 return await self._terminate(instance, fence)
 
     async def _advance(self, instance: Instance, to: InstancePhase, reason: Reason, fence: int) -> Instance:
-        moved = await self._store.instances.advance(instance, to, reason, self._clock.now(), fence=fence)
+        changes = self._beside(instance, to, reason)
+        moved = await self._store.instances.advance(instance, to, reason, self._clock.now(), fence=fence, **changes)
         self._desk.touch(instance.id)
         if reason.why in _BAD_OFFER and to is InstancePhase.STOPPING:
             await self._market.disappointed(instance, str(reason))
@@ -67,11 +70,23 @@ class Actor:
             self._observed.forget(instance)
         return moved
 
+    def _beside(self, instance: Instance, to: InstancePhase, reason: Reason) -> dict[str, Any]:
+        """What a change of phase brings with it: a launch whose answer was lost is known by what the cloud shows, and
+        a machine that is to be taken away makes room for its job's next one."""
+        if to is InstancePhase.BOOTING and not instance.ref:
+            sighting = self._observed.sighting(instance)
+            ref = sighting.machine.ref if isinstance(sighting, Seen) else ""
+            return {"ref": ref, "launched_at": instance.launched_at or self._clock.now()}
+        if to is InstancePhase.DRAINING and reason.why is Why.PREEMPTED:
+            return {"planned_for": ""}
+        return {}
+
     async def _launch(self, instance: Instance, fence: int) -> tuple[Instance, datetime | None]:
+        order = await self._order(instance)
         instance = await self._store.instances.update(instance, fence=fence, launch_calls=instance.launch_calls + 1)
         provider = self._providers[instance.offer.provider]
         try:
-            machine = await provider.launch(await self._order(instance))
+            machine = await provider.launch(order)
         except (Throttled, Unreachable) as error:
             return instance, await self._again(instance, "instance.launch_unanswered", error)
         except ProviderError as error:
@@ -133,8 +148,11 @@ class Actor:
 
     async def _again(self, instance: Instance, what: str, error: ProviderError) -> datetime:
         now = self._clock.now()
-        calls = max(instance.launch_calls, instance.terminate_calls)
+        stopping = instance.phase is InstancePhase.STOPPING
+        calls = instance.terminate_calls if stopping else instance.launch_calls
         pause_s = min(self._policy.retry_backoff_s * 2 ** min(calls - 1, 8), self._policy.retry_backoff_max_s)
+        if stopping:
+            pause_s = min(pause_s, self._policy.terminate_again_s)
         if calls == 1:
             await self._store.records.record(Event(what, now, error.message, instance_id=instance.id))
         self._observed.want(instance.offer.provider)

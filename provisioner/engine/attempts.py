@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from provisioner.domain.errors import StaleWrite
 from provisioner.domain.facts import AttemptReport
 from provisioner.domain.job import Attempt, AttemptPhase, Instance, InstancePhase, Job, Outcome, Reason, Why
+from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Store
 
 from .desk import EngineDesk
 from .observe import Observed
 
-_NOT_OURS_TO_BLAME = 5  # arbitrary: a job that loses its supervisor this often is its own cause
+_ITS_OWN_CAUSE = 5  # arbitrary: a job that takes its supervisor or its machine with it this often does it itself
 _NOBODYS_FAULT = frozenset({Why.LOST, Why.PREEMPTED, Why.SUPERVISOR_LOST})
-_OUTCOME_OF = {Why.TIMEOUT: Outcome.TIMED_OUT}
+_SUSPICIOUS = frozenset({Why.LOST, Why.SUPERVISOR_LOST})
+_GAP = "what it had not sent yet is lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,84 +30,138 @@ class Verdict:
     counts: bool = True
 
 
-def judge(job: Job, report: AttemptReport, instance: Instance) -> Verdict:
-    """What the end of an attempt means for its job: pure."""
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One attempt with all that its end is judged by. `earlier` are the attempts of the job before it."""
+
+    job: Job
+    attempt: Attempt
+    instance: Instance
+    earlier: Sequence[Attempt] = ()
+
+
+def judge(trial: Trial, report: AttemptReport, at: datetime) -> Verdict:
+    """What the end that the agent tells of means for the job: pure."""
     why = Why(report.why) if report.why in set(Why) else Why.EXIT
-    if report.exit_code == 0 and not report.why:
+    if report.exit_code == 0 and why in (Why.NONE, Why.EXIT):
         return Verdict(Reason(Why.EXIT, "exit 0"), Outcome.SUCCEEDED)
-    if job.cancel_asked_at is not None:
+    if trial.job.cancel_asked_at is not None:
         return Verdict(Reason(Why.CANCELLED, report.detail), Outcome.CANCELLED)
     if why is Why.CANCELLED:
-        return Verdict(_end_of_machine(instance), None, counts=False)
-    if why in _NOBODYS_FAULT and job.attempts - job.failures < _NOT_OURS_TO_BLAME:
-        return Verdict(Reason(why, report.detail), None, counts=False)
+        return _machine_ended(trial, at)
+    if why in _NOBODYS_FAULT:
+        return _again(trial, Reason(why, report.detail))
+    if why is Why.TIMEOUT:
+        return Verdict(Reason(why, report.detail), Outcome.TIMED_OUT)
     detail = report.detail or (f"exit {report.exit_code}" if report.exit_code is not None else "")
-    reason = Reason(why or Why.EXIT, detail)
-    if job.failures < job.spec.retries:
-        return Verdict(reason, None)
-    return Verdict(reason, _OUTCOME_OF.get(why, Outcome.FAILED))
+    return _failed(trial, Reason(why or Why.EXIT, detail))
 
 
-def lost(job: Job, instance: Instance | None) -> Verdict:
+def lost(trial: Trial, at: datetime) -> Verdict:
     """The machine is gone and said nothing more."""
-    reason = instance.reason if instance is not None and instance.reason.why else Reason(Why.LOST)
-    if reason.why not in _NOBODYS_FAULT:
-        reason = Reason(Why.LOST, f"its machine is gone ({reason})")
-    if job.cancel_asked_at is not None:
-        return Verdict(Reason(Why.CANCELLED, str(reason)), Outcome.CANCELLED)
+    reason = trial.instance.reason
+    if trial.job.cancel_asked_at is not None:
+        return Verdict(Reason(Why.CANCELLED, f"its machine is gone; {_GAP}"), Outcome.CANCELLED)
+    if _outstayed(trial, at):
+        return _failed(trial, Reason(Why.LIFETIME, f"{reason.detail}; {_GAP}"))
+    why = reason.why if reason.why in _NOBODYS_FAULT else Why.LOST
+    return _again(trial, Reason(why, f"its machine is gone ({reason}); {_GAP}"))
+
+
+def forgotten(trial: Trial) -> Verdict:
+    """The agent knew the attempt once and does not any more."""
+    if trial.job.cancel_asked_at is not None:
+        return Verdict(Reason(Why.CANCELLED), Outcome.CANCELLED)
+    return _again(trial, Reason(Why.SUPERVISOR_LOST, f"the agent lost its record of it; {_GAP}"))
+
+
+def _machine_ended(trial: Trial, at: datetime) -> Verdict:
+    """Stopped because its machine was to end: not the job's fault, unless it had outlived the machine's own limit."""
+    reason = trial.instance.reason
+    if _outstayed(trial, at):
+        return _failed(trial, reason)
+    if reason.why in (Why.PREEMPTED, Why.LOST):
+        return Verdict(Reason(Why.PREEMPTED, reason.detail), None, counts=False)
+    return Verdict(Reason(Why.STOPPED, f"its machine ended ({reason})"), None, counts=False)
+
+
+def _outstayed(trial: Trial, at: datetime) -> bool:
+    """Whether it had most of a machine's life to itself: another machine would end in the same way."""
+    had = at - trial.attempt.assigned_at
+    return trial.instance.reason.why is Why.LIFETIME and had > timedelta(seconds=trial.instance.max_lifetime_s / 2)
+
+
+def _again(trial: Trial, reason: Reason) -> Verdict:
+    """Tried again outside `retries`, unless it has happened so often that the job itself must be the cause."""
+    before = sum(attempt.reason.why in _SUSPICIOUS for attempt in trial.earlier)
+    if reason.why in _SUSPICIOUS and before + 1 >= _ITS_OWN_CAUSE:
+        return _failed(trial, replace(reason, detail=f"{reason.detail} ({before + 1} times)"))
     return Verdict(reason, None, counts=False)
+
+
+def _failed(trial: Trial, reason: Reason) -> Verdict:
+    return Verdict(reason, None if trial.job.failures < trial.job.spec.retries else Outcome.FAILED)
 
 
 class Attempts:
     """One pass over all live attempts."""
 
-    def __init__(self, store: Store, observed: Observed, desk: EngineDesk, clock: Clock) -> None:
+    def __init__(self, store: Store, observed: Observed, desk: EngineDesk, clock: Clock, policy: Policy) -> None:
         self._store = store
         self._observed = observed
         self._desk = desk
         self._clock = clock
-        self._told: dict[str, str] = {}
+        self._policy = policy
+        self._untold: dict[str, datetime] = {}
 
     async def look(self, live: list[Attempt], instances: Mapping[str, Instance], jobs: Mapping[str, Job]) -> set[str]:
         """Instances on which an attempt ended now."""
         freed = set()
         for attempt in live:
             job = jobs.get(attempt.job_id) or await self._store.jobs.get(attempt.job_id)
-            self._tell_cancel(attempt, job)
             try:
                 if await self._look_at(attempt, job, instances.get(attempt.instance_id)):
                     freed.add(attempt.instance_id)
-                    self._told.pop(attempt.key, None)
             except StaleWrite:
                 self._desk.poke()
         return freed
 
-    def _tell_cancel(self, attempt: Attempt, job: Job) -> None:
-        cancel = "now" if job.cancel_now else "kindly" if job.cancel_asked_at is not None else ""
-        if self._told.get(attempt.key, "") != cancel:
-            self._told[attempt.key] = cancel
-            self._desk.touch(attempt.instance_id)
-
     async def _look_at(self, attempt: Attempt, job: Job, instance: Instance | None) -> bool:
         if instance is None or instance.phase is InstancePhase.GONE:
             instance = instance or await self._store.instances.get(attempt.instance_id)
-            await self._end(attempt, lost(job, instance), None)
+            if instance.phase is not InstancePhase.GONE:
+                return False
+            trial = await self._trial(job, attempt, instance)
+            await self._end(attempt, lost(trial, self._clock.now()), None)
             return True
         report = self._observed.reports.get(attempt.instance_id)
         if report is None:
             return False
         told = next((a for a in report.attempts if (a.job_id, a.number) == (attempt.job_id, attempt.number)), None)
         if told is None:
-            if attempt.phase is AttemptPhase.RUNNING:
-                await self._end(attempt, lost_by_agent(job), None)
-                return True
-            return False
+            return await self._not_told(attempt, job, instance, report.heard_at)
+        self._untold.pop(attempt.key, None)
         if told.phase == "ended":
-            await self._end(attempt, judge(job, told, instance), told)
+            trial = await self._trial(job, attempt, instance)
+            await self._end(attempt, judge(trial, told, self._clock.now()), told)
             return True
         if told.phase in ("running", "syncing") and attempt.phase is AttemptPhase.ASSIGNED:
             await self._store.jobs.started(attempt, self._clock.now())
         return False
+
+    async def _not_told(self, attempt: Attempt, job: Job, instance: Instance, heard_at: datetime) -> bool:
+        """Once could be a message from before; for a while, the agent has lost it."""
+        if attempt.phase is not AttemptPhase.RUNNING:
+            return False
+        since = self._untold.setdefault(attempt.key, heard_at)
+        if heard_at - since < timedelta(seconds=self._policy.relaunch_after_s):
+            return False
+        await self._end(attempt, forgotten(await self._trial(job, attempt, instance)), None)
+        return True
+
+    async def _trial(self, job: Job, attempt: Attempt, instance: Instance) -> Trial:
+        earlier = await self._store.jobs.attempts(job.id) if attempt.number > 1 else []
+        return Trial(job, attempt, instance, [one for one in earlier if one.number < attempt.number])
 
     async def _end(self, attempt: Attempt, verdict: Verdict, told: AttemptReport | None) -> None:
         facts = told.facts if told else {}
@@ -119,17 +176,5 @@ class Attempts:
             results_complete=bool(facts.get("results_complete")),
             log_complete=bool(facts.get("log_complete")),
         )
-        self._desk.touch(attempt.instance_id)
-
-
-def lost_by_agent(job: Job) -> Verdict:
-    """The agent knew the attempt once and does not any more."""
-    if job.cancel_asked_at is not None:
-        return Verdict(Reason(Why.CANCELLED), Outcome.CANCELLED)
-    return Verdict(Reason(Why.SUPERVISOR_LOST, "the agent lost its record of it"), None, counts=False)
-
-
-def _end_of_machine(instance: Instance) -> Reason:
-    if instance.reason.why in (Why.PREEMPTED, Why.LOST):
-        return Reason(Why.PREEMPTED, instance.reason.detail)
-    return Reason(Why.STOPPED, f"its machine ended ({instance.reason})")
+        self._untold.pop(attempt.key, None)
+        self._desk.ended(attempt)

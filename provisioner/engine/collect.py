@@ -40,31 +40,43 @@ def orphans(
     now: datetime,
     policy: Policy,
 ) -> list[Orphan]:
-    """Machines of ours that nobody wants: pure."""
+    """Machines that nobody wants: pure. One with a live row is that row's business, whatever its tags say."""
     found = []
     for machine in machines:
         row = rows.get(machine.name)
+        if row is not None and row.phase is not InstancePhase.GONE:
+            continue
         old = now - machine.launched_at > timedelta(seconds=policy.collect_min_age_s)
-        if _expired(machine, now):
+        if expired(machine, now):
             found.append(Orphan(provider, machine, "past its expires-at"))
         elif machine.controller == controller and old and machine.name in seen_before:
-            if row is None:
-                found.append(Orphan(provider, machine, "no row knows it"))
-            elif row.phase is InstancePhase.GONE:
-                found.append(Orphan(provider, machine, "its row is gone"))
+            found.append(Orphan(provider, machine, "no row knows it" if row is None else "its row is gone"))
     return found
 
 
-def _expired(machine: Machine, now: datetime) -> bool:
+def expired(machine: Machine, now: datetime) -> bool:
+    """Past the date on its own tag, whoever launched it: for those who have no database to ask."""
     at = machine.tags.get("expires-at", "")
     try:
         return bool(at) and datetime.fromisoformat(at) < now
-    except ValueError:
+    except (ValueError, TypeError):
         return False
 
 
+async def collect_expired(providers: Mapping[str, Provider], now: datetime, *, dry_run: bool) -> dict[str, list[str]]:
+    """Without a database: end what is past its tag, and nothing else. Names found and names ended."""
+    found, ended = [], []
+    for provider in providers.values():
+        for machine in [m for listing in await provider.machines() for m in listing.machines if expired(m, now)]:
+            found.append(machine.name)
+            if not dry_run:
+                await provider.terminate(machine.ref, machine.name, machine.scope)
+                ended.append(machine.name)
+    return {"found": found, "ended": ended}
+
+
 class Collector:
-    """`pass_` ends orphans; `all_at_once` lifts the share."""
+    """`collect` ends orphans; `all_at_once` lifts the share."""
 
     def __init__(
         self, store: Store, providers: Mapping[str, Provider], clock: Clock, policy: Policy, observed: Observed
@@ -75,7 +87,7 @@ class Collector:
         self._policy = policy
         self._observed = observed
 
-    async def find(self) -> tuple[list[Orphan], int]:
+    async def find(self, *, expired_only: bool = False) -> tuple[list[Orphan], int]:
         """The orphans, and how many machines there are in all."""
         now, controller = self._clock.now(), await self._store.records.controller_id()
         found: list[Orphan] = []
@@ -87,11 +99,13 @@ class Collector:
             rows = await self._store.instances.by_name([machine.name for machine in listing.machines])
             before = self._observed.previous[provider, scope]
             found += orphans(provider, listing.machines, before, rows, controller, now, self._policy)
-        return found, count
+        return [o for o in found if not expired_only or expired(o.machine, now)], count
 
-    async def collect(self, *, all_at_once: bool = False, dry_run: bool = False) -> tuple[list[str], list[str]]:
+    async def collect(
+        self, *, all_at_once: bool = False, dry_run: bool = False, expired_only: bool = False
+    ) -> tuple[list[str], list[str]]:
         """Names found and names ended."""
-        found, count = await self.find()
+        found, count = await self.find(expired_only=expired_only)
         allowed = len(found) if all_at_once else max(1, math.floor(count * self._policy.collect_share))
         ended = []
         for orphan in [] if dry_run else found[:allowed]:

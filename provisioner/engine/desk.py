@@ -1,25 +1,28 @@
 """Where the web meets the engine: what was heard goes in, what is wanted comes out, nobody waits for a pass.
 
 What is wanted of an instance is computed when it is asked for and kept until something about it changes (`touch`), so
-that an idle agent's poll costs no query.
+that an idle agent's poll costs no query. Each pass shows the desk what it saw; what another controller changed is
+noticed there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from provisioner.domain.errors import NotFound
 from provisioner.domain.facts import AttemptReport, Report
-from provisioner.domain.job import Attempt, AttemptPhase, Instance, InstancePhase, Need
+from provisioner.domain.job import Attempt, AttemptPhase, Instance, InstancePhase, Job, Need
 from provisioner.domain.place import Ladder
 from provisioner.domain.ports import Clock, Store, Wanted, WantedAttempt
 
 from .market import Marketplace
 from .observe import Observed
+
+_LEAVING = (InstancePhase.DRAINING, InstancePhase.STOPPING, InstancePhase.GONE)
 
 
 class EngineDesk:
@@ -34,6 +37,8 @@ class EngineDesk:
         self._first_version = int(clock.now().timestamp() * 1000)
         self._cached: dict[str, Wanted] = {}
         self._changed: dict[str, asyncio.Event] = {}
+        self._marks: dict[str, object] = {}
+        self._live: dict[str, Attempt] | None = None
         self.woken = asyncio.Event()
         self.poked: set[str] = set()
         self.last_pass_at: datetime | None = None
@@ -43,8 +48,10 @@ class EngineDesk:
 
     def heard(self, instance_id: str, report: Report) -> None:
         before = self._observed.reports.get(instance_id)
+        if before is not None and _is_older(report, before):
+            return
         self._observed.reports[instance_id] = report
-        if before is not None and replace(before, heard_at=report.heard_at) == report:
+        if before is not None and _telling(before) == _telling(report):
             return
         if before is None or _keys(before) != _keys(report):
             self.touch(instance_id)
@@ -57,6 +64,30 @@ class EngineDesk:
         self._cached.pop(instance_id, None)
         if changed := self._changed.pop(instance_id, None):
             changed.set()
+
+    def shown(self, instances: Collection[Instance], live: Collection[Attempt], jobs: Mapping[str, Job]) -> None:
+        """What a pass has read: whatever differs from before is touched, whoever changed it."""
+        self._live = {attempt.instance_id: attempt for attempt in live}
+        marks: dict[str, object] = {}
+        for instance in instances:
+            attempt = self._live.get(instance.id)
+            job = jobs.get(attempt.job_id) if attempt else None
+            asked = (job.cancel_asked_at is not None, job.cancel_now) if job else None
+            marks[instance.id] = (instance.phase, attempt.key if attempt else "", asked)
+        for key in marks.keys() | self._marks.keys():
+            if marks.get(key) != self._marks.get(key):
+                self.touch(key)
+        self._marks = marks
+
+    def assigned(self, attempt: Attempt) -> None:
+        if self._live is not None:
+            self._live[attempt.instance_id] = attempt
+        self.touch(attempt.instance_id)
+
+    def ended(self, attempt: Attempt) -> None:
+        if self._live is not None:
+            self._live.pop(attempt.instance_id, None)
+        self.touch(attempt.instance_id)
 
     async def wait(self, instance_id: str, seen: int, timeout_s: float) -> None:
         if self._version(instance_id) != seen or timeout_s <= 0:
@@ -85,26 +116,48 @@ class EngineDesk:
         return self._versions.get(instance_id, self._first_version)
 
     async def _compute(self, instance: Instance, version: int) -> Wanted:
-        live = {a.key: a for a in await self._store.jobs.live_attempts() if a.instance_id == instance.id}
-        drain = instance.phase in (InstancePhase.DRAINING, InstancePhase.STOPPING, InstancePhase.GONE)
-        wanted = [await self._wanted_attempt(attempt, drain) for attempt in live.values()]
+        drain = instance.phase in _LEAVING
+        wanted = []
+        if (attempt := await self._attempt_on(instance)) is not None:
+            wanted.append(await self._wanted_attempt(attempt, drain))
         report = self._observed.reports.get(instance.id)
         for told in report.attempts if report else ():
-            if f"{told.job_id}/{told.number}" not in live:
-                wanted.append(_unwanted(told, instance))
+            if attempt is None or (told.job_id, told.number) != (attempt.job_id, attempt.number):
+                wanted.append(await self._unlisted(told, instance, drain))
         end = instance.phase in (InstancePhase.STOPPING, InstancePhase.GONE)
         return Wanted(version, tuple(wanted), drain=drain, end=end)
+
+    async def _attempt_on(self, instance: Instance) -> Attempt | None:
+        if self._live is not None:
+            return self._live.get(instance.id)
+        return next((a for a in await self._store.jobs.live_attempts() if a.instance_id == instance.id), None)
 
     async def _wanted_attempt(self, attempt: Attempt, drain: bool) -> WantedAttempt:
         job = await self._store.jobs.get(attempt.job_id)
         cancel = "now" if job.cancel_now else "kindly" if job.cancel_asked_at is not None or drain else ""
         return WantedAttempt(job, attempt, cancel=cancel)
 
+    async def _unlisted(self, told: AttemptReport, instance: Instance, drain: bool) -> WantedAttempt:
+        """One that the agent has and the last pass did not show. Only the store may say that nobody wants it."""
+        try:
+            attempt = await self._store.jobs.attempt(told.job_id, told.number)
+        except NotFound:
+            attempt = Attempt(told.job_id, told.number, instance.id, AttemptPhase.ENDED, instance.created_at)
+        if attempt.phase is not AttemptPhase.ENDED and attempt.instance_id == instance.id:
+            return await self._wanted_attempt(attempt, drain)
+        return WantedAttempt(None, attempt, cancel="" if told.phase == "ended" else "now", forget=True)
 
-def _unwanted(told: AttemptReport, instance: Instance) -> WantedAttempt:
-    """One that the agent has and nobody wants any more: over, or of a dead attempt."""
-    stub = Attempt(told.job_id, told.number, instance.id, AttemptPhase.ENDED, instance.created_at)
-    return WantedAttempt(None, stub, cancel="" if told.phase == "ended" else "now", forget=True)
+
+def _is_older(report: Report, before: Report) -> bool:
+    """A message that was overtaken on its way, or repeated."""
+    return report.boot_id == before.boot_id and 0 < report.sequence < before.sequence
+
+
+def _telling(report: Report) -> Report:
+    """The report less what changes all the time and decides nothing."""
+    attempts = tuple(replace(told, log_size=0, facts={}) if told.phase != "ended" else told for told in report.attempts)
+    unsent = min(report.unsent_bytes, 1)
+    return replace(report, heard_at=datetime.max, sequence=0, attempts=attempts, unsent_bytes=unsent)
 
 
 def _keys(report: Report) -> Mapping[tuple[str, int], bool]:

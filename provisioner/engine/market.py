@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -29,14 +30,21 @@ class Marketplace:
         self._clock = clock
         self._policy = policy
         self._default = tuple(default)
-        self.paused: dict[str, str] = {}
+        self._paused: dict[str, tuple[str, float]] = {}
+
+    @property
+    def paused(self) -> dict[str, str]:
+        """Providers that take no launches now, and why. A pause ends by itself, so that mended rights are noticed."""
+        now_s = self._clock.monotonic()
+        return {name: why for name, (why, until_s) in self._paused.items() if until_s > now_s}
 
     async def ladder(self, need: Need, *, force_on_demand: bool = False) -> Ladder:
         """All offers in the order in which they are tried, each with the reason if it is not."""
         names = [name for name in (need.providers or self._default) if name in self._providers]
-        offers = [offer for found in await asyncio.gather(*(self._offers(n, need) for n in names)) for offer in found]
+        answers = await asyncio.gather(*(self._offers(name, need) for name in names))
+        offers = [offer for answer in answers if not isinstance(answer, str) for offer in answer]
         now = self._clock.now()
-        return place(
+        ladder = place(
             need,
             offers,
             await self._store.records.refusals(now),
@@ -45,22 +53,23 @@ class Marketplace:
             force_on_demand=force_on_demand,
             excluded=self.paused,
         )
+        return replace(ladder, unanswered=tuple(answer for answer in answers if isinstance(answer, str)))
 
-    async def _offers(self, name: str, need: Need) -> Sequence[Offer]:
+    async def _offers(self, name: str, need: Need) -> Sequence[Offer] | str:
+        """Its offers, or why it has none to tell of."""
         try:
-            return await self._providers[name].offers(need)
+            return list(await self._providers[name].offers(need))
         except ProviderError as error:
             _log.warning("provider.no_offers", provider=name, error=error.message)
-            return []
+            return f"{name} did not answer: {error.message}"
 
     async def refused(self, instance: Instance, error: ProviderError) -> None:
         """Remember: a refusal of capacity cools down, twice as long on repeat; missing rights pause the provider."""
         if isinstance(error, Unauthorized):
-            self.paused[instance.offer.provider] = error.message
-            return
-        if not isinstance(error, NoCapacity | QuotaExceeded):
-            return
-        await self._remember(error.scope or instance.offer.key, error.message, error.cooldown_s)
+            until_s = self._clock.monotonic() + self._policy.retry_backoff_max_s
+            self._paused[instance.offer.provider] = (error.message, until_s)
+        elif isinstance(error, NoCapacity | QuotaExceeded):
+            await self._remember(error.scope or instance.offer.key, error.message, error.cooldown_s)
 
     async def disappointed(self, instance: Instance, why: str) -> None:
         """A machine of this offer never came to work: others first, for a while."""
@@ -70,5 +79,5 @@ class Marketplace:
         now = self._clock.now()
         before = next((r for r in await self._store.records.refusals(now) if r.scope == scope), None)
         times = before.times + 1 if before else 1
-        pause_s = min(pause_s * 2 ** (times - 1), self._policy.refused_max_s)
+        pause_s = min(pause_s * 2 ** min(times - 1, 16), self._policy.refused_max_s)
         await self._store.records.refuse(Refusal(scope, now + timedelta(seconds=pause_s), why, times))

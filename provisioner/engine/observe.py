@@ -1,14 +1,16 @@
 """What was seen and heard: listings of every provider, cached and shared, and what each agent said last.
 
-A scope that answers with an error keeps what was known of it; what was never listed is unknown. Silence counts from
-`listening_since`, which begins anew after a start, a sleep or a clock jump.
+A scope that answers with an error keeps what was known of it; what was never listed is unknown. After a start, a sleep
+or a clock jump everything begins anew: silence counts from `listening_since`, and absence is believed only once the
+cloud has had `visibility_s` since then, because no time written before can be compared with one read now.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
 
 import structlog
 
@@ -21,86 +23,168 @@ from provisioner.domain.ports import Clock, Provider
 
 _log = structlog.get_logger()
 _DEAF_S = 30.0  # arbitrary: a loop that was away longer than this was asleep, and heard nothing meanwhile
+_STEP_S = 2.0  # arbitrary: wall and monotonic clock may drift apart by this much between two looks
+_PATIENCE_S = 0.05  # what a pass waits for a listing; later ones poke when they are there
+
+
+def deaf_after_s(policy: Policy) -> float:
+    """How long the loop may be away before it counts as having slept; naps must be well below it."""
+    return min(_DEAF_S, policy.silence_s / 3)
 
 
 class Observed:
-    """`listings` by (provider, scope): the latest complete one. `since` by name: the first that lacked a machine."""
+    """`listings` by (provider, scope): the latest complete one. `previous`: the names in the one before it."""
 
-    def __init__(self, providers: Mapping[str, Provider], clock: Clock, policy: Policy) -> None:
+    def __init__(
+        self, providers: Mapping[str, Provider], clock: Clock, policy: Policy, news: Callable[[], None]
+    ) -> None:
         self._providers = providers
         self._clock = clock
         self._policy = policy
+        self._news = news
         self.listings: dict[tuple[str, str], Listing] = {}
         self.previous: dict[tuple[str, str], frozenset[str]] = {}
         self.reports: dict[str, Report] = {}
         self.listening_since = clock.now()
+        self.skipped: tuple[tuple[datetime, float], ...] = ()
+        self._listening_since_s = clock.monotonic()
+        self._asked_s: dict[tuple[str, str], float] = {}
         self._missing_since: dict[str, datetime] = {}
         self._index: dict[tuple[str, str], dict[str, Machine]] = {}
-        self._asked_at: dict[str, datetime] = {}
+        self._listed_s: dict[str, float] = {}
         self._wanted: set[str] = set()
-        self._last_pass_s = clock.monotonic()
+        self._listing: dict[str, asyncio.Task[None]] = {}
+        self._fresh = False
+        self._shown: dict[str, str] = {}
+        self._last_at, self._last_s = clock.now(), clock.monotonic()
 
-    def began_pass(self) -> None:
-        """Call at each pass: notices that the controller itself was away."""
-        now_s = self._clock.monotonic()
-        if now_s - self._last_pass_s > _DEAF_S:
-            self.listening_since = self._clock.now()
-        self._last_pass_s = now_s
+    def keep_time(self) -> bool:
+        """Call often: whether the controller was away, or its clock was set, since the last call."""
+        now, now_s = self._clock.now(), self._clock.monotonic()
+        passed_s = now_s - self._last_s
+        step_s = (now - self._last_at).total_seconds() - passed_s
+        stepped = abs(step_s) > _STEP_S
+        if stepped:  # set back, the readings before cannot be told from those after
+            self.skipped = (*self.skipped, (self._last_at, step_s)) if step_s > 0 else ()
+        self._last_at, self._last_s = now, now_s
+        if not stepped and passed_s <= deaf_after_s(self._policy):
+            return False
+        _log.info("controller.was_away", slept_s=round(passed_s, 1), clock_was_set=stepped)
+        self._begin_anew(now, now_s)
+        return True
+
+    def _begin_anew(self, now: datetime, now_s: float) -> None:
+        self.listening_since, self._listening_since_s = now, now_s
+        for known in (self.listings, self.previous, self._index, self._missing_since, self._asked_s, self._listed_s):
+            known.clear()
+        self._shown.clear()
+        for key, report in self.reports.items():
+            self.reports[key] = replace(report, heard_at=min(report.heard_at, now))
 
     def want(self, provider: str) -> None:
         """Something was done there: list it again at the next pass."""
         self._wanted.add(provider)
 
-    async def refresh(self, live: set[str]) -> None:
+    async def refresh(self, live: Collection[str]) -> None:
         """List the providers that are due: often where instances live, seldom elsewhere (for the collector)."""
-        now = self._clock.now()
-        due = [name for name in self._providers if self._due(name, name in live, now)]
-        await asyncio.gather(*(self._list(name, now) for name in due))
+        now_s = self._clock.monotonic()
+        for name in self._providers:
+            if name not in self._listing and self._due_s(name, name in live) <= now_s:
+                self._listed_s[name] = now_s
+                self._wanted.discard(name)
+                task = asyncio.create_task(self._list(name, now_s), name=f"list {name}")
+                self._listing[name] = task
+                task.add_done_callback(lambda _, name=name: self._listing.pop(name, None))  # type: ignore[misc]
+        if self._listing:
+            await asyncio.wait(set(self._listing.values()), timeout=_PATIENCE_S)
 
-    def next_due(self, live: set[str]) -> datetime:
-        return min(self._asked_at.get(n, self._clock.now()) + self._pause(n in live) for n in self._providers)
+    async def refresh_fully(self) -> None:
+        """List every provider anew and wait for all of them."""
+        while self._listing:
+            await asyncio.wait(set(self._listing.values()))
+        self._wanted |= set(self._providers)
+        await self.refresh(())
+        while self._listing:
+            await asyncio.wait(set(self._listing.values()))
 
-    def _due(self, name: str, has_live: bool, now: datetime) -> bool:
-        asked_at = self._asked_at.get(name)
-        return name in self._wanted or asked_at is None or not asked_at <= now < asked_at + self._pause(has_live)
+    def next_due_s(self, live: Collection[str]) -> float:
+        """Seconds until some provider is to be listed."""
+        now_s = self._clock.monotonic()
+        names = [name for name in self._providers if name not in self._listing]
+        return min((self._due_s(name, name in live) - now_s for name in names), default=self._policy.collect_every_s)
 
-    def _pause(self, has_live: bool) -> timedelta:
-        return timedelta(seconds=self._policy.list_every_s if has_live else self._policy.collect_every_s)
+    def _due_s(self, name: str, has_live: bool) -> float:
+        listed_s = self._listed_s.get(name)
+        if listed_s is None or name in self._wanted:
+            return float("-inf")
+        return listed_s + (self._policy.list_every_s if has_live else self._policy.collect_every_s)
 
-    async def _list(self, name: str, now: datetime) -> None:
-        self._asked_at[name] = now
-        self._wanted.discard(name)
+    async def _list(self, name: str, asked_s: float) -> None:
+        began = self.listening_since
         try:
             listings = await self._providers[name].machines()
         except ProviderError as error:
             _log.warning("provider.not_listed", provider=name, error=error.message)
             return
+        except Exception as error:
+            _log.error("provider.not_listed", provider=name, error=repr(error), exc_info=error)
+            return
+        self.keep_time()
+        if began is not self.listening_since:
+            self.want(name)
+            return
         for listing in listings:
             if listing.complete:
-                self._take(name, listing)
+                self._take(name, listing, asked_s)
             else:
                 _log.warning("provider.scope_not_listed", provider=name, scope=listing.scope, error=listing.error)
+        self._news()
 
-    def _take(self, provider: str, listing: Listing) -> None:
+    def _take(self, provider: str, listing: Listing, asked_s: float) -> None:
         key = (provider, listing.scope)
         before = self.listings.get(key)
         if before is not None and listing.taken_at <= before.taken_at:
             return
         self.previous[key] = frozenset(m.name for m in before.machines) if before else frozenset()
         self.listings[key] = listing
+        self._asked_s[key] = asked_s
         self._index[key] = {machine.name: machine for machine in listing.machines}
+        self._fresh = True
+
+    def concerned(self, instances: Iterable[Instance]) -> set[str]:
+        """Instances of which a new listing says something else than the one before, or that it lacks."""
+        if not self._fresh:
+            return set()
+        self._fresh = False
+        found = set()
+        for instance in instances:
+            machine = self._index.get((instance.offer.provider, instance.offer.scope), {}).get(instance.name)
+            shown = str(machine.state) if machine else "absent"
+            if self._shown.get(instance.id) != shown or machine is None:
+                found.add(instance.id)
+            self._shown[instance.id] = shown
+        return found
 
     def sighting(self, instance: Instance) -> Sighting:
         key = (instance.offer.provider, instance.offer.scope)
         listing = self.listings.get(key)
-        if listing is None or (listing.taken_at < instance.phase_at and instance.launched_at is None):
+        if listing is None:
             return Unknown()
         if (machine := self._index[key].get(instance.name)) is not None:
             self._missing_since.pop(instance.name, None)
             return Seen(machine)
+        if self._asked_s[key] - self._listening_since_s < self._providers[instance.offer.provider].visibility_s:
+            return Unknown()
         since = self._missing_since.setdefault(instance.name, listing.taken_at)
         return Absent(since, listing.taken_at)
 
     def forget(self, instance: Instance) -> None:
         self._missing_since.pop(instance.name, None)
+        self._shown.pop(instance.id, None)
         self.reports.pop(instance.id, None)
+
+    async def close(self) -> None:
+        """End listings that are under way."""
+        for task in self._listing.values():
+            task.cancel()
+        await asyncio.gather(*self._listing.values(), return_exceptions=True)

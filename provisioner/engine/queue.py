@@ -1,4 +1,7 @@
-"""Giving waiting jobs machines: an idle one that fits, else a new one planned on the best offer, else a reason."""
+"""Giving waiting jobs machines: an idle one that fits, else a new one planned on the best offer, else a reason.
+
+A job whose machine has been announced to end is served as well: its next machine is planned while it still runs.
+"""
 
 from __future__ import annotations
 
@@ -9,32 +12,25 @@ from decimal import Decimal
 from provisioner.domain.errors import Conflict, OverBudget, StaleWrite
 from provisioner.domain.facts import Report
 from provisioner.domain.ids import instance_name, new_id
-from provisioner.domain.job import Instance, InstancePhase, Job, Outcome, Reason, Why
+from provisioner.domain.job import Instance, InstancePhase, Job, JobPhase, Need, Outcome, Reason, Why
 from provisioner.domain.offer import Offer
-from provisioner.domain.place import Ladder, unfit
+from provisioner.domain.place import Ladder, ceiling
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Store
 
 from .desk import EngineDesk
 from .market import Marketplace
+from .scene import Scene, fits
 
-
-def fits(job: Job, instance: Instance) -> bool:
-    """Whether `instance` could do this job: large enough, and never another owner's."""
-    return instance.owner == job.owner and not unfit(job.spec.need, instance.offer)
+_UNDER_WAY = (InstancePhase.PLANNED, InstancePhase.LAUNCHING, InstancePhase.BOOTING)
+_WAITS = frozenset({Why.NO_CAPACITY, Why.BUDGET})
 
 
 class Queue:
     """One pass over the waiting jobs, in their fair order."""
 
     def __init__(
-        self,
-        store: Store,
-        market: Marketplace,
-        desk: EngineDesk,
-        clock: Clock,
-        policy: Policy,
-        rng: random.Random,
+        self, store: Store, market: Marketplace, desk: EngineDesk, clock: Clock, policy: Policy, rng: random.Random
     ) -> None:
         self._store = store
         self._market = market
@@ -43,53 +39,86 @@ class Queue:
         self._policy = policy
         self._rng = rng
 
-    async def serve(
-        self, waiting: list[Job], live: Mapping[str, Instance], busy: set[str], reports: Mapping[str, Report]
-    ) -> bool:
+    async def serve(self, scene: Scene, live: Mapping[str, Instance], reports: Mapping[str, Report]) -> bool:
         """Whether anything was assigned or planned."""
-        idle = [i for i in live.values() if i.id not in busy and _takes_work(i, reports)]
-        planned_for = {i.planned_for for i in live.values() if i.planned_for}
+        turn = _Turn(scene, live, reports)
         moved = False
-        for job in waiting:
+        for job in (*scene.waiting, *scene.interrupted):
             try:
-                if job.cancel_asked_at is not None:
-                    await self._cancel(job)
-                elif (instance := next((i for i in idle if fits(job, i)), None)) is not None:
-                    idle.remove(instance)
-                    await self._store.jobs.assign(job, instance, self._clock.now())
-                    self._desk.touch(instance.id)
-                    moved = True
-                elif job.id not in planned_for:
-                    moved |= await self._plan(job)
+                moved |= await self._serve_one(job, turn)
             except (StaleWrite, Conflict):
                 self._desk.poke()
         return moved
+
+    async def _serve_one(self, job: Job, turn: _Turn) -> bool:
+        if job.phase is JobPhase.QUEUED:
+            if job.cancel_asked_at is not None:
+                await self._cancel(job)
+                return True
+            if (instance := turn.take_idle(job)) is not None:
+                await self._assign(job, instance)
+                return True
+        if job.id in turn.planned_for or turn.take_coming(job):
+            return False
+        return await self._plan(job, turn)
 
     async def _cancel(self, job: Job) -> None:
         reason = Reason(Why.CANCELLED, "cancelled while it waited")
         await self._store.jobs.finish(job, Outcome.CANCELLED, reason, self._clock.now())
 
-    async def _plan(self, job: Job) -> bool:
-        ladder = await self._market.ladder(job.spec.need, force_on_demand=await self._interrupted_often(job))
-        now = self._clock.now()
+    async def _assign(self, job: Job, instance: Instance) -> None:
+        """A machine planned for another job is that one's no longer: it may plan anew."""
+        if instance.planned_for not in ("", job.id):
+            instance = await self._store.instances.update(instance, planned_for="")
+        self._desk.assigned(await self._store.jobs.assign(job, instance, self._clock.now()))
+
+    async def _plan(self, job: Job, turn: _Turn) -> bool:
+        ladder = await self._ladder(job, turn)
         if (offer := ladder.best) is None:
-            reason = Reason(Why.IMPOSSIBLE if ladder.impossible else Why.NO_CAPACITY, _refusals(ladder))
-            if ladder.impossible:
-                await self._store.jobs.finish(job, Outcome.IMPOSSIBLE, reason, now)
-            else:
-                await self._store.jobs.explain(job, reason, now)
+            await self._unplaced(job, ladder)
+            return False
+        reserve = ceiling(job.spec.need, offer)
+        if turn.over_budget is not None and reserve >= turn.over_budget[0]:
+            await self._explain(job, Reason(Why.BUDGET, turn.over_budget[1]))
             return False
         try:
             await self._store.instances.plan(
                 self._instance(job, offer),
                 max_instances=self._policy.max_instances,
                 max_usd_per_hour=self._policy.max_usd_per_hour,
-                reserve_usd_per_hour=_ceiling(job, offer),
+                reserve_usd_per_hour=reserve,
             )
         except OverBudget as error:
-            await self._store.jobs.explain(job, Reason(Why.BUDGET, error.message), now)
+            turn.over_budget = (reserve, error.message)
+            await self._explain(job, Reason(Why.BUDGET, error.message))
             return False
+        turn.planned_for.add(job.id)
+        if job.reason.why in _WAITS:
+            await self._explain(job, Reason(Why.NONE, f"a machine is planned: {offer}"))
         return True
+
+    async def _unplaced(self, job: Job, ladder: Ladder) -> None:
+        text = _refusals(ladder)
+        if job.phase is JobPhase.RUNNING or not ladder.impossible:
+            await self._explain(job, Reason(Why.NO_CAPACITY, text))
+        elif ladder.over_budget:
+            await self._store.jobs.finish(job, Outcome.OVER_BUDGET, Reason(Why.BUDGET, text), self._clock.now())
+        else:
+            await self._store.jobs.finish(job, Outcome.IMPOSSIBLE, Reason(Why.IMPOSSIBLE, text), self._clock.now())
+
+    async def _explain(self, job: Job, reason: Reason) -> None:
+        if job.phase is JobPhase.QUEUED:
+            await self._store.jobs.explain(job, reason, self._clock.now())
+
+    async def _ladder(self, job: Job, turn: _Turn) -> Ladder:
+        """One for all jobs of the same need in this pass. On-demand after interruptions, where there is any."""
+        for force in (True, False) if await self._interrupted_often(job) else (False,):
+            key = (job.spec.need, force)
+            if key not in turn.ladders:
+                turn.ladders[key] = await self._market.ladder(job.spec.need, force_on_demand=force)
+            if turn.ladders[key].best is not None:
+                break
+        return turn.ladders[key]
 
     def _instance(self, job: Job, offer: Offer) -> Instance:
         now = self._clock.now()
@@ -115,21 +144,54 @@ class Queue:
             return False
         attempts = await self._store.jobs.attempts(job.id)
         interruptions = sum(attempt.reason.why is Why.PREEMPTED for attempt in attempts)
+        interruptions += job.phase is JobPhase.RUNNING
         return interruptions >= self._policy.on_demand_after_interruptions
 
 
-def _takes_work(instance: Instance, reports: Mapping[str, Report]) -> bool:
-    if instance.phase is not InstancePhase.READY or instance.stop_asked_at is not None:
+class _Turn:
+    """What one pass over the queue still has to give."""
+
+    def __init__(self, scene: Scene, live: Mapping[str, Instance], reports: Mapping[str, Report]) -> None:
+        free = [i for i in live.values() if i.id not in scene.busy and i.stop_asked_at is None]
+        self._idle = [i for i in free if _takes_work(i, reports.get(i.id))]
+        wanting = {job.id for job in scene.waiting} | {job.id for job in scene.interrupted}
+        self._coming = [
+            i
+            for i in free
+            if (i.phase in _UNDER_WAY and i.planned_for not in wanting) or _soon_takes_work(i, reports.get(i.id))
+        ]
+        self.planned_for = {i.planned_for for i in live.values() if i.planned_for}
+        self.ladders: dict[tuple[Need, bool], Ladder] = {}
+        self.over_budget: tuple[Decimal, str] | None = None
+
+    def take_idle(self, job: Job) -> Instance | None:
+        """Its own machine first, else any that fits."""
+        return self._take(job, self._idle)
+
+    def take_coming(self, job: Job) -> Instance | None:
+        """One that nobody else waits for and that will soon take work, so that no other need be planned."""
+        return self._take(job, self._coming)
+
+    def _take(self, job: Job, pool: list[Instance]) -> Instance | None:
+        found = next((i for i in pool if i.planned_for == job.id), None)
+        if found is None or not fits(job.owner, job.spec.need, found):
+            found = next((i for i in pool if fits(job.owner, job.spec.need, i)), None)
+        if found is not None:
+            pool.remove(found)
+        return found
+
+
+def _takes_work(instance: Instance, report: Report | None) -> bool:
+    if instance.phase is not InstancePhase.READY or report is None:
         return False
-    report = reports.get(instance.id)
-    return report is not None and report.healthy and not report.notice and not report.attempts
+    return report.healthy and not report.notice and not report.attempts
 
 
-def _ceiling(job: Job, offer: Offer) -> Decimal:
-    """What an hour may cost at most; `place` lets an unknown price through only under a ceiling."""
-    if offer.usd_per_hour is not None:
-        return offer.usd_per_hour
-    return job.spec.need.max_price or Decimal(0)
+def _soon_takes_work(instance: Instance, report: Report | None) -> bool:
+    """Ready, and either not heard since this controller began to listen, or still clearing up after an attempt."""
+    if instance.phase is not InstancePhase.READY:
+        return False
+    return report is None or (report.healthy and not report.notice and bool(report.attempts))
 
 
 def _refusals(ladder: Ladder) -> str:
@@ -137,4 +199,4 @@ def _refusals(ladder: Ladder) -> str:
     reasons = dict.fromkeys(
         f"{rung.offer.provider} {rung.offer.instance_type}: {rung.refused}" for rung in ladder.rungs
     )
-    return "; ".join(list(reasons)[:5]) or "no provider has any offer"
+    return "; ".join([*ladder.unanswered, *reasons][:5]) or "no provider has any offer"

@@ -1,18 +1,22 @@
-"""Each instance that is due: its facts, one decision, its effect, until there is nothing to do but wait."""
+"""Each instance that is due: its facts, one decision, its effect, until there is nothing to do but wait.
+
+Instances are worked on at the same time, each under its own claim. A pass waits for them for a moment only: what takes
+longer, such as a cloud that is slow to answer, goes on beside the passes that follow, and is settled by a later one.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
 
 from provisioner.domain.decide import Wait, decide
-from provisioner.domain.errors import StaleWrite
-from provisioner.domain.facts import Demand, Facts
-from provisioner.domain.job import Attempt, Instance, InstancePhase, Job
+from provisioner.domain.errors import StaleWrite, StoreError
+from provisioner.domain.facts import Facts
+from provisioner.domain.job import Instance
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Claim, Clock, Event, Provider, Store
 
@@ -20,28 +24,23 @@ from .act import Actor
 from .desk import EngineDesk
 from .market import Marketplace
 from .observe import Observed
-from .queue import fits
+from .scene import Scene
 
 _log = structlog.get_logger()
 _AT_ONCE = 64  # effects in flight; providers pace themselves
-_STEPS = 5  # phases that one instance may pass in one pass
+_STEPS = 6  # phases that one instance may pass in one go
+_PATIENCE_S = 0.05  # what a pass waits for effects before it goes on without them
+_LISTINGS_MISSED = 6
+_SCENE_AGES_S = 1.0  # a decision is not taken on demand that was read longer ago
 
 
 @dataclass
-class Scene:
-    """What one pass knows of demand."""
+class _Work:
+    """One claim being worked on. `again`: something was heard meanwhile, so look once more."""
 
-    live: list[Attempt]
-    waiting: list[Job]
-    last_busy: dict[str, datetime] = field(default_factory=dict)
-
-    def demand(self, instance: Instance) -> Demand:
-        return Demand(
-            live_attempts=sum(attempt.instance_id == instance.id for attempt in self.live),
-            waiting=sum(fits(job, instance) for job in self.waiting if job.cancel_asked_at is None),
-            planned_for_waits=any(j.id == instance.planned_for and j.cancel_asked_at is None for j in self.waiting),
-            last_busy_at=self.last_busy.get(instance.id),
-        )
+    fence: int
+    task: asyncio.Task[tuple[datetime, bool]]
+    again: bool = False
 
 
 class Reconciler:
@@ -68,39 +67,70 @@ class Reconciler:
         self._desk = desk
         self._actor = actor
         self._holder = holder
+        self._limit = asyncio.Semaphore(_AT_ONCE)
+        self._at_work: dict[str, _Work] = {}
+        self._stumbles: dict[str, int] = {}
 
     async def run(self, scene: Scene, poked: set[str]) -> bool:
         """Whether any instance moved."""
+        moved = await self._settle_finished()
+        for key in poked & self._at_work.keys():
+            self._at_work[key].again = True
         claims = await self._store.instances.claim(
-            self._holder, self._clock.now(), limit=10_000, lease_s=self._policy.lease_s, only=poked
+            self._holder,
+            self._clock.now(),
+            limit=10_000,
+            lease_s=self._policy.lease_s,
+            only=poked - self._at_work.keys(),
         )
-        if not claims:
-            return False
-        limit = asyncio.Semaphore(_AT_ONCE)
+        started = [self._start(claim, scene) for claim in claims if claim.instance.id not in self._at_work]
+        if started:
+            await asyncio.wait(started, timeout=_PATIENCE_S)
+            moved |= await self._settle_finished()
+        return moved
 
-        async def one(claim: Claim) -> tuple[datetime, bool]:
-            async with limit:
-                return await self._one(claim, scene)
+    def _start(self, claim: Claim, scene: Scene) -> asyncio.Task[tuple[datetime, bool]]:
+        task = asyncio.create_task(self._limited(claim, scene), name=f"reconcile {claim.instance.id}")
+        task.add_done_callback(lambda _: self._desk.poke())
+        self._at_work[claim.instance.id] = _Work(claim.fence, task)
+        return task
 
-        results = await asyncio.gather(*(one(claim) for claim in claims))
-        due = {claim.instance.id: (claim.fence, at) for claim, (at, _) in zip(claims, results, strict=True)}
+    async def _settle_finished(self) -> bool:
+        """Give back what is finished. Raises: what made a worker unable to go on at all (the store)."""
+        finished = {key: work for key, work in self._at_work.items() if work.task.done()}
+        due, moved = {}, False
+        for key, work in finished.items():
+            del self._at_work[key]
+            at, stepped = work.task.result()
+            moved |= stepped
+            due[key] = (work.fence, self._clock.now() if work.again else at)
         await self._store.instances.settle(due)
-        return any(moved for _, moved in results)
+        return moved
+
+    async def _limited(self, claim: Claim, scene: Scene) -> tuple[datetime, bool]:
+        async with self._limit:
+            return await self._one(claim, scene)
 
     async def _one(self, claim: Claim, scene: Scene) -> tuple[datetime, bool]:
-        instance, moved = claim.instance, False
+        instance, moved, began_s = claim.instance, False, self._clock.monotonic()
         try:
             for _ in range(_STEPS):
+                self._observed.keep_time()
                 action = decide(self._facts(instance, scene), self._clock.now(), self._policy)
                 if isinstance(action, Wait):
-                    return self._no_later(instance, action.until), moved
+                    self._stumbles.pop(instance.id, None)
+                    return self._no_later(action.until), moved
                 before = instance.phase
                 instance, again_at = await self._actor.do(action, instance, claim.fence)
                 moved |= instance.phase is not before
                 if again_at is not None:
                     return again_at, moved
+                if self._clock.monotonic() - began_s > _SCENE_AGES_S:
+                    break
         except StaleWrite:
             return self._clock.now(), True
+        except StoreError:
+            raise
         except Exception as error:
             return await self._stumbled(instance, error), moved
         return self._clock.now(), moved
@@ -115,17 +145,27 @@ class Reconciler:
             listening_since=self._observed.listening_since,
             visibility_s=provider.visibility_s if provider else 0.0,
             creates_paused=provider is None or instance.offer.provider in self._market.paused,
+            skipped=self._observed.skipped,
         )
 
-    def _no_later(self, instance: Instance, until: datetime) -> datetime:
-        """What the cloud says is looked at again with every listing, whatever else there is to wait for."""
-        if instance.phase is InstancePhase.GONE:
-            return until
-        return min(until, self._clock.now() + timedelta(seconds=self._policy.list_every_s))
+    def _no_later(self, until: datetime) -> datetime:
+        """Whatever is heard, listed or wanted anew makes an instance due; this is for what was missed."""
+        return min(until, self._clock.now() + timedelta(seconds=_LISTINGS_MISSED * self._policy.list_every_s))
 
     async def _stumbled(self, instance: Instance, error: Exception) -> datetime:
         """That item stops loudly, the others go on."""
-        _log.error("instance.stumbled", instance=instance.id, error=repr(error), exc_info=error)
+        times = self._stumbles[instance.id] = self._stumbles.get(instance.id, 0) + 1
+        _log.error("instance.stumbled", instance=instance.id, times=times, error=repr(error), exc_info=error)
         now = self._clock.now()
-        await self._store.records.record(Event("instance.stumbled", now, repr(error), instance_id=instance.id))
-        return now + timedelta(seconds=self._policy.retry_backoff_max_s / 10)
+        if times == 1:
+            await self._store.records.record(Event("instance.stumbled", now, repr(error), instance_id=instance.id))
+        pause_s = min(self._policy.retry_backoff_s * 2 ** min(times, 16), self._policy.retry_backoff_max_s)
+        return now + timedelta(seconds=pause_s)
+
+    async def close(self) -> None:
+        """End what is under way. Nothing is lost: the rows say what was intended."""
+        tasks = [work.task for work in self._at_work.values()]
+        self._at_work.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -7,10 +7,10 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
 
-from provisioner.domain.job import Instance, JobPhase
+from provisioner.domain.facts import Demand
+from provisioner.domain.job import Attempt, Instance, Job, JobPhase
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Provider, Store
 
@@ -19,11 +19,13 @@ from .attempts import Attempts
 from .collect import Collector
 from .desk import EngineDesk
 from .market import Marketplace
-from .observe import Observed
+from .observe import Observed, deaf_after_s
 from .queue import Queue
-from .reconcile import Reconciler, Scene
+from .reconcile import Reconciler
+from .scene import Scene, interrupted
 
-_LONGEST_NAP_S = 5.0
+_LONGEST_NAP_S = 5.0  # what other controllers of the same database change is seen by then
+_SHORTEST_NAP_S = 0.02
 _ROUNDS = 4  # within one pass: an instance gone frees a job, a machine ready takes one
 
 
@@ -45,61 +47,87 @@ class Engine:
         self._store = store
         self._clock = clock
         self._policy = policy
-        self.observed = Observed(providers, clock, policy)
+        self._longest_nap_s = min(_LONGEST_NAP_S, deaf_after_s(policy) / 3)
+        self.observed = Observed(providers, clock, policy, lambda: self.desk.poke())
         self.market = Marketplace(providers, store, clock, policy, default_providers)
         self.desk = EngineDesk(store, self.observed, self.market, clock)
         actor = Actor(store, providers, clock, policy, self.observed, self.market, self.desk, config_for)
         self._reconciler = Reconciler(
             store, providers, clock, policy, self.observed, self.market, self.desk, actor, holder
         )
-        self._attempts = Attempts(store, self.observed, self.desk, clock)
+        self._attempts = Attempts(store, self.observed, self.desk, clock, policy)
         self._queue = Queue(store, self.market, self.desk, clock, policy, rng)
         self._collector = Collector(store, providers, clock, policy, self.observed)
         self._last_busy: dict[str, datetime] = {}
-        self._collected_at = clock.now()
+        self._collected_s = clock.monotonic()
+        self._listened_since: datetime | None = None
+        self._listed_now: set[str] = set()
+        self._demands: dict[str, Demand] = {}
 
     async def run(self) -> None:
         """Passes until cancelled."""
-        while True:
-            self.desk.woken.clear()
-            due = await self.run_pass()
-            nap_s = max(0.0, min(_LONGEST_NAP_S, (due - self._clock.now()).total_seconds()))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.desk.woken.wait(), nap_s)
+        try:
+            while True:
+                self.desk.woken.clear()
+                nap_s = await self.run_pass()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.desk.woken.wait(), nap_s)
+        finally:
+            await self._reconciler.close()
+            await self.observed.close()
 
-    async def run_pass(self) -> datetime:
-        """Everything that is due now; when the next thing is."""
-        self.observed.began_pass()
+    async def run_pass(self) -> float:
+        """Everything that is due now; seconds until the next thing is."""
         for _ in range(_ROUNDS):
             if not await self._round():
                 break
         await self._collect()
         self.desk.last_pass_at = self._clock.now()
         due = await self._store.instances.due()
-        return min(filter(None, (due, self.desk.last_pass_at + timedelta(seconds=_LONGEST_NAP_S))))
+        due_s = (due - self.desk.last_pass_at).total_seconds() if due else self._longest_nap_s
+        next_s = min(due_s, self.observed.next_due_s(self._listed_now), self._longest_nap_s)
+        return max(_SHORTEST_NAP_S, next_s)
 
     async def _round(self) -> bool:
         """One look at everything; whether something moved, so that another look is worth while."""
-        poked, self.desk.poked = self.desk.poked, set()
-        live_instances = {i.id: i for i in await self._store.instances.find()}
-        await self.observed.refresh({i.offer.provider for i in live_instances.values()})
-        live = await self._store.jobs.live_attempts()
-        running = {job.id: job for job in await self._running(live)}
-        freed = await self._attempts.look(live, live_instances, running)
-        now = self._clock.now()
+        self.observed.keep_time()
+        instances = {i.id: i for i in await self._store.instances.find()}
+        poked = self._poked(instances)
+        self._listed_now = {i.offer.provider for i in instances.values()}
+        await self.observed.refresh(self._listed_now)
+        poked |= self.observed.concerned(instances.values())
+        live, jobs = await self._running()
+        freed = await self._attempts.look(live, instances, jobs)
         if freed:
-            self._last_busy.update(dict.fromkeys(freed, now))
-            live = await self._store.jobs.live_attempts()
-        scene = Scene(live, await self._store.jobs.waiting(), self._busy_times(live_instances))
-        moved = await self._reconciler.run(scene, poked | freed)
-        if scene.waiting:
-            live_instances = {i.id: i for i in await self._store.instances.find()}
-            busy = {attempt.instance_id for attempt in live}
-            moved |= await self._queue.serve(scene.waiting, live_instances, busy, self.observed.reports)
+            self._last_busy.update(dict.fromkeys(freed, self._clock.now()))
+            live, jobs = await self._running()
+        self.desk.shown(instances.values(), live, jobs)
+        lost_soon = interrupted(live, instances, jobs)
+        scene = Scene(live, await self._store.jobs.waiting(), lost_soon, self._busy_times(instances))
+        moved = await self._reconciler.run(scene, poked | freed | self._wanted_otherwise(scene, instances))
+        if scene.waiting or scene.interrupted:
+            if moved:
+                instances = {i.id: i for i in await self._store.instances.find()}
+            moved |= await self._queue.serve(scene, instances, self.observed.reports)
         return moved or bool(freed)
 
-    async def _running(self, live: list[Any]) -> list[Any]:
-        return await self._store.jobs.find(phases=(JobPhase.RUNNING,), limit=100_000) if live else []
+    def _poked(self, instances: Mapping[str, Instance]) -> set[str]:
+        """What was heard of; everything, whenever no due time written before can be relied on."""
+        poked, self.desk.poked = self.desk.poked, set()
+        if self._listened_since != self.observed.listening_since:
+            self._listened_since = self.observed.listening_since
+            poked |= instances.keys()
+        return poked
+
+    def _wanted_otherwise(self, scene: Scene, instances: Mapping[str, Instance]) -> set[str]:
+        """Instances that somebody has begun to want, or wants no longer, whenever they would be due."""
+        before, self._demands = self._demands, {i.id: scene.demand(i) for i in instances.values()}
+        return {key for key, demand in self._demands.items() if before.get(key) != demand}
+
+    async def _running(self) -> tuple[list[Attempt], dict[str, Job]]:
+        live = await self._store.jobs.live_attempts()
+        jobs = await self._store.jobs.find(phases=(JobPhase.RUNNING,), limit=100_000) if live else []
+        return live, {job.id: job for job in jobs}
 
     def _busy_times(self, live: Mapping[str, Instance]) -> dict[str, datetime]:
         """A controller that has just started does not know when a machine was last busy: it begins to count then."""
@@ -111,15 +139,14 @@ class Engine:
         return self._last_busy
 
     async def _collect(self) -> None:
-        now = self._clock.now()
-        if now - self._collected_at >= timedelta(seconds=self._policy.collect_every_s) or now < self._collected_at:
-            self._collected_at = now
+        now_s = self._clock.monotonic()
+        if now_s - self._collected_s >= self._policy.collect_every_s:
+            self._collected_s = now_s
             await self._collector.collect()
 
     async def collect_now(self, *, dry_run: bool = False, expired: bool = False) -> dict[str, list[str]]:
-        """`runner gc`: fresh listings twice, and no share."""
-        for name in {provider for provider, _ in self.observed.listings} or {"local"}:
-            self.observed.want(name)
-        await self.observed.refresh(set())
-        found, ended = await self._collector.collect(all_at_once=True, dry_run=dry_run)
+        """`runner gc`: fresh listings twice, and no share; with `expired`, only what is past its tag."""
+        for _ in range(2):
+            await self.observed.refresh_fully()
+        found, ended = await self._collector.collect(all_at_once=True, dry_run=dry_run, expired_only=expired)
         return {"found": found, "ended": ended}

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, insert, or_, select, text, update
+from sqlalchemy import Connection, and_, bindparam, case, func, insert, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from provisioner.domain import lifecycle
@@ -23,6 +23,10 @@ from .sql import Database
 
 _PLANNING_LOCK = 71001  # arbitrary; one planner at a time, so that caps hold
 _LIVE = instances.c.phase != "gone"
+# A row that is being worked on is not due before its lease ends.
+_NEXT_DUE = select(
+    func.min(case((instances.c.lease_until > instances.c.due_at, instances.c.lease_until), else_=instances.c.due_at))
+).where(_LIVE)
 
 
 class SqlInstances:
@@ -138,8 +142,8 @@ class SqlInstances:
 
     async def due(self) -> datetime | None:
         def work(connection: Connection) -> float | None:
-            query = select(instances.c.due_at).where(_LIVE).order_by(instances.c.due_at).limit(1)
-            return connection.scalar(query)
+            due: float | None = connection.scalar(_NEXT_DUE)
+            return due
 
         return codec.when_or_none(await self._db.run(work))
 

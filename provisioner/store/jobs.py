@@ -28,6 +28,10 @@ from . import codec, ledger
 from .schema import attempts, events, instances, jobs, manifests, readings, secrets, segments
 from .sql import Database
 
+_turn = func.row_number().over(partition_by=jobs.c.owner, order_by=(jobs.c.created_at, jobs.c.id))
+_queued = select(jobs, _turn.label("turn")).where(jobs.c.phase == "queued").subquery()
+_FAIRLY = select(_queued).order_by(_queued.c.turn, _queued.c.created_at, _queued.c.id)
+
 
 class SqlJobs:
     """The Jobs port."""
@@ -77,9 +81,7 @@ class SqlJobs:
         return await self._db.run(lambda c: [codec.job(row) for row in c.execute(query).mappings()])
 
     async def waiting(self, limit: int = 1000) -> list[Job]:
-        turn = func.row_number().over(partition_by=jobs.c.owner, order_by=(jobs.c.created_at, jobs.c.id))
-        queued = select(jobs, turn.label("turn")).where(jobs.c.phase == "queued").subquery()
-        query = select(queued).order_by(queued.c.turn, queued.c.created_at, queued.c.id).limit(limit)
+        query = _FAIRLY.limit(limit)
         return await self._db.run(lambda c: [codec.job(row) for row in c.execute(query).mappings()])
 
     async def finish(

@@ -1,0 +1,268 @@
+"""A cloud in memory, with faults: the Provider port over virtual time.
+
+Requests take time and take effect even when whoever sent them is gone; answers get lost after the effect; machines show
+late; listings fail scope by scope; capacity, quota and rights run out; terminates are accepted and not honoured for a
+while; spot machines are taken away with and without notice. `calm()` ends all faults but not what they led to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from decimal import Decimal
+
+from provisioner.domain.errors import (
+    NoCapacity,
+    ProviderError,
+    QuotaExceeded,
+    Rejected,
+    Throttled,
+    Unauthorized,
+    Unreachable,
+)
+from provisioner.domain.gpu import Gpu
+from provisioner.domain.job import Need
+from provisioner.domain.offer import LaunchOrder, Listing, Machine, MachineState, Market, Offer
+from provisioner.domain.ports import Clock
+
+PRICES = {Market.SPOT: Decimal("0.40"), Market.ON_DEMAND: Decimal("1.20")}
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Chances, each between 0 and 1, drawn anew at every call."""
+
+    unreachable: float = 0.05
+    answer_lost: float = 0.08
+    throttled: float = 0.04
+    no_capacity: float = 0.12
+    quota: float = 0.03
+    rejected: float = 0.01
+    unauthorized: float = 0.01
+    listing_error: float = 0.08
+    late_launch: float = 0.03  # takes effect long after L2 would have it
+    deaf_terminate: float = 0.1
+    no_offers: float = 0.03
+    preempted: float = 0.25
+    preempted_silently: float = 0.15
+    short_listing: float = 0.0  # breaks L3
+
+    @staticmethod
+    def none() -> Faults:
+        return Faults(**{f.name: 0.0 for f in fields(Faults)})
+
+
+@dataclass
+class SimMachine:
+    """One machine. `late`: it came after everybody had reason to believe that it never would."""
+
+    ref: str
+    order: LaunchOrder
+    created_at: datetime
+    created_s: float
+    shown_after_s: float
+    state: MachineState = MachineState.PENDING
+    deaf_until_s: float = 0.0
+    late: bool = False
+    notice: str = ""
+    on_end: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.order.name
+
+    @property
+    def alive(self) -> bool:
+        return self.state in (MachineState.PENDING, MachineState.RUNNING)
+
+
+class SimCloud:
+    """`booted` is called with each machine as it comes to run; `ending` with each that a terminate is about to end."""
+
+    name = "sim"
+
+    def __init__(
+        self,
+        clock: Clock,
+        rng: random.Random,
+        *,
+        faults: Faults | None = None,
+        visibility_s: float = 15.0,
+        idempotent: bool = True,
+        regions: Sequence[str] = ("north", "south"),
+    ) -> None:
+        self._clock = clock
+        self._rng = rng
+        self.faults = faults if faults is not None else Faults()
+        self.visibility_s = visibility_s
+        self._idempotent = idempotent
+        self._regions = tuple(regions)
+        self.there: list[SimMachine] = []
+        self.launched: dict[str, list[SimMachine]] = {}
+        self.refused: dict[str, str] = {}
+        self.booted: Callable[[SimMachine], None] = lambda machine: None
+        self.ending: Callable[[SimMachine], None] = lambda machine: None
+        self.calls = 0
+        self._refs = 0
+
+    def calm(self) -> None:
+        self.faults = Faults.none()
+
+    async def offers(self, need: Need) -> Sequence[Offer]:
+        if self._chance("no_offers"):
+            raise Unreachable("the price list cannot be reached")
+        offers = [self.offer(region, market) for region in self._regions for market in Market]
+        dear = replace(offers[-1], instance_type="g8", usd_per_hour=Decimal(5), gpu=Gpu("A100", 8, 40.0))
+        return [*offers, dear]
+
+    def offer(self, region: str, market: Market) -> Offer:
+        return Offer(
+            provider=self.name,
+            region=region,
+            zone=f"{region}-1",
+            instance_type="g1",
+            market=market,
+            usd_per_hour=PRICES[market],
+            price_source="simulated",
+            scope=region,
+            cpus=8,
+            memory_gib=32.0,
+            disk_gib=200.0,
+            gpu=Gpu("T4", 1, 16.0),
+        )
+
+    async def launch(self, order: LaunchOrder) -> Machine:
+        self.calls += 1
+        await self._travel()
+        self._refuse(order)
+        late = self._chance("late_launch")
+        delay_s = self._rng.uniform(20.0, 60.0) if late else self._rng.expovariate(1.0) % 5
+        effect: asyncio.Future[Machine] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(delay_s, self._create, order, late, effect)
+        if late or self._chance("answer_lost"):
+            await self._clock.sleep(self._rng.uniform(0.0, 8.0))
+            raise Unreachable("the answer to the launch was lost")
+        return await asyncio.shield(effect)
+
+    def _refuse(self, order: LaunchOrder) -> None:
+        offer, words = order.offer, "simulated"
+        refusals: tuple[tuple[str, ProviderError], ...] = (
+            ("no_capacity", NoCapacity(words, scope=offer.key, cooldown_s=20)),
+            ("quota", QuotaExceeded(words, scope=f"{self.name}/{offer.zone}", cooldown_s=40)),
+            ("rejected", Rejected(words)),
+            ("unauthorized", Unauthorized(words)),
+        )
+        for chance, error in refusals:
+            if self._chance(chance):
+                self.refused[order.name] = type(error).__name__
+                raise error
+
+    def _create(self, order: LaunchOrder, late: bool, effect: asyncio.Future[Machine]) -> None:
+        before = self.launched.setdefault(order.name, [])
+        if before and self._idempotent:
+            machine = before[0]
+        else:
+            self._refs += 1
+            shown_after_s = self._rng.uniform(0.0, max(0.0, self.visibility_s - 6.0))
+            now_s = self._clock.monotonic()
+            machine = SimMachine(f"m-{self._refs}", order, self._clock.now(), now_s, shown_after_s, late=late)
+            before.append(machine)
+            self.there.append(machine)
+            asyncio.get_running_loop().call_later(self._rng.uniform(0.5, 10.0), self._boot, machine)
+        if not effect.done():
+            effect.set_result(self._shown(machine))
+
+    def _boot(self, machine: SimMachine) -> None:
+        if machine.state is not MachineState.PENDING:
+            return
+        machine.state = MachineState.RUNNING
+        self.booted(machine)
+        loop = asyncio.get_running_loop()
+        if machine.order.offer.market is Market.SPOT:
+            if self._chance("preempted"):
+                loop.call_later(self._rng.uniform(5.0, 120.0), self._announce, machine)
+            elif self._chance("preempted_silently"):
+                loop.call_later(self._rng.uniform(5.0, 120.0), self.end, machine)
+
+    def _announce(self, machine: SimMachine) -> None:
+        if machine.alive:
+            machine.notice = "the cloud takes it back in 30 s"
+            asyncio.get_running_loop().call_later(30.0, self.end, machine)
+
+    async def machines(self) -> Sequence[Listing]:
+        await self._travel()
+        now_s, taken_at = self._clock.monotonic(), self._clock.now()
+        listings = []
+        for region in self._regions:
+            if self._chance("listing_error"):
+                listings.append(Listing(region, taken_at, error="simulated"))
+                continue
+            here = [m for m in self.there if m.order.offer.scope == region and self._shows(m, now_s)]
+            if here and self._chance("short_listing"):
+                here = self._rng.sample(here, len(here) - 1)
+            listings.append(Listing(region, taken_at, tuple(self._shown(m) for m in here)))
+        return listings
+
+    def _shows(self, machine: SimMachine, now_s: float) -> bool:
+        """Late, and in and out of sight until `visibility_s` is over."""
+        age_s = now_s - machine.created_s
+        if age_s >= self.visibility_s - 6.0:
+            return True
+        return age_s >= machine.shown_after_s and self._rng.random() < 0.8
+
+    async def terminate(self, machine_ref: str, name: str, scope: str) -> None:
+        await self._travel()
+        loop = asyncio.get_running_loop()
+        found = [m for m in self.there if m.name == name and (not machine_ref or m.ref == machine_ref)]
+        now_s = self._clock.monotonic()
+        for machine in found:
+            if now_s >= machine.deaf_until_s and self._chance("deaf_terminate"):
+                machine.deaf_until_s = now_s + self._rng.uniform(5.0, 60.0)
+            if now_s >= machine.deaf_until_s:
+                loop.call_later(self._rng.uniform(0.0, 2.0), self._terminated, machine)
+        if self._chance("answer_lost"):
+            raise Unreachable("the answer to the terminate was lost")
+
+    def _terminated(self, machine: SimMachine) -> None:
+        if machine.alive:
+            self.ending(machine)
+            self.end(machine)
+
+    def end(self, machine: SimMachine) -> None:
+        """It stops at once and is still listed for a while."""
+        if not machine.alive:
+            return
+        machine.state = MachineState.STOPPING
+        for call in machine.on_end:
+            call()
+        asyncio.get_running_loop().call_later(self._rng.uniform(0.0, 10.0), self.there.remove, machine)
+
+    def alive(self, name: str) -> list[SimMachine]:
+        return [machine for machine in self.there if machine.name == name and machine.alive]
+
+    async def _travel(self) -> None:
+        await self._clock.sleep(self._rng.uniform(0.01, 0.4))
+        if self._chance("unreachable"):
+            raise Unreachable("simulated")
+        if self._chance("throttled"):
+            raise Throttled("simulated")
+
+    def _chance(self, fault: str) -> bool:
+        chance: float = getattr(self.faults, fault)
+        return chance > 0 and self._rng.random() < chance
+
+    @staticmethod
+    def _shown(machine: SimMachine) -> Machine:
+        order = machine.order
+        return Machine(
+            ref=machine.ref,
+            name=order.name,
+            controller=order.controller,
+            scope=order.offer.scope,
+            state=machine.state,
+            launched_at=machine.created_at,
+            tags={"owner": order.owner, "expires-at": order.expires_at.isoformat(), **order.tags},
+        )
