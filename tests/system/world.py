@@ -83,9 +83,8 @@ class World:
             with contextlib.suppress(OSError):
                 line = (entry / "cmdline").read_bytes()
                 environment = (entry / "environ").read_bytes()
-                if line and (mark in line or mark in environment or b"RUNNER_ATTEMPT_KEY=" in environment):
-                    if mark in line or mark in environment or self._below(environment):
-                        found[int(entry.name)] = os.fsdecode(line).split("\0")[:-1]
+                if line and (mark in line or mark in environment or self._below(environment)):
+                    found[int(entry.name)] = os.fsdecode(line).split("\0")[:-1]
         return found
 
     def _below(self, environment: bytes) -> bool:

@@ -1,0 +1,75 @@
+"""The Logs' laws on this controller's disk, and sealed for several controllers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from provisioner.domain.ports import Logs, LogSpan
+from provisioner.objects.open import open_objects
+from provisioner.store.logs import FileLogs
+from provisioner.store.open import open_store
+from provisioner.store.sealed import SealedLogs
+
+from .logs_laws import LogsLaws, spans_of, whole
+
+
+class TestFileLogs(LogsLaws):
+    @pytest.fixture
+    def logs(self, tmp_path: Path) -> Logs:
+        self.folder = tmp_path
+        return FileLogs(tmp_path)
+
+    async def reopened(self, logs: Logs) -> Logs:
+        return FileLogs(self.folder)
+
+    async def test_a_torn_write_is_cut_to_what_is_whole(self, logs: Logs, tmp_path: Path) -> None:
+        await logs.append("j-1", 1, 0, spans_of(0, 3), b"abc")
+        _append(tmp_path / "j-1" / "1.log", b"half a chunk without a span")
+        _append(tmp_path / "j-1" / "1.idx", b"half a span")
+        again = FileLogs(tmp_path)
+        assert await again.offsets("j-1", 1) == (3, 3)
+        await again.append("j-1", 1, 3, spans_of(3, 3), b"def")
+        assert await whole(again) == b"abcdef"
+
+    async def test_a_span_without_its_bytes_is_cut(self, logs: Logs, tmp_path: Path) -> None:
+        await logs.append("j-1", 1, 0, spans_of(0, 3), b"abc")
+        await logs.append("j-1", 1, 3, spans_of(3, 3), b"def")
+        _truncate(tmp_path / "j-1" / "1.log", 4)
+        assert await FileLogs(tmp_path).offsets("j-1", 1) == (3, 3)
+
+
+class TestSealedLogs(LogsLaws):
+    @pytest.fixture
+    async def logs(self, tmp_path: Path) -> AsyncIterator[Logs]:
+        store = await open_store("sqlite://", secret_key=b"k" * 32, inline=True)
+        self.parts = (store.database, open_objects(str(tmp_path)))
+        yield SealedLogs(*self.parts)
+        await store.close()
+
+    async def reopened(self, logs: Logs) -> Logs:
+        return SealedLogs(*self.parts)
+
+    async def test_of_two_controllers_one_seals_and_the_other_starts_again(self, logs: Logs) -> None:
+        other = SealedLogs(*self.parts)
+        data = b"x" * (5 * 2**20)
+        await logs.append("j-1", 1, 0, [LogSpan(0, 3, 1, 0.0)], b"abc")
+        received, safe = await other.append("j-1", 1, 0, spans_of(0, len(data)), data)
+        assert received == safe == len(data)
+        size = len(data) + 3
+        received, safe = await logs.append("j-1", 1, 3, spans_of(3, len(data)), data)
+        assert (received, safe) == (len(b"x") * len(data), len(data))
+        assert size > received
+        assert await whole(logs) == data
+
+
+def _append(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
+
+
+def _truncate(path: Path, size: int) -> None:
+    with path.open("rb+") as file:
+        file.truncate(size)

@@ -1,0 +1,33 @@
+"""The Store's laws on a real PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from sqlalchemy import text
+
+from provisioner.domain.ports import Store
+from provisioner.store.open import open_store
+from tests.fakes import postgres
+
+from .store_laws import StoreLaws
+
+pytestmark = pytest.mark.skipif(postgres.binaries() is None, reason="PostgreSQL is not installed")
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with postgres.server() as running:
+        yield running
+
+
+class TestPostgres(StoreLaws):
+    @pytest.fixture
+    async def store(self, url: str) -> AsyncIterator[Store]:
+        store = await open_store(url, secret_key=b"k" * 32)
+        yield store
+        with store.database.engine.begin() as connection:
+            connection.execute(text("drop schema public cascade"))
+            connection.execute(text("create schema public"))
+        await store.close()

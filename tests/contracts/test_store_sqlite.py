@@ -1,0 +1,87 @@
+"""The Store's laws on SQLite, and what only SQLite promises."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, inspect
+
+from provisioner.domain.errors import StoreError
+from provisioner.domain.ports import Store
+from provisioner.store.migrate import upgrade
+from provisioner.store.open import open_store
+from provisioner.store.schema import metadata
+
+from .store_laws import StoreLaws
+
+KEY = b"k" * 32
+
+
+class TestSqlite(StoreLaws):
+    @pytest.fixture
+    async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
+        store = await open_store(f"sqlite:///{tmp_path}/runner.db", secret_key=KEY)
+        yield store
+        await store.close()
+
+
+class TestSqliteInline(StoreLaws):
+    @pytest.fixture
+    async def store(self) -> AsyncIterator[Store]:
+        store = await open_store("sqlite://", secret_key=KEY, inline=True)
+        yield store
+        await store.close()
+
+
+async def test_one_controller_at_a_time(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/runner.db"
+    store = await open_store(url, secret_key=KEY)
+    with pytest.raises(StoreError, match="in use by pid"):
+        await open_store(url, secret_key=KEY)
+    await store.close()
+    await (await open_store(url, secret_key=KEY)).close()
+
+
+async def test_a_newer_database_is_left_alone(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/runner.db"
+    await (await open_store(url, secret_key=KEY)).close()
+    with sqlite3.connect(tmp_path / "runner.db") as database:
+        database.execute("update alembic_version set version_num = '9999'")
+    with pytest.raises(StoreError, match="newer than this program"):
+        await open_store(url, secret_key=KEY)
+
+
+async def test_another_programs_database_is_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "runner.db") as database:
+        database.execute("create table theirs (x)")
+    with pytest.raises(StoreError, match="belongs to something else"):
+        await open_store(f"sqlite:///{tmp_path}/runner.db", secret_key=KEY)
+
+
+async def test_no_secret_is_in_the_file(tmp_path: Path) -> None:
+    store = await open_store(f"sqlite:///{tmp_path}/runner.db", secret_key=KEY)
+    await store.records.put_secret("ann", "TOKEN", "correct-horse-battery")
+    await store.close()
+    held = _bytes_under(tmp_path)
+    assert b"TOKEN" in held
+    assert b"correct-horse" not in held
+
+
+def test_migrations_lead_to_the_same_schema(tmp_path: Path) -> None:
+    migrated = create_engine(f"sqlite:///{tmp_path}/migrated.db")
+    upgrade(migrated)
+    found = {name: _columns(migrated, name) for name in inspect(migrated).get_table_names() if name[:7] != "alembic"}
+    made = create_engine(f"sqlite:///{tmp_path}/made.db")
+    metadata.create_all(made)
+    assert found == {name: _columns(made, name) for name in inspect(made).get_table_names()}
+
+
+def _bytes_under(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.iterdir())
+
+
+def _columns(engine: object, table: str) -> list[tuple[str, str, bool]]:
+    return [(c["name"], str(c["type"]), c["nullable"]) for c in inspect(engine).get_columns(table)]  # type: ignore[attr-defined]
