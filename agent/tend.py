@@ -7,6 +7,7 @@ says; the facts then say what is missing.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 from typing import Optional
 
@@ -28,12 +29,14 @@ class Tend:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._forgetting: dict[str, float] = {}
+        self._leaving: set[int] = set()
 
     def run(self, turn: Turn) -> None:
         while not turn.over:
             self.once()
+            self._leaving = {pid for pid in self._leaving if not _gone(pid)}
             working = [one for one in self._machine.attempts if not one.ended or one.forget]
-            turn.wait(_BUSY_S if working else 60.0)
+            turn.wait(_BUSY_S if working or self._leaving else 60.0)
 
     def once(self) -> None:
         for attempt in self._machine.attempts:
@@ -86,6 +89,8 @@ class Tend:
         self._machine.drop(attempt)
         self._forgetting.pop(attempt.key, None)
         say("attempt.forgotten", attempt=attempt.key)
+        if not self._machine.attempts:
+            _give_memory_back()
 
     def missing(self, attempt: Attempt) -> Optional[str]:
         """What still has to be made safe before it can end; None when nothing."""
@@ -133,5 +138,17 @@ class Tend:
     def _reap(self, attempt: Attempt) -> None:
         """A supervisor that was started by this very agent is its child."""
         if attempt.mark is not None:
-            with contextlib.suppress(OSError):
-                os.waitpid(attempt.mark["pid"], os.WNOHANG)
+            self._leaving.add(attempt.mark["pid"])
+
+
+def _give_memory_back() -> None:
+    """An idle agent is small again after a job whose log was not. Other libraries than glibc have no such call."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _gone(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] != 0
+    except OSError:  # an earlier agent's child
+        return True
