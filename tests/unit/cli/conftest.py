@@ -1,0 +1,27 @@
+"""A terminal whose home's path is short enough for a socket, and a controller in that home that a test plays."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.api_server import FakeApi
+
+from .terminal import Terminal, fake
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    with tempfile.TemporaryDirectory(prefix="cli-") as folder:
+        work = Path(folder) / "work"
+        work.mkdir()
+        yield Terminal(Path(folder) / "home", work)
+
+
+@pytest.fixture
+def api(terminal: Terminal) -> Iterator[FakeApi]:
+    with fake(terminal) as served:
+        yield served

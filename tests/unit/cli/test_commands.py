@@ -1,0 +1,105 @@
+"""What each command asks of the controller, and what it prints."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.fakes.api_server import FakeApi, Script
+
+from .terminal import Terminal
+
+LISTS = [("ps", "-a"), ("machines",), ("events",), ("secret", "ls")]
+
+
+@pytest.fixture
+def job(api: FakeApi) -> str:
+    api.script = Script(output=[(1, b"out\n"), (2, b"err\n")], files={"metrics.json": b"{}"}, refused=["a link"])
+    return str(api.submit("j-1", {"run": ["python", "train.py"], "workspace": None})["id"])
+
+
+def test_ps_shows_what_runs_and_with_a_what_is_done(terminal: Terminal, api: FakeApi, job: str) -> None:
+    assert terminal.run("ps").stdout.split() == ["JOB", "NAME", "STATE", "CREATED", "COST", "WHY"]
+    row = terminal.run("ps", "-a").stdout.splitlines()[1]
+    assert row.split()[:2] == ["j-1", "succeeded"]
+    assert row.endswith("$0.25")
+
+
+@pytest.mark.parametrize("words", LISTS)
+def test_every_list_is_a_json_array_of_objects_with_id(
+    terminal: Terminal, api: FakeApi, job: str, words: tuple[str, ...]
+) -> None:
+    api.secrets["HF_TOKEN"] = "x" * 8
+    found = json.loads(terminal.run(*words, "--json").stdout)
+    assert len(found) >= 1
+    assert all("id" in one for one in found)
+
+
+def test_show_draws_the_readings_and_names_the_outputs(terminal: Terminal, api: FakeApi, job: str) -> None:
+    api.readings = [["2026-11-21T00:00:00+00:00", {"cpu": load, "memory_bytes": 2**30}] for load in (0.0, 0.5, 1.0)]
+    shown = terminal.run("show", job).stdout
+    assert "run       python train.py" in shown
+    assert "setup 1.5 s" in shown
+    assert "▄█ max 100 %" in shown
+    assert "max 1024 MiB" in shown
+    assert "output    metrics.json  2 B" in shown
+    assert "not taken a link" in shown
+    assert "cost      $0.25, estimated" in shown
+
+
+def test_why_gives_the_reasons_in_order(terminal: Terminal, api: FakeApi, job: str) -> None:
+    assert terminal.run("why", job).stdout.splitlines() == [
+        "it waits for an offer",
+        "  local here this $0/h: has 2 CPUs, asked for 64",
+    ]
+
+
+def test_logs_keep_the_streams_apart(terminal: Terminal, api: FakeApi, job: str) -> None:
+    for words in (("logs", job), ("logs", "-f", job), ("logs", "--attempt", "1", job)):
+        done = terminal.run(*words)
+        assert (done.stdout, done.stderr, done.returncode) == ("out\n", "err\n", 0)
+
+
+def test_cancel_and_stop_say_what_was_asked(terminal: Terminal, api: FakeApi, job: str) -> None:
+    assert terminal.run("cancel", job, "--now").stdout == "j-1 cancelled\n"
+    assert api.sent("POST", "/jobs/j-1/cancel") == [{"now": True}]
+    assert terminal.run("stop", "i-7").stdout == "i-7 draining, asked to stop\n"
+    assert terminal.run("stop").returncode == 2
+
+
+def test_a_secret_comes_from_standard_input_only(terminal: Terminal, api: FakeApi) -> None:
+    assert terminal.run("secret", "set", "HF_TOKEN", stdin="hunter2hunter2\n").returncode == 0
+    assert api.secrets == {"HF_TOKEN": "hunter2hunter2"}
+    assert terminal.run("secret", "set", "HF_TOKEN", "hunter2hunter2").returncode == 2
+    listed = terminal.run("secret", "ls").stdout
+    assert "HF_TOKEN" in listed
+    assert "hunter2" not in listed
+
+
+def test_a_token_is_printed_alone(terminal: Terminal, api: FakeApi) -> None:
+    done = terminal.run("token", "create", "me", "--role", "viewer", "--expires", "2d")
+    assert done.stdout == "rt_shown-once\n"
+    assert api.sent("POST", "/tokens") == [{"name": "me", "role": "viewer", "expires_s": 172800.0}]
+
+
+def test_offers_and_collecting(terminal: Terminal, api: FakeApi) -> None:
+    assert "local here this on-demand $0/h" in terminal.run("offers", "--gpu", "T4").stdout
+    assert api.sent("GET", "/offers") == [{"gpu": "T4"}]
+    assert terminal.run("gc", "--dry-run").stdout == "runner-i-9 found\n"
+    assert terminal.run("gc").stdout == "runner-i-9 ended\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_ask_the_command_itself(terminal: Terminal, shell: str) -> None:
+    assert "_RUNNER_COMPLETE" in terminal.run("completion", shell).stdout
+
+
+def test_nothing_is_said_of_a_pipe_that_closes(terminal: Terminal, api: FakeApi, job: str) -> None:
+    api.logs[job] = [(1, b"line\n" * 20_000)] * 20
+    with terminal.begin("logs", job) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert running.stdout.readline() == b"line\n"
+        running.stdout.close()
+        assert running.stderr.read() == b""

@@ -1,0 +1,71 @@
+"""`runner pull`: verified, resumed, and never half a file."""
+
+from __future__ import annotations
+
+import json
+import stat
+
+import pytest
+
+from tests.fakes.api_server import FakeApi, Script
+
+from .terminal import Terminal
+
+FILES = {"metrics.json": b"{}", "plots/deep/a.png": b"png" * 1000, "empty": b""}
+
+
+@pytest.fixture
+def job(api: FakeApi) -> str:
+    api.script = Script(files=dict(FILES))
+    return str(api.submit("j-1", {"run": "x"})["id"])
+
+
+def test_files_arrive_with_their_bytes_and_modes(terminal: Terminal, api: FakeApi, job: str) -> None:
+    done = terminal.run("pull", job, "out")
+    assert done.returncode == 0, done.stderr
+    top = terminal.folder / "out"
+    found = {str(p.relative_to(top)): p.read_bytes() for p in top.rglob("*") if p.is_file()}
+    assert found == FILES
+    assert stat.S_IMODE((top / "metrics.json").stat().st_mode) == 0o755
+
+
+def test_without_a_folder_they_go_into_one_named_after_the_job(terminal: Terminal, api: FakeApi, job: str) -> None:
+    told = json.loads(terminal.run("pull", job, "--json").stdout)
+    assert sorted(one["id"] for one in told) == sorted(FILES)
+    assert (terminal.folder / job / "metrics.json").read_bytes() == b"{}"
+
+
+def test_what_is_here_already_is_not_fetched_again(terminal: Terminal, api: FakeApi, job: str) -> None:
+    terminal.run("pull", job, "out")
+    (terminal.folder / "out/metrics.json").write_text("[]")
+    api.asked.clear()
+    terminal.run("pull", job, "out")
+    assert [path for _, path, _ in api.asked if "/files/" in path] == ["/jobs/j-1/results/1/files/metrics.json"]
+    assert (terminal.folder / "out/metrics.json").read_bytes() == b"{}"
+
+
+def test_bytes_that_are_not_what_was_recorded_are_never_shown(terminal: Terminal, api: FakeApi, job: str) -> None:
+    api.manifest = api.results()
+    api.script.files["metrics.json"] = b"[]"
+    done = terminal.run("pull", job, "out")
+    assert done.returncode == 1
+    assert "metrics.json does not arrive as it was recorded" in done.stderr
+    assert not (terminal.folder / "out/metrics.json").exists()
+
+
+@pytest.mark.parametrize("path", ["/outside", "/etc/outside"])
+def test_a_path_that_leaves_the_folder_is_refused(terminal: Terminal, api: FakeApi, job: str, path: str) -> None:
+    api.script.files = {path: b"x"}
+    done = terminal.run("pull", job, "out")
+    assert done.returncode == 3
+    assert "outside" in done.stderr
+    assert not (terminal.folder / "outside").exists()
+
+
+def test_no_results_yet(terminal: Terminal, api: FakeApi, job: str) -> None:
+    api.script.files = {}
+    done = terminal.run("pull", job)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "runner: j-1 has no results yet; it has them once an output was synced\n",
+    )
