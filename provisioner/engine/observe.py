@@ -54,7 +54,8 @@ class Observed:
         self._listed_s: dict[str, float] = {}
         self._wanted: set[str] = set()
         self._listing: dict[str, asyncio.Task[None]] = {}
-        self._fresh = False
+        self._fresh = self._some_absent = False
+        self._live: frozenset[str] = frozenset()
         self._shown: dict[str, str] = {}
         self._last_at, self._last_s = clock.now(), clock.monotonic()
 
@@ -87,6 +88,7 @@ class Observed:
 
     async def refresh(self, live: Collection[str]) -> None:
         """List the providers that are due: often where instances live, seldom elsewhere (for the collector)."""
+        self._live = frozenset(live)
         now_s = self._clock.monotonic()
         for name in self._providers:
             if name not in self._listing and self._due_s(name, name in live) <= now_s:
@@ -103,7 +105,7 @@ class Observed:
         while self._listing:
             await asyncio.wait(set(self._listing.values()))
         self._wanted |= set(self._providers)
-        await self.refresh(())
+        await self.refresh(self._live)
         while self._listing:
             await asyncio.wait(set(self._listing.values()))
 
@@ -133,33 +135,40 @@ class Observed:
         if began is not self.listening_since:
             self.want(name)
             return
+        news = False
         for listing in listings:
             if listing.complete:
-                self._take(name, listing, asked_s)
+                news |= self._take(name, listing, asked_s)
             else:
                 _log.warning("provider.scope_not_listed", provider=name, scope=listing.scope, error=listing.error)
-        self._news()
+        if news and name in self._live:
+            self._news()
 
-    def _take(self, provider: str, listing: Listing, asked_s: float) -> None:
+    def _take(self, provider: str, listing: Listing, asked_s: float) -> bool:
+        """Whether it could change what is decided of any instance."""
         key = (provider, listing.scope)
         before = self.listings.get(key)
         if before is not None and listing.taken_at <= before.taken_at:
-            return
+            return False
         self.previous[key] = frozenset(m.name for m in before.machines) if before else frozenset()
         self.listings[key] = listing
         self._asked_s[key] = asked_s
+        index_before = self._index.get(key)
         self._index[key] = {machine.name: machine for machine in listing.machines}
-        self._fresh = True
+        news = self._some_absent or self._index[key] != index_before
+        self._fresh |= news
+        return news
 
     def concerned(self, instances: Iterable[Instance]) -> set[str]:
         """Instances of which a new listing says something else than the one before, or that it lacks."""
         if not self._fresh:
             return set()
-        self._fresh = False
+        self._fresh = self._some_absent = False
         found = set()
         for instance in instances:
             machine = self._index.get((instance.offer.provider, instance.offer.scope), {}).get(instance.name)
             shown = str(machine.state) if machine else "absent"
+            self._some_absent |= machine is None
             if self._shown.get(instance.id) != shown or machine is None:
                 found.add(instance.id)
             self._shown[instance.id] = shown

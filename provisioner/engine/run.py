@@ -25,6 +25,7 @@ from .reconcile import Reconciler
 from .scene import Scene, interrupted
 
 _LONGEST_NAP_S = 5.0  # what other controllers of the same database change is seen by then
+_IDLE_NAP_S = 10.0  # the same while nothing lives and nothing waits
 _SHORTEST_NAP_S = 0.02
 _ROUNDS = 4  # within one pass: an instance gone frees a job, a machine ready takes one
 
@@ -47,7 +48,10 @@ class Engine:
         self._store = store
         self._clock = clock
         self._policy = policy
-        self._longest_nap_s = min(_LONGEST_NAP_S, deaf_after_s(policy) / 3)
+        self._nap_s = {
+            busy: min(s, deaf_after_s(policy) / 3) for busy, s in ((True, _LONGEST_NAP_S), (False, _IDLE_NAP_S))
+        }
+        self._busy = True
         self.observed = Observed(providers, clock, policy, lambda: self.desk.poke())
         self.market = Marketplace(providers, store, clock, policy, default_providers)
         self.desk = EngineDesk(store, self.observed, self.market, clock)
@@ -84,8 +88,9 @@ class Engine:
         await self._collect()
         self.desk.last_pass_at = self._clock.now()
         due = await self._store.instances.due()
-        due_s = (due - self.desk.last_pass_at).total_seconds() if due else self._longest_nap_s
-        next_s = min(due_s, self.observed.next_due_s(self._listed_now), self._longest_nap_s)
+        longest_s = self._nap_s[self._busy]
+        due_s = (due - self.desk.last_pass_at).total_seconds() if due else longest_s
+        next_s = min(due_s, self.observed.next_due_s(self._listed_now), longest_s)
         return max(_SHORTEST_NAP_S, next_s)
 
     async def _round(self) -> bool:
@@ -104,6 +109,7 @@ class Engine:
         self.desk.shown(instances.values(), live, jobs)
         lost_soon = interrupted(live, instances, jobs)
         scene = Scene(live, await self._store.jobs.waiting(), lost_soon, self._busy_times(instances))
+        self._busy = bool(instances or scene.waiting)
         moved = await self._reconciler.run(scene, poked | freed | self._wanted_otherwise(scene, instances))
         if scene.waiting or scene.interrupted:
             if moved:

@@ -22,7 +22,7 @@ from .simstore import SimStore
 from .simulation import Violation, World
 from .virtual import run_virtually
 
-_TROUBLE_S = 240.0
+_TROUBLE_S = 180.0
 _PATIENCE_S = 3600.0
 _LATEST_LAUNCH_S = 80.0
 _OFTEN = 5
@@ -85,12 +85,12 @@ class _Episode:
 
     async def _user(self) -> None:
         rng, clock = self._rng, self._world.clock
-        await clock.sleep(rng.uniform(0.0, 90.0))
+        await clock.sleep(rng.uniform(0.0, 60.0))
         job = _job(rng, clock.now())
         await self._store.port.jobs.submit(job)
         self._poke()
         if rng.random() < 0.25:
-            await clock.sleep(rng.uniform(0.0, 120.0))
+            await clock.sleep(rng.uniform(0.0, 90.0))
             await self._store.port.jobs.ask_cancel(job.id, clock.now(), now=rng.random() < 0.3)
             self._poke()
         if rng.random() < 0.1:
