@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from provisioner.domain.errors import Conflict, InvalidRequest
 
@@ -58,20 +60,33 @@ class Home:
             raise InvalidRequest(f"cannot use {self.path}: {error.strerror}", hint="set RUNNER_HOME") from error
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Held while a controller, or an offline database command, works here. Raises: Conflict naming the holder."""
+    def held(self, patience_s: float = 3.0) -> Iterator[None]:
+        """Held while a controller, or an offline database command, works here. One that is leaving is waited for.
+
+        Raises: Conflict naming the holder.
+        """
         with (self.path / "controller.lock").open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            deadline = time.monotonic() + patience_s
+            while not _locked(lock):
+                if time.monotonic() < deadline:
+                    time.sleep(0.02)
+                    continue
                 lock.seek(0)
                 holder = lock.read().strip() or "unknown"
                 raise Conflict(
                     f"{self.path} is in use by the controller with pid {holder}",
                     hint="stop it first, or use another RUNNER_HOME",
-                ) from error
+                )
             lock.seek(0)
             lock.truncate()
             lock.write(str(os.getpid()))
             lock.flush()
             yield
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -56,7 +56,7 @@ async def serve(options: ServeOptions, environment: Mapping[str, str]) -> None:
         )
     home = Home(options.home)
     home.make()
-    with home.held():
+    with home.held(patience_s=3.0 if options.embedded else 15.0):
         async with composed(home, environment, [f"unix:{home.agents_socket}"]) as controller:
             await _Serving(controller, options).run()
 

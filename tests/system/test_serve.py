@@ -1,0 +1,139 @@
+"""A served controller: TLS with its own authority, tokens with roles, and taking over from the embedded one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.world import World, world
+
+
+@pytest.fixture
+def w(tmp_path: Path) -> Iterator[World]:
+    with world(tmp_path) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def served(w: World, *options: str) -> Iterator[int]:
+    """A controller on a free port, ended kindly."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    with (w.home.parent / "serve.log").open("ab") as log:
+        running = subprocess.Popen(
+            w.command("serve", "--port", str(port), *options), env=w.environment, stdout=log, stderr=log
+        )
+    try:
+        w.until(lambda: _connects(port), 20, "the port to open")
+        yield port
+    finally:
+        running.terminate()
+        assert running.wait(30) == 0, (w.home.parent / "serve.log").read_text()
+
+
+def remote(w: World, scheme: str, port: int, token: str, *words: str) -> subprocess.CompletedProcess[bytes]:
+    extra = {"RUNNER_SERVER": f"{scheme}://localhost:{port}", "RUNNER_TOKEN": token}
+    extra["RUNNER_CA"] = str(w.home / "tls" / "ca.pem") if scheme == "https" else ""
+    return subprocess.run(w.command(*words), env=w.environment | extra, capture_output=True, timeout=60, check=False)
+
+
+def test_a_job_over_tls_and_what_roles_may_do(w: World) -> None:
+    with served(w, "--tls", "auto") as port:
+        tokens = {
+            role: w.run("token", "create", role, "--role", role).stdout.decode().strip()
+            for role in ("viewer", "user", "admin")
+        }
+        done = remote(w, "https", port, tokens["user"], "run", "--no-workdir", "--", "echo", "over tls")
+        assert (done.returncode, done.stdout) == (0, b"over tls\n"), done.stderr
+        refused = remote(w, "https", port, tokens["viewer"], "run", "--no-workdir", "--", "true")
+        assert refused.returncode == 3, refused.stderr
+        assert remote(w, "https", port, tokens["viewer"], "ps", "-a").returncode == 0
+        assert remote(w, "https", port, tokens["user"], "token", "ls").returncode == 3
+        assert remote(w, "https", port, tokens["admin"], "token", "ls").returncode == 0
+        stored = (w.home / "runner.db").read_bytes() + (w.home / "runner.db-wal").read_bytes()
+        assert not any(token.encode() in stored for token in tokens.values())
+        w.nothing_left()
+
+
+def test_a_served_controller_takes_over_and_jobs_go_on(w: World) -> None:
+    job = w.submit("--no-workdir", "--", "sh", "-c", "for i in $(seq 30); do echo $i; sleep 0.1; done")
+    with served(w):
+        done = w.wait_done(job)
+        assert (done["outcome"], done["attempts"]) == ("succeeded", 1)
+        assert w.run("logs", job).stdout.split() == [b"%d" % n for n in range(1, 31)]
+        w.nothing_left()
+
+
+def test_health_and_metrics_are_for_monitors(w: World) -> None:
+    with served(w) as port:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
+            health = json.load(answer)
+        assert health["ok"]
+        assert health["last_pass_age_s"] < 30
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/docs", timeout=10) as answer:
+            page = answer.read().decode()
+        assert "/api/v1/jobs" in page
+        assert "http://" not in page.replace(f"http://127.0.0.1:{port}", "")
+
+
+def test_another_address_without_tls_is_refused(w: World) -> None:
+    done = w.run("serve", "--host", "0.0.0.0", check=False)
+    assert done.returncode == 2
+    assert b"without TLS" in done.stderr
+
+
+def test_rerun_does_exactly_the_same(w: World, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "data.txt").write_text("first")
+    command = ("--env", "GREETING=hello", "--workdir", str(work), "--", "sh", "-c", "echo $GREETING; cat data.txt")
+    job = w.submit(*command)
+    w.wait_done(job)
+    (work / "data.txt").write_text("changed since")
+    done = w.run("rerun", job)
+    assert done.stdout == b"hello\nfirst"
+    again = w.json("ps", "-a")[0]
+    assert again["spec"]["rerun_of"] == job
+    w.nothing_left()
+
+
+@pytest.mark.system
+@pytest.mark.timeout(240)
+def test_an_hour_without_the_controller(tmp_path: Path) -> None:
+    """At a hundredth of the constants. Past the orphan limit the agent stops the job; the next attempt resumes."""
+    with world(tmp_path, scale="0.01") as w:
+        work = tmp_path / "work"
+        work.mkdir()
+        script = (
+            "mkdir -p ckpt; n=$(cat ckpt/n 2>/dev/null || echo 0); "
+            "while [ $n -lt 60 ]; do n=$((n+1)); echo step $n; echo $n > ckpt/p; mv ckpt/p ckpt/n; sleep 0.2; done; "
+            "sleep 36; echo end"
+        )
+        job = w.submit("--workdir", str(work), "--checkpoint", "ckpt:1s", "--", "sh", "-c", script)
+        w.until(lambda: b"step 5\n" in w.run("logs", job).stdout, 30, "the first steps")
+        (controller,) = w.pids("controller")
+        os.kill(controller, signal.SIGSTOP)
+        time.sleep(40)
+        os.kill(controller, signal.SIGCONT)
+        done = w.wait_done(job, 120)
+        assert done["outcome"] == "succeeded", done
+        first = w.run("logs", job, "--attempt", "1").stdout.decode().split("\n")
+        steps = [line for line in first if line.startswith("step")]
+        assert steps == [f"step {n}" for n in range(1, len(steps) + 1)]
+        w.nothing_left()
+
+
+def _connects(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
