@@ -141,7 +141,7 @@ class Attached:
         timings = (attempt.get("facts") or {}).get("timings") or {}
         spans = [
             f"{name} {shown_span(timings[key])}"
-            for name, key in (("setup", "setup_s"), ("run", "running_s"))
+            for name, key in (("setup", "setup_s"), ("run", "run_s"))
             if key in timings
         ]
         if spans:

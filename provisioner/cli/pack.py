@@ -7,6 +7,7 @@ before a byte is read.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
 import subprocess
@@ -76,16 +77,7 @@ def send(client: Client, tree: Tree) -> dict[str, object]:
 
     with tempfile.TemporaryFile() as file:
         digest, size = pack(tree, file)
-        path = f"/blobs/{digest}"
-        known = client.open("HEAD", path)
-        known.read()
-        if known.status != 200:
-            file.seek(0)
-            headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
-            answer = client.open("PUT", path, file, headers, timeout_s=600)
-            body = answer.read()
-            if answer.status >= 400:
-                raise CliError(f"the working directory was not taken: {body[:300].decode(errors='replace')}", "", 3)
+        _send_blob(client, digest, size, file)
     return {
         "sha256": digest,
         "size": size,
@@ -94,8 +86,23 @@ def send(client: Client, tree: Tree) -> dict[str, object]:
         "commit": tree.commit,
         "branch": tree.branch,
         "dirty": tree.dirty,
-        "diff_sha256": _diff(tree) if tree.dirty else "",
+        "diff_sha256": _send_diff(client, tree) if tree.dirty else "",
+        "data_versions": _data_versions(tree),
     }
+
+
+def _send_blob(client: Client, digest: str, size: int, file: IO[bytes]) -> None:
+    """Once a content. Raises: CliError in the controller's words."""
+    known = client.open("HEAD", f"/blobs/{digest}")
+    known.read()
+    if known.status == 200:
+        return
+    file.seek(0)
+    headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
+    answer = client.open("PUT", f"/blobs/{digest}", file, headers, timeout_s=600)
+    body = answer.read()
+    if answer.status >= 400:
+        raise CliError(f"the working directory was not taken: {body[:300].decode(errors='replace')}", "", 3)
 
 
 class _Hashing:
@@ -211,6 +218,15 @@ def _empty_folders(top: Path, ignored: set[str]) -> list[str]:
     return sorted(empty)
 
 
-def _diff(tree: Tree) -> str:
-    diff = _ask_git(tree.top, "diff", "HEAD", "--", ".") or ""
-    return hashlib.sha256(os.fsencode(diff)).hexdigest()
+def _send_diff(client: Client, tree: Tree) -> str:
+    """What differs from the commit, kept with the record."""
+    diff = os.fsencode(_ask_git(tree.top, "diff", "HEAD", "--", ".") or "")
+    digest = hashlib.sha256(diff).hexdigest()
+    _send_blob(client, digest, len(diff), io.BytesIO(diff))
+    return digest
+
+
+def _data_versions(tree: Tree) -> dict[str, str]:
+    """The files in which DVC keeps the versions of data, by digest."""
+    named = [name for name in tree.files if os.path.basename(name) == "dvc.lock" or name.endswith(".dvc")]
+    return {name: hashlib.sha256((tree.top / name).read_bytes()).hexdigest() for name in named}

@@ -58,7 +58,8 @@ class CheckpointSpec:
 class Workspace:
     """The packed working directory: a tar, kept once per content under `sha256` of its bytes.
 
-    The record fields say where it came from, so that the job can be run again. `size` in bytes.
+    The record fields say where it came from, so that the job can be run again. `size` in bytes. `diff_sha256` names the
+    blob with what differed from `commit`; `data_versions` maps each dvc.lock and .dvc file to its sha256.
     """
 
     sha256: str
@@ -69,6 +70,7 @@ class Workspace:
     branch: str = ""
     dirty: bool = False
     diff_sha256: str = ""
+    data_versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,3 +137,25 @@ def test_an_hour_without_the_controller(tmp_path: Path) -> None:
 def _connects(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_the_record_says_where_the_work_came_from(w: World, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    git = ["git", "-c", "user.name=n", "-c", "user.email=e@e", "-C", str(work)]
+    (work / "a.txt").write_text("one\n")
+    (work / "dvc.lock").write_text("schema: '2.0'\n")
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+        subprocess.run([*git, *words], check=True, capture_output=True)
+    (work / "a.txt").write_text("two\n")
+    job = w.submit("--workdir", str(work), "--param", "lr=0.1", "--", "cat", "a.txt")
+    shown = w.wait_done(job)
+    record = shown["spec"]["workspace"]
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True).stdout.decode().strip()
+    assert (record["commit"], record["dirty"]) == (commit, True)
+    assert list(record["data_versions"]) == ["dvc.lock"]
+    assert b"+two" in (w.home / "objects" / "blobs" / record["diff_sha256"]).read_bytes()
+    facts = shown["attempts_list"][0]["facts"]
+    assert facts["machine"]["python"]
+    assert facts["timings"]["run_s"] >= 0
+    assert shown["spec"]["params"] == {"lr": "0.1"}

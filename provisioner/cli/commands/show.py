@@ -48,9 +48,8 @@ def _head(job: dict[str, Any]) -> None:
 
 
 def _attempt(client: Client, job_id: str, attempt: dict[str, Any]) -> None:
-    print(
-        f"attempt   {attempt['number']} on {attempt['instance_id']}: {attempt['phase']} {render.reason(attempt['reason'])}"
-    )
+    state = f"{attempt['phase']} {render.reason(attempt['reason'])}".rstrip()
+    print(f"attempt   {attempt['number']} on {attempt['instance_id']}: {state}")
     facts = attempt.get("facts") or {}
     timings = {key: shown_span(value) for key, value in (facts.get("timings") or {}).items()}
     if timings:
