@@ -38,6 +38,7 @@ Handler = Callable[[Request, str], Awaitable[Response]]
 _JOIN_LIMIT, _SYNC_LIMIT, _MANIFEST_LIMIT, _READINGS_LIMIT = 2**18, 2**20, 2**26, 2**22
 _LOG_LIMIT = 4 * 2**20 + 2**20  # data, and its index
 _LOG_SLACK = 2**20  # what the agent may say of its own past a job's log limit
+_SPREAD = 0.2  # of the poll's length, so that agents that came together do not stay together; arbitrary
 _MOST_ATTEMPTS, _MOST_READINGS = 64, 10_000
 _LONGEST_TEXT = 4000
 _OLDEST_READING_S = 30 * 86400.0
@@ -99,7 +100,7 @@ class AgentRoutes:
             attempts=[await self._ought(instance_id, one, reported) for one in wanted.attempts],
             drain=wanted.drain,
             end=wanted.end,
-            poll_s=services.policy.agent_poll_s,
+            poll_s=services.policy.agent_poll_s * (1.0 - _SPREAD * services.bits(10) / 1024),
             urls=list(services.agent_urls),
         )
         if wanted.end:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from provisioner.domain.job import Attempt, Job, JobPhase
+from provisioner.domain.job import Attempt, Job, JobPhase, Reason, Why
 from provisioner.domain.place import Ladder
 
 
@@ -18,8 +18,8 @@ def lines(job: Job, attempts: Sequence[Attempt], ladder: Ladder | None, now: dat
         told.append(_ladder(ladder))
     for attempt in attempts:
         if attempt.ended_at is not None:
-            exit_text = "" if attempt.exit_code is None else f", exit code {attempt.exit_code}"
-            told.append(f"attempt {attempt.number} on {attempt.instance_id} ended: {attempt.reason}{exit_text}")
+            how = _how(attempt.reason, attempt.exit_code)
+            told.append(f"attempt {attempt.number} on {attempt.instance_id} ended{how}")
         else:
             told.append(f"attempt {attempt.number} is {attempt.phase} on {attempt.instance_id}")
     if job.spec.retries:
@@ -37,8 +37,15 @@ def _state(job: Job, now: datetime) -> str:
         case JobPhase.HELD:
             return f"{job.id} is held{reason}"
         case JobPhase.DONE:
-            exit_text = "" if job.exit_code is None else f" with exit code {job.exit_code}"
-            return f"{job.id} is done: {job.outcome}{exit_text}{reason}"
+            return f"{job.id} is done, {job.outcome}{_how(job.reason, job.exit_code)}"
+
+
+def _how(reason: Reason, exit_code: int | None) -> str:
+    """An exit is said once, in the words of the record when they are there."""
+    told = reason.detail if reason.why is Why.EXIT and reason.detail else str(reason)
+    code = "" if exit_code is None or f"exit {exit_code}" in told else f"exit {exit_code}"
+    said = ", ".join(filter(None, (told, code)))
+    return f": {said}" if said else ""
 
 
 def _ladder(ladder: Ladder) -> str:

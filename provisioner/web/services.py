@@ -22,8 +22,11 @@ class Traffic:
     heard: dict[str, float] = field(default_factory=dict)
 
 
+_RANDOM = random.SystemRandom()
+
+
 def _random_bits(count: int) -> int:
-    return random.SystemRandom().getrandbits(count)
+    return _RANDOM.getrandbits(count)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
@@ -10,6 +10,9 @@ from typing import Any
 
 from provisioner.domain import money
 from provisioner.domain.money import Charge
+from provisioner.domain.ports import Records
+
+_FEW = 20  # up to here each one's charges are asked for by themselves; arbitrary
 
 
 @cache
@@ -36,6 +39,16 @@ def costs(charges: Iterable[Charge], now: datetime) -> dict[str, Any]:
     usd, unknown = money.total(lines, now)
     nothing = bool(lines) and all(line.usd_per_hour is None for line in lines)
     return {"cost_usd": None if nothing else dollars(usd), "cost_unknown": unknown}
+
+
+async def charges_by(records: Records, field: str, ids: Sequence[str], since: datetime) -> dict[str, list[Charge]]:
+    """Charges of many jobs or instances by id (`field`: job_id or instance_id), none of them older than `since`."""
+    if len(ids) <= _FEW:
+        return {one: await records.charges(**{field: one}) for one in ids}  # type: ignore[arg-type]
+    grouped: dict[str, list[Charge]] = {}
+    for charge in await records.charges(since=since):
+        grouped.setdefault(getattr(charge, field), []).append(charge)
+    return grouped
 
 
 def dollars(usd: Decimal) -> str:

@@ -15,7 +15,7 @@ from provisioner.domain.ports import Event
 
 from ..auth import Use, User, Viewer
 from ..services import Services
-from ..shape import costs, plain, plain_all
+from ..shape import charges_by, costs, plain, plain_all
 
 router = APIRouter(tags=["instances"])
 
@@ -27,15 +27,13 @@ _LOOK_EVERY_S = 0.2  # how soon a waiting reader sees a new event; arbitrary
 async def list_instances(services: Use, caller: Viewer, all: bool = False) -> JSONResponse:
     """Newest first; without `all`, those short of gone."""
     found = await services.store.instances.find(phases=tuple(InstancePhase) if all else (), limit=1000)
-    busy = {attempt.instance_id: attempt.job_id for attempt in await services.store.jobs.live_attempts()}
-    return JSONResponse([await _shown(services, instance, busy) for instance in found])
+    return JSONResponse(await _shown(services, found))
 
 
 @router.get("/instances/{id}")
 async def show_instance(id: str, services: Use, caller: Viewer) -> JSONResponse:
-    instance = await services.store.instances.get(id)
-    busy = {attempt.instance_id: attempt.job_id for attempt in await services.store.jobs.live_attempts()}
-    return JSONResponse(await _shown(services, instance, busy))
+    (shown,) = await _shown(services, [await services.store.instances.get(id)])
+    return JSONResponse(shown)
 
 
 @router.post("/instances/{id}/stop")
@@ -101,12 +99,19 @@ async def list_offers(
     return JSONResponse([{"offer": plain(r.offer), "text": str(r.offer), "refused": r.refused} for r in ladder.rungs])
 
 
-async def _shown(services: Services, instance: Instance, busy: dict[str, str]) -> dict[str, Any]:
-    charges = await services.store.records.charges(instance_id=instance.id)
-    heard_s = services.traffic.heard.get(instance.id)
-    silent_s = None if heard_s is None else round(services.clock.monotonic() - heard_s, 3)
-    cost = costs(charges, services.clock.now())
-    return plain(instance, **cost, busy=busy.get(instance.id, ""), heard_s=silent_s)
+async def _shown(services: Services, found: list[Instance]) -> list[dict[str, Any]]:
+    """With what each cost, the job on it, and the seconds since its agent was heard."""
+    now, now_s = services.clock.now(), services.clock.monotonic()
+    busy = {attempt.instance_id: attempt.job_id for attempt in await services.store.jobs.live_attempts()}
+    since = min((instance.created_at for instance in found), default=now)
+    charges = await charges_by(services.store.records, "instance_id", [one.id for one in found], since)
+    shown = []
+    for instance in found:
+        heard_s = services.traffic.heard.get(instance.id)
+        silent_s = None if heard_s is None else round(now_s - heard_s, 3)
+        cost = costs(charges.get(instance.id, ()), now)
+        shown.append(plain(instance, **cost, busy=busy.get(instance.id, ""), heard_s=silent_s))
+    return shown
 
 
 def _price(text: str) -> Decimal | None:

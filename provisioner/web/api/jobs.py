@@ -9,18 +9,16 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from provisioner.domain.job import Instance, Job, JobPhase
-from provisioner.domain.money import Charge
 
 from ..auth import Caller, Use, User, Viewer
 from ..explain import lines
 from ..services import Services
-from ..shape import costs, plain, plain_all
+from ..shape import charges_by, costs, plain, plain_all
 from ..submit import again, already, read_spec, submit
 
 router = APIRouter(tags=["jobs"])
 
 _OPEN = (JobPhase.QUEUED, JobPhase.RUNNING, JobPhase.HELD)
-_FEW = 20  # up to here each job's charges are asked for by themselves; arbitrary
 
 
 class NewJob(BaseModel):
@@ -54,8 +52,9 @@ async def list_jobs(
 ) -> JSONResponse:
     """Newest first; without `all`, those that are not done."""
     found = await services.store.jobs.find(phases=() if all else _OPEN, limit=limit)
-    charges = await _charges(services, found)
     now = services.clock.now()
+    since = min((job.created_at for job in found), default=now)
+    charges = await charges_by(services.store.records, "job_id", [job.id for job in found], since)
     return JSONResponse([plain(job, **costs(charges.get(job.id, ()), now)) for job in found])
 
 
@@ -134,14 +133,3 @@ async def _attempts(services: Services, job: Job) -> list[dict[str, Any]]:
             instances[attempt.instance_id] = await services.store.instances.get(attempt.instance_id)
         shown.append(plain(attempt, log_size=size, instance=plain(instances[attempt.instance_id])))
     return shown
-
-
-async def _charges(services: Services, jobs: list[Job]) -> dict[str, list[Charge]]:
-    """By job."""
-    records = services.store.records
-    if len(jobs) <= _FEW:
-        return {job.id: await records.charges(job_id=job.id) for job in jobs}
-    grouped: dict[str, list[Charge]] = {}
-    for charge in await records.charges(since=min(job.created_at for job in jobs)):
-        grouped.setdefault(charge.job_id, []).append(charge)
-    return grouped

@@ -90,6 +90,22 @@ async def test_impossible_work_is_refused_with_the_ladder(web: Served) -> None:
     assert await web.store.records.secrets("ann", ["TOKEN"], job_id="job-one") == {}
 
 
+async def test_work_over_the_cap_is_refused_as_such(web: Served) -> None:
+    web.desk.ladder_now = Ladder((Rung(OFFER, "alone costs more than the cap", lasting=True, over_cap=True),))
+    answer = await web.control.post("/api/v1/jobs", new())
+    assert (answer.status, answer.kind) == (402, "OverBudget")
+
+
+async def test_many_jobs_are_listed_with_what_each_cost(web: Served) -> None:
+    instance = await web.instance(offer=replace(OFFER, usd_per_hour=None))
+    charged = await web.assigned(await web.job(), instance)
+    for _ in range(25):
+        await web.job()
+    listed = {job["id"]: job["cost_unknown"] for job in (await web.control.get("/api/v1/jobs")).json}
+    assert len(listed) == 26
+    assert [job_id for job_id, unknown in listed.items() if unknown] == [charged.job_id]
+
+
 async def test_a_handed_secret_is_the_jobs_alone(web: Served) -> None:
     body = {"id": "job-one", "spec": {"run": "true", "secrets": ["TOKEN"]}, "secrets": {"TOKEN": "hunter22"}}
     answer = await web.control.post("/api/v1/jobs", body)
