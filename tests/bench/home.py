@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,11 +24,19 @@ class Installed(World):
         return [str(runner()), *words]
 
 
+@dataclass
+class WithExtras(Installed):
+    """The checkout under the interpreter that runs the benchmark, which has the extras that S3 needs."""
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "provisioner", *words]
+
+
 @contextlib.contextmanager
-def installed(settings: str = "") -> Iterator[Installed]:
+def installed(settings: str = "", kind: type[Installed] = Installed) -> Iterator[Installed]:
     """`settings` is the text of settings.yaml."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        made = Installed(Path(folder) / "h")
+        made = kind(Path(folder) / "h")
         made.home.mkdir(mode=0o700)
         if settings:
             (made.home / "settings.yaml").write_text(settings)

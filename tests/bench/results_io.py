@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.fakes import s3
 
-from .home import Installed, installed
+from .home import Installed, WithExtras, installed
 from .measure import say
 
 BUCKET, RCLONE_BUCKET = "bench-ours", "bench-rclone"
@@ -40,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, s3.ceph(Path(folder) / "ceph") as server:
         for bucket in (BUCKET, RCLONE_BUCKET):
             server.make_bucket(bucket)
-        with server.in_environment(), installed() as home:
+        with server.in_environment(), installed(kind=WithExtras) as home:
             names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
             home.extra |= {name: os.environ[name] for name in names} | {"RUNNER_OBJECTS_URL": f"s3://{BUCKET}/b"}
             for what, (count, size) in SETS.items():
