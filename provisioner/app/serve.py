@@ -7,6 +7,7 @@ Jobs and machines go on whatever ends it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import http.client
 import json
 import os
@@ -84,6 +85,7 @@ class _Serving:
                     group.create_task(watched("retention", self._retain)),
                     group.create_task(watched("idle", self._watch_idle)),
                 ]
+                _settle_memory()
                 _log.info("controller.ready", pid=os.getpid(), home=str(controller.home.path))
                 await self._ending.wait()
                 for listener in listeners:
@@ -190,6 +192,13 @@ class _Serving:
         if await store.instances.find(limit=1):
             return True
         return bool(await store.jobs.find(phases=(JobPhase.QUEUED, JobPhase.RUNNING, JobPhase.HELD), limit=1))
+
+
+def _settle_memory() -> None:
+    """What start-up made stays for good: a collection that walks it all would hold up every agent's sync."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def step_down(home: Path, patience_s: float = 15.0) -> None:
