@@ -19,7 +19,7 @@ from typing import Any
 from . import render
 from .amounts import shown_size, shown_span
 from .client import Client, follow
-from .embedded import again
+from .embedded import again, another
 from .failures import OURS, CliError, Unreachable
 
 _HEADER = struct.Struct("<BIQId")
@@ -94,7 +94,7 @@ class Attached:
             again(self._client)
 
     def _client_of_its_own(self) -> Client:
-        return Client(self._client.target, os.environ.get("RUNNER_TOKEN", ""), os.environ.get("RUNNER_CA", ""))
+        return another(self._client.target)
 
     def _interrupted(self) -> None:
         self._asked += 1

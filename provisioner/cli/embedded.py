@@ -33,7 +33,7 @@ def home() -> Path:
 def connected(*, start: bool = True) -> Client:
     """A client that somebody answers. Raises: Unreachable, CliError."""
     if server := os.environ.get("RUNNER_SERVER"):
-        return Client(server, os.environ.get("RUNNER_TOKEN", ""), os.environ.get("RUNNER_CA", ""))
+        return another(server)
     path = home() / "control.sock"
     if len(os.fsencode(path)) > _SUN_PATH:
         raise CliError(f"{path.parent} is too long a path for a socket in it", "set RUNNER_HOME to a shorter one")
@@ -44,6 +44,11 @@ def connected(*, start: bool = True) -> Client:
         raise Unreachable("no controller runs here", "any command that needs one starts it")
     _start(client)
     return client
+
+
+def another(target: str) -> Client:
+    """One more client to the same controller, for another thread."""
+    return Client(target, os.environ.get("RUNNER_TOKEN", ""), os.environ.get("RUNNER_CA", ""))
 
 
 def again(client: Client) -> None:
