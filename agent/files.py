@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Dict, Optional
+from typing import Any, Optional
 
 
-def write_json(path: str, value: Dict[str, Any], durable: bool = False) -> None:
+def write_json(path: str, value: dict[str, Any], durable: bool = False) -> None:
     """Replace `path`; with `durable`, on the disk before it returns."""
     part = f"{path}.part"
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -18,7 +18,7 @@ def write_json(path: str, value: Dict[str, Any], durable: bool = False) -> None:
     os.replace(part, path)
 
 
-def read_json(path: str) -> Optional[Dict[str, Any]]:
+def read_json(path: str) -> Optional[dict[str, Any]]:
     """None when it is absent or not an object."""
     try:
         with open(path) as file:

@@ -1,36 +1,25 @@
 """The log between supervisor and agent: segment files of raw bytes, each with an index of spans.
 
 The supervisor writes, the agent reads, sends and deletes whole segments once they are safe elsewhere. What is not safe
-yet is bounded: the writer waits, which slows the job, when the agent falls behind. Bytes are written before the span
-that covers them, so a reader never sees half a chunk.
+yet is bounded, indexes included: the writer waits, which slows the job, when the agent falls behind. Bytes are written
+before the span that covers them, so a reader never sees half a chunk.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
+import struct
 import time
-from typing import Callable, List, Tuple
-
-from . import wire
+from collections.abc import Callable
+from typing import Any
 
 SEGMENT = 8 * 2**20
-_NAME = re.compile(r"^(\d{16})\.log$")
-_SPAN = 21
-
-
-def _segments(folder: str) -> List[int]:
-    """Start offsets of the segments that are there, in order."""
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
-        return []
-    return sorted(int(match[1]) for match in map(_NAME.match, names) if match)
-
-
-def _path(folder: str, start: int) -> str:
-    return os.path.join(folder, f"{start:016d}.log")
+_SUFFIX = ".log"
+_INDEX = ".idx"
+_SPAN = struct.Struct("<QIBd")  # as wire.pack_spans has it; to import wire would cost each attempt 20 ms at its start
+_BLOCK = 4096  # spans that are read at once
+LogSpan = tuple[int, int, int, float]
 
 
 class SpoolWriter:
@@ -43,22 +32,27 @@ class SpoolWriter:
         self._waiting = waiting
         self.size = 0
         self._start = 0
+        self._taken: dict[int, int] = {}
         self._data = self._index = -1
         self._open()
 
     def append(self, stream: int, data: bytes) -> None:
-        """Blocks while there is no room. Never loses a byte."""
+        """Blocks while there is no room. Never loses a byte. Raises: OSError when the disk fails for good."""
         if not data:
             return
-        if self.size - self._start >= SEGMENT:
+        need = len(data) + _SPAN.size
+        if self._taken[self._start] >= SEGMENT:
             self._next()
-        while self._outstanding() + len(data) > self._limit and self._outstanding() > 0:
+        while not self._room(need):
             self._waiting("spool")
-            if self._outstanding() <= self.size - self._start:
+            if not self._room(need) and len(self._taken) == 1:
                 self._next()
-        self._write(self._data, data, self.size - self._start)
-        span = wire.pack_spans([(self.size, len(data), stream, time.time())])
-        self._write(self._index, span, os.fstat(self._index).st_size)
+        taken = self._taken[self._start]
+        at = self.size - self._start
+        self._write(self._data, data, at)
+        span = _SPAN.pack(self.size, len(data), stream, time.time())
+        self._write(self._index, span, taken - at)
+        self._taken[self._start] = taken + need
         self.size += len(data)
 
     def close(self) -> None:
@@ -67,9 +61,14 @@ class SpoolWriter:
             os.fsync(file)
             os.close(file)
 
-    def _outstanding(self) -> int:
-        segments = _segments(self._folder)
-        return self.size - (segments[0] if segments else self.size)
+    def _room(self, need: int) -> bool:
+        """The disk is looked at only when memory says that it is full."""
+        if sum(self._taken.values()) + need <= self._limit:
+            return True
+        there = set(_segments(self._folder))
+        self._taken = {start: size for start, size in self._taken.items() if start in there or start == self._start}
+        taken = sum(self._taken.values())
+        return taken == 0 or taken + need <= self._limit
 
     def _next(self) -> None:
         if self.size == self._start:
@@ -81,20 +80,24 @@ class SpoolWriter:
 
     def _open(self) -> None:
         path = _path(self._folder, self._start)
-        self._index = os.open(path + ".idx", os.O_RDWR | os.O_CREAT, 0o600)
-        self._data = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._index = self._patiently(os.open, path + _INDEX, os.O_RDWR | os.O_CREAT, 0o600)
+        self._data = self._patiently(os.open, path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._taken[self._start] = 0
 
     def _write(self, file: int, data: bytes, at: int) -> None:
         view = memoryview(data)
         while view:
+            done = self._patiently(os.pwrite, file, view, at)
+            view, at = view[done:], at + done
+
+    def _patiently(self, act: Callable[..., int], *words: Any) -> int:
+        while True:
             try:
-                done = os.pwrite(file, view, at)
+                return act(*words)
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                if not full(error):
                     raise
                 self._waiting("disk")
-                continue
-            view, at = view[done:], at + done
 
 
 class SpoolReader:
@@ -112,40 +115,27 @@ class SpoolReader:
         """Bytes written so far, freed ones included."""
         for start in reversed(_segments(self._folder)):
             try:
-                length = os.path.getsize(_path(self._folder, start) + ".idx")
+                with _Index(_path(self._folder, start) + _INDEX) as index:
+                    return index.end() if len(index) else start
             except FileNotFoundError:
                 continue
-            records = length // _SPAN
-            if records:
-                with open(_path(self._folder, start) + ".idx", "rb") as file:
-                    file.seek((records - 1) * _SPAN)
-                    ((offset, size, _, _),) = wire.unpack_spans(file.read(_SPAN))
-                return offset + size
-            return start
         return 0
 
-    def read(self, offset: int, limit: int) -> Tuple[List[wire.LogSpan], bytes]:
-        """Whole spans from `offset` (or the parts of them that are left), together about `limit` bytes; never none
-        when there is something to read."""
+    def read(self, offset: int, limit: int) -> tuple[list[LogSpan], bytes]:
+        """Spans from `offset`, the first and the last cut to fit, together at most `limit` bytes; none only when there
+        is nothing to read. A call never goes beyond its segment."""
         starts = [start for start in _segments(self._folder) if start <= offset]
         if not starts:
             return [], b""
-        start = starts[-1]
-        spans: List[wire.LogSpan] = []
-        total = 0
-        with open(_path(self._folder, start) + ".idx", "rb") as file:
-            for at, length, stream, when in wire.unpack_spans(file.read()):
-                if at + length <= offset:
-                    continue
-                first = max(at, offset)
-                spans.append((first, at + length - first, stream, when))
-                total += at + length - first
-                if total >= limit:
-                    break
-        with open(_path(self._folder, start), "rb") as file:
-            file.seek(offset - start)
-            data = file.read(total)
-        return _fit(spans, min(limit, len(data))), data[:limit]
+        path = _path(self._folder, starts[-1])
+        with _Index(path + _INDEX) as index:
+            spans = index.covering(offset, limit)
+        if not spans:
+            return [], b""
+        with open(path, "rb", buffering=0) as file:
+            file.seek(offset - starts[-1])
+            data = file.read(spans[-1][0] + spans[-1][1] - offset)
+        return spans, data
 
     def free(self, upto: int) -> None:
         """Delete segments that lie wholly below `upto`, the last one excepted."""
@@ -153,14 +143,74 @@ class SpoolReader:
         for start, following in zip(segments, segments[1:]):
             if following <= upto:
                 os.unlink(_path(self._folder, start))
-                os.unlink(_path(self._folder, start) + ".idx")
+                os.unlink(_path(self._folder, start) + _INDEX)
 
 
-def _fit(spans: List[wire.LogSpan], size: int) -> List[wire.LogSpan]:
-    fitted = []
-    for offset, length, stream, when in spans:
-        if size <= 0:
-            break
-        fitted.append((offset, min(length, size), stream, when))
-        size -= length
-    return fitted
+class _Index:
+    """One segment's spans, in the order of their offsets. A torn last one does not count."""
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_RDONLY)
+        self._count = os.fstat(self._file).st_size // _SPAN.size
+
+    def __enter__(self) -> _Index:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def end(self) -> int:
+        """The offset behind the last span."""
+        offset, length, _, _ = self._some(self._count - 1, 1)[0]
+        return offset + length
+
+    def covering(self, offset: int, limit: int) -> list[LogSpan]:
+        spans: list[LogSpan] = []
+        at, left = self._place(offset), limit
+        while at < self._count and left > 0:
+            for begin, length, stream, when in self._some(at, _BLOCK):
+                first = max(begin, offset)
+                taken = min(begin + length - first, left)
+                if taken > 0:
+                    spans.append((first, taken, stream, when))
+                left -= taken
+                if left <= 0:
+                    break
+            at += _BLOCK
+        return spans
+
+    def _place(self, offset: int) -> int:
+        """The last span that begins at or before `offset`: an index may hold hundreds of thousands."""
+        low, high = 0, self._count
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._some(middle, 1)[0][0] <= offset:
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def _some(self, first: int, count: int) -> list[LogSpan]:
+        count = min(count, self._count - first)
+        return list(_SPAN.iter_unpack(os.pread(self._file, count * _SPAN.size, first * _SPAN.size)))
+
+
+def full(error: OSError) -> bool:
+    """Whether it passes when somebody makes room."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _segments(folder: str) -> list[int]:
+    """Start offsets of the segments that are there, in order."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return sorted(int(name[: -len(_SUFFIX)]) for name in names if name.endswith(_SUFFIX))
+
+
+def _path(folder: str, start: int) -> str:
+    return os.path.join(folder, f"{start:016d}{_SUFFIX}")

@@ -2,49 +2,57 @@
 
 It outlives the agent. Secrets come over a pipe and are never on a disk. `exit.json` is written last, when the tree is
 dead and every byte of output is spooled; whoever finds none, and no supervisor, knows that the supervisor was lost.
+In its folder it reads `order.json` and `control` ("kindly" or "now"), and writes `supervisor.json`, `state.json`,
+`events.jsonl` (what slowed the job), `spool/` and `exit.json`.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import pty
-import selectors
 import signal
 import subprocess
 import sys
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Optional, cast
 
-from . import environment, wire, workload
+from . import environment, workload
 from .files import read_json, write_json
-from .masking import Masker, patterns
-from .spool import SpoolWriter
+from .masking import patterns
+from .output import STDERR, Output
+from .spool import SpoolWriter, full
+
+if TYPE_CHECKING:
+    from . import wire
 
 _TICK_S = 0.05
-_READ = 2**18
+_HARD_TICK_S = 0.002
+_RETRY_S = 0.02
 _STRAGGLERS_S = 2.0
-_PIPE_SIZE = 2**20
-_F_SETPIPE_SZ = 1031  # Source: fcntl(2)
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _EXIT_OF = {"timeout": 124, "cancelled": 130}
+_NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as a shell has them
 
 
-def start(folder: str, order: wire.Order, workspace: str, resumed: bool, spool_limit: int, agent: List[str]) -> int:
+def start(folder: str, order: wire.Order, workspace: str, resumed: bool, spool_limit: int, agent: list[str]) -> int:
     """Begin attempt `folder`, detached. `agent` is how this very program is started. The supervisor's pid."""
     words = {"workspace": workspace, "resumed": resumed, "spool_limit": spool_limit, "secrets": order.secrets}
-    child = subprocess.Popen(
-        [*agent, "supervise", folder],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=open(os.path.join(folder, "supervisor.log"), "ab"),
-        start_new_session=True,
-        cwd=folder,
-    )
+    with open(os.path.join(folder, "supervisor.log"), "ab") as said:
+        child = subprocess.Popen(
+            [*agent, "supervise", folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            start_new_session=True,
+            cwd=folder,
+            env={**os.environ, workload.MARKER: environment.key(order)},
+        )
+    child.returncode = 0  # it is not ours to wait for: it outlives us
     assert child.stdin is not None
     child.stdin.write(json.dumps(words).encode())
     child.stdin.close()
-    child.returncode = 0  # it is not ours to wait for: it outlives us
     return child.pid
 
 
@@ -55,198 +63,144 @@ def main(folder: str) -> int:
         return 0
     workload.become_subreaper()
     me = workload.process(os.getpid())
-    assert me is not None
-    mark = {"pid": me.pid, "started": me.started, "boot_id": workload.boot_id()}
-    write_json(os.path.join(folder, "supervisor.json"), mark)
     raw = read_json(os.path.join(folder, "order.json"))
-    order = wire.decode(wire.Order, json.dumps(raw).encode())
-    Supervisor(folder, order, words).run()
+    assert me is not None
+    assert raw is not None
+    mark = {"pid": me.pid, "started": me.started, "boot_id": workload.boot_id()}
+    # The same program wrote the order a moment ago, whole: to decode it would double the time that a start takes.
+    supervisor = Supervisor(folder, cast("wire.Order", SimpleNamespace(**raw)), words)
+    write_json(os.path.join(folder, "supervisor.json"), mark)
+    supervisor.run()
     return 0
 
 
 class Supervisor:
     """`run` takes the attempt from its setup to its exit file."""
 
-    def __init__(self, folder: str, order: wire.Order, words: Dict[str, Any]) -> None:
+    def __init__(self, folder: str, order: wire.Order, words: dict[str, Any]) -> None:
         self._folder = folder
         self._order = order
         self._workspace = words["workspace"]
         self._env = environment.build(order, words["secrets"], words["workspace"], words["resumed"])
-        self._forms = patterns(words["secrets"].values())
-        self._spool = SpoolWriter(os.path.join(folder, "spool"), words["spool_limit"], self._no_room)
-        self._state: Dict[str, Any] = {"phase": "starting", "timings": {}}
-        self._began = time.clock_gettime(_CLOCK)
+        self._output = Output(patterns(words["secrets"].values()), self._keep)
+        self._spool = SpoolWriter(os.path.join(folder, "spool"), words["spool_limit"], self._wait_for_room)
+        self._state: dict[str, Any] = {"phase": "starting", "timings": {}}
+        self._untold = False
+        self._events: list[dict[str, Any]] = []
+        self._waits_for = ""
+        self._began = _now()
         self._main = 0
         self._status: Optional[int] = None
+        self._settled = False
         self._why = ""
         self._detail = ""
         self._kill_at: Optional[float] = None
-        self._streams: Dict[int, Tuple[int, Masker]] = {}
-        self._selector = selectors.DefaultSelector()
-        self._no_room_since = ""
-        self._wake, wake_write = os.pipe()
-        for end in (self._wake, wake_write):
-            os.set_blocking(end, False)
-        signal.set_wakeup_fd(wake_write)
+        self._told = False
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, lambda *_: self._stop("cancelled", "asked to end", now=False))
-        self._selector.register(self._wake, selectors.EVENT_READ)
+        signal.signal(signal.SIGTERM, self._on_term)
 
     def run(self) -> None:
         code: Optional[int] = 0
         try:
-            if self._order.setup:
+            self._look_after()
+            if self._order.setup and not self._why:
                 code = self._setup()
             if code == 0 and not self._why:
-                code = self._phase("running", self._argv())
+                code = self._phase("running", "run_s", self._argv())
         except OSError as error:
-            code, self._why, self._detail = None, "spool-failed", f"cannot keep the log: {error}"
+            code = None
+            self._fail("spool-failed", f"cannot keep the log: {error}")
+        self._settled = True
         self._end_tree()
         self._exit(code)
 
     def _setup(self) -> int:
+        """Its exit code. What it installs goes into an environment that later attempts with the same setup find again;
+        it runs each time all the same, for what it does to the workspace."""
         venv = environment.venv_for(self._order, self._folder)
-        if venv and not os.path.exists(os.path.join(venv, "pyvenv.cfg")):
-            make = ["python3", "-m", "venv", "--system-site-packages", venv]
-            self._say(f"runner: making a virtual environment for setup\n")
-            code = self._phase("setup", make)
-            if code != 0:
-                self._why = self._why or "setup-failed"
-                self._detail = f"python3 -m venv exited {code}"
-                return code
         if venv:
-            self._env["VIRTUAL_ENV"] = venv
-            self._env["PATH"] = os.path.join(venv, "bin") + ":" + self._env["PATH"]
-        code = self._phase("setup", ["/bin/sh", "-ec", self._order.setup])
-        if code != 0 and not self._why:
-            self._why, self._detail = "setup-failed", f"setup exited {code}"
+            environment.enter(self._env, venv)
+            if not environment.complete(venv):
+                self._say("making a virtual environment for setup")
+                code = self._phase("setup", "setup_s", environment.making(self._order, venv))
+                if code != 0:
+                    return self._failed("making a virtual environment", code)
+        code = self._phase("setup", "setup_s", ["/bin/sh", "-ec", self._order.setup])
+        if code != 0:
+            return self._failed("setup", code)
+        if venv:
+            environment.mark_complete(venv)
+        return 0
+
+    def _failed(self, what: str, code: int) -> int:
+        if not self._why:
+            self._why, self._detail = "setup-failed", f"{what} exited {code}"
         return code
 
-    def _argv(self) -> List[str]:
+    def _argv(self) -> list[str]:
         run = self._order.run
         return ["/bin/sh", "-c", run] if isinstance(run, str) else list(run)
 
-    def _phase(self, name: str, argv: List[str]) -> int:
-        """Run one command to its end, everything that it started included. Its exit code, as a shell has it."""
+    def _phase(self, name: str, timing: str, argv: list[str]) -> int:
+        """Run one command to its end. Its exit code, as a shell has it."""
         self._state["phase"] = name
-        write_json(os.path.join(self._folder, "state.json"), self._state)
-        began = time.clock_gettime(_CLOCK)
+        self._tell()
+        timings = self._state["timings"]
+        began = _now()
         try:
-            code = self._watch(argv)
+            return self._watch(argv)
         finally:
-            timings = self._state["timings"]
-            timings[f"{name}_s"] = timings.get(f"{name}_s", 0.0) + time.clock_gettime(_CLOCK) - began
-        return code
+            timings[timing] = round(timings.get(timing, 0.0) + _now() - began, 6)
 
-    def _watch(self, argv: List[str]) -> int:
+    def _watch(self, argv: list[str]) -> int:
         self._status = None
         try:
-            self._spawn(argv)
-        except (FileNotFoundError, NotADirectoryError):
-            self._say(f"runner: command not found: {argv[0]}\n")
-            return 127
-        except (PermissionError, OSError) as error:
-            self._say(f"runner: cannot execute {argv[0]}: {error.strerror}\n")
-            return 126
-        stragglers_until = 0.0
-        while True:
-            self._pump(_TICK_S)
-            self._reap()
+            self._main = self._output.start(argv, self._order.tty, cwd=self._workspace, env=self._env)
+        except (OSError, ValueError, IndexError) as error:
+            return self._refused(argv, error)
+        while self._status is None:
+            if self._output.pump(_TICK_S):
+                self._reap()
             self._look_after()
-            if self._status is None:
-                continue
-            now = time.monotonic()
-            left = workload.descendants({os.getpid()})
-            if left and not stragglers_until:
-                workload.signal_all(left, signal.SIGTERM)
-                stragglers_until = now + (0.0 if self._kill_at is not None else _STRAGGLERS_S)
-            elif left and now > stragglers_until:
-                workload.signal_all(left, signal.SIGKILL)
-            if not left:
-                self._drain()
-                return os.waitstatus_to_exitcode(self._status) if self._status >= 0 else 1
+        self._main = 0
+        code = os.waitstatus_to_exitcode(self._status)
+        return code if code >= 0 else 128 - code
 
-    def _spawn(self, argv: List[str]) -> None:
-        if self._order.tty:
-            ours, theirs = pty.openpty()
-            outputs = {ours: 1}
-            streams: Dict[str, Any] = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    def _refused(self, argv: list[str], error: Exception) -> int:
+        """Say in one line why it cannot even begin."""
+        self._status = 0
+        word = argv[0] if argv else ""
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        missing = isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ENOTDIR)
+        if not os.path.isdir(self._workspace):
+            self._say(f"cannot execute {word}: the workspace {self._workspace} is gone")
+        elif missing and os.path.exists(os.path.join(self._workspace, word)) and "/" in word:
+            self._say(f"cannot execute {word}: the interpreter that its first line names was not found")
+        elif missing:
+            self._say(f"command not found: {word}")
+            return _NOT_FOUND
         else:
-            (out, out_w), (err, err_w) = os.pipe(), os.pipe()
-            outputs = {out: 1, err: 2}
-            streams = {"stdin": subprocess.DEVNULL, "stdout": out_w, "stderr": err_w}
-            _widen(out)
-        try:
-            child = subprocess.Popen(
-                argv,
-                cwd=self._workspace,
-                env=self._env,
-                start_new_session=True,
-                preexec_fn=_take_terminal if self._order.tty else None,
-                **streams,
-            )
-        except OSError:
-            for end in outputs:
-                os.close(end)
-            raise
-        finally:
-            for end in {streams["stdout"], streams["stderr"]}:
-                os.close(end)
-        child.returncode = 0  # reaped below, with everything else
-        self._main = child.pid
-        for end, stream in outputs.items():
-            os.set_blocking(end, False)
-            self._streams[end] = (stream, Masker(self._forms))
-            self._selector.register(end, selectors.EVENT_READ)
+            self._say(f"cannot execute {word}: {reason}")
+        return _NOT_EXECUTABLE
 
-    def _pump(self, timeout_s: float) -> bool:
-        """Read what is there. Whether anything was."""
-        some = False
-        for key, _ in self._selector.select(timeout_s):
-            if key.fd == self._wake:
-                os.read(self._wake, 512)
-            elif key.fd in self._streams:
-                some |= self._read(key.fd)
-        return some
-
-    def _read(self, end: int) -> bool:
-        stream, masker = self._streams[end]
-        try:
-            data = os.read(end, _READ)
-        except BlockingIOError:
-            return False
-        except OSError:  # a terminal whose other side is closed
-            data = b""
-        if data:
-            self._emit(stream, masker.feed(data))
-            return True
-        self._close(end)
-        return False
-
-    def _close(self, end: int) -> None:
-        stream, masker = self._streams.pop(end)
-        self._selector.unregister(end)
-        os.close(end)
-        self._emit(stream, masker.flush())
-
-    def _drain(self) -> None:
-        """The tree is dead: what is in the pipes is all there will ever be."""
-        while self._streams and self._pump(0):
-            pass
-        for end in list(self._streams):
-            self._close(end)
-
-    def _emit(self, stream: int, data: bytes) -> None:
-        limit = self._order.log_limit_bytes
-        if self._spool.size + len(data) > limit:
-            data = data[: max(0, limit - self._spool.size)]
+    def _keep(self, stream: int, data: bytes) -> None:
+        """Into the spool, up to the log's limit."""
+        if self._why == "spool-failed":
+            return
+        room = self._order.log_limit_bytes - self._spool.size
+        if len(data) > room:
+            data = data[: max(0, room)]
             if self._why != "log-limit":
-                self._stop("log-limit", f"its log passed log_limit of {limit} bytes", now=True)
+                self._fail("log-limit", f"its log passed log_limit of {self._order.log_limit_bytes} bytes")
         self._spool.append(stream, data)
-        self._no_room_since = ""
+        if self._waits_for:
+            self._wait_is_over()
 
     def _say(self, text: str) -> None:
-        self._spool.append(2, text.encode())
+        self._spool.append(STDERR, f"runner: {text}\n".encode(errors="replace"))
+
+    def _on_term(self, *_: object) -> None:
+        self._told = True
 
     def _reap(self) -> None:
         while True:
@@ -261,52 +215,97 @@ class Supervisor:
 
     def _look_after(self) -> None:
         """Time-out, cancellation, and the end of whoever was asked to end and did not."""
-        now = time.clock_gettime(_CLOCK)
         timeout_s = self._order.timeout_s
-        if not self._why and timeout_s is not None and now - self._began > timeout_s:
-            self._stop("timeout", f"ran longer than {timeout_s:g} s", now=False)
         asked = _content(os.path.join(self._folder, "control"))
-        if asked == "now" and (self._kill_at is None or self._kill_at > now):
-            self._stop(self._why or "cancelled", self._detail or "cancelled at once", now=True)
-        elif asked == "kindly" and not self._why:
-            self._stop("cancelled", "cancelled", now=False)
-        if self._kill_at is not None and now >= self._kill_at:
+        if asked == "now":
+            self._stop("cancelled", "cancelled at once", 0.0)
+        elif asked == "kindly" or self._told:
+            self._stop("cancelled", "cancelled" if asked else "asked to end", self._order.grace_s)
+        elif timeout_s is not None and _now() - self._began > timeout_s:
+            self._stop("timeout", f"ran longer than {timeout_s:g} s", self._order.grace_s)
+        if self._kill_at is not None and _now() >= self._kill_at:
             workload.signal_all(workload.descendants({os.getpid()}), signal.SIGKILL)
+        if self._untold:
+            self._tell()
 
-    def _stop(self, why: str, detail: str, *, now: bool) -> None:
-        self._why, self._detail = why, detail
-        clock = time.clock_gettime(_CLOCK)
-        self._kill_at = clock if now else clock + self._order.grace_s
-        if not now and self._main and self._status is None:
-            try:
-                os.killpg(self._main, signal.SIGTERM)
-            except ProcessLookupError:
-                return
+    def _stop(self, why: str, detail: str, grace_s: float) -> None:
+        """Never later than what was said before, and for the first reason given; what has ended by itself has ended."""
+        first = not self._why and not self._settled
+        if first:
+            self._why, self._detail = why, detail
+        if first or grace_s == 0:
+            kill_at = _now() + grace_s
+            self._kill_at = kill_at if self._kill_at is None else min(self._kill_at, kill_at)
+        if first and grace_s > 0:
+            workload.ask_to_end(os.getpid(), self._main)
 
-    def _no_room(self, what: str) -> None:
+    def _fail(self, why: str, detail: str) -> None:
+        """At once, and whatever else it was ending for."""
+        self._why, self._detail, self._kill_at = why, detail, _now()
+
+    def _wait_for_room(self, what: str) -> None:
         """The spool or the disk is full: the job waits, we look after it meanwhile, and it is said once."""
-        if self._no_room_since != what:
-            self._no_room_since = what
+        if self._waits_for != what:
+            self._wait_is_over()
+            self._waits_for, self._waits_since = what, _now()
             self._state["waits_for"] = what
-            with open(os.path.join(self._folder, "events.log"), "a") as file:
-                file.write(f"{time.time():.3f} waits for room: {what}\n")
+            self._event(what="log.waits", waits_for=what, offset=self._spool.size)
         self._reap()
         self._look_after()
-        time.sleep(_TICK_S)
+        time.sleep(_RETRY_S)
+
+    def _wait_is_over(self) -> None:
+        if self._waits_for:
+            waited_s = round(_now() - self._waits_since, 3)
+            name, timings = f"waited_for_{self._waits_for}_s", self._state["timings"]
+            timings[name] = round(timings.get(name, 0.0) + waited_s, 3)
+            self._event(what="log.goes_on", waited_for=self._waits_for, seconds=waited_s)
+            self._waits_for = self._state["waits_for"] = ""
+
+    def _event(self, **facts: Any) -> None:
+        self._events.append({"at": round(time.time(), 3), **facts})
+        self._tell()
+
+    def _tell(self) -> None:
+        """State and events. A full disk may hold these up, and must not stop the job."""
+        self._untold = True
+        try:
+            write_json(os.path.join(self._folder, "state.json"), self._state)
+            while self._events:
+                _append_line(os.path.join(self._folder, "events.jsonl"), json.dumps(self._events[0]))
+                self._events.pop(0)
+            self._untold = False
+        except OSError as error:
+            if not full(error):
+                raise
 
     def _end_tree(self) -> None:
-        while True:
+        """Whoever is left: asked once, waited for, killed; as often as it takes, since more may be forking."""
+        me = {os.getpid()}
+        if self._kill_at is None and workload.descendants(me):
+            self._kill_at = _now() + _STRAGGLERS_S
+            workload.ask_to_end(os.getpid(), 0)
+        while workload.descendants(me):
+            killing = self._kill_at is not None and _now() >= self._kill_at
+            self._pump(_HARD_TICK_S if killing else _TICK_S)
             self._reap()
-            left = workload.descendants({os.getpid()})
-            if not left:
-                return
-            workload.signal_all(left, signal.SIGKILL)
-            time.sleep(0.005)
+            self._look_after()
+        try:
+            self._output.drain()
+        except OSError as error:
+            self._fail("spool-failed", f"cannot keep the log: {error}")
+
+    def _pump(self, timeout_s: float) -> None:
+        try:
+            self._output.pump(timeout_s)
+        except OSError as error:
+            self._fail("spool-failed", f"cannot keep the log: {error}")
 
     def _exit(self, code: Optional[int]) -> None:
-        self._spool.close()
-        if code is not None and code < 0:
-            code = 128 - code
+        try:
+            self._spool.close()
+        except OSError as error:
+            self._fail("spool-failed", f"cannot keep the log: {error}")
         value = {
             "exit_code": _EXIT_OF.get(self._why, code),
             "why": self._why,
@@ -314,28 +313,38 @@ class Supervisor:
             "log_size": self._spool.size,
             "timings": self._state["timings"],
         }
-        write_json(os.path.join(self._folder, "exit.json"), value, durable=True)
+        while True:
+            try:
+                return write_json(os.path.join(self._folder, "exit.json"), value, durable=True)
+            except OSError as error:
+                if not full(error):
+                    raise
+            time.sleep(_RETRY_S)
+
+
+def _now() -> float:
+    """Seconds that also pass while the machine sleeps."""
+    return time.clock_gettime(_CLOCK)
 
 
 def _content(path: str) -> str:
+    if not os.access(path, os.R_OK):  # twenty times a second: an exception each time would be half of what it costs
+        return ""
     try:
         with open(path) as file:
             return file.read()
-    except FileNotFoundError:
+    except OSError:
         return ""
 
 
-def _widen(end: int) -> None:
-    import fcntl
-
+def _append_line(path: str, line: str) -> None:
+    """A whole line or none. Raises: OSError."""
+    data = line.encode() + b"\n"
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        fcntl.fcntl(end, _F_SETPIPE_SZ, _PIPE_SIZE)
-    except OSError:
-        return
-
-
-def _take_terminal() -> None:
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        size = os.fstat(file).st_size
+        if os.write(file, data) < len(data):
+            os.ftruncate(file, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.close(file)
