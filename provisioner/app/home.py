@@ -54,6 +54,7 @@ class Home:
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.path.chmod(0o700)
             for folder in (self.logs, self.objects, self.cache):
                 folder.mkdir(exist_ok=True, mode=0o700)
         except OSError as error:

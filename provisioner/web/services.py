@@ -25,6 +25,19 @@ class Traffic:
 _RANDOM = random.SystemRandom()
 
 
+@dataclass
+class Shelf:
+    """Files of final manifests by path, for the few attempts asked for last: a pull asks for each of its files."""
+
+    most: int = 8
+    kept: dict[tuple[str, int], dict[str, dict[str, Any]]] = field(default_factory=dict)
+
+    def keep(self, key: tuple[str, int], files: dict[str, dict[str, Any]]) -> None:
+        while len(self.kept) >= self.most:
+            self.kept.pop(next(iter(self.kept)))
+        self.kept[key] = files
+
+
 def _random_bits(count: int) -> int:
     return _RANDOM.getrandbits(count)
 
@@ -48,3 +61,4 @@ class Services:
     agent_urls: tuple[str, ...] = ()
     ending: Ending = field(default_factory=Ending)
     traffic: Traffic = field(default_factory=Traffic)
+    shelf: Shelf = field(default_factory=Shelf)

@@ -35,9 +35,7 @@ async def manifest(
 async def file(id: str, attempt: int, path: str, request: Request, services: Use, caller: Viewer) -> Response:
     """One file's bytes, or where to get them."""
     job = await services.store.jobs.get(id)
-    row = await _manifest(services, job.id, attempt)
-    files: list[dict[str, Any]] = list(row.body.get("files", ())) if row is not None else []
-    entry = next((one for one in files if one["path"] == path), None)
+    entry = (await _files(services, job.id, attempt)).get(path)
     if entry is None:
         raise NotFound(
             f"attempt {attempt} of {job.id} has no result {path!r}", hint=f"`runner pull {job.id}` lists them"
@@ -51,3 +49,14 @@ async def file(id: str, attempt: int, path: str, request: Request, services: Use
 async def _manifest(services: Services, job_id: str, attempt: int | None) -> ManifestRow | None:
     rows = await services.store.records.manifests(job_id, "results")
     return next((row for row in reversed(rows) if attempt is None or row.number == attempt), None)
+
+
+async def _files(services: Services, job_id: str, attempt: int) -> dict[str, dict[str, Any]]:
+    """By path. A final manifest never changes again, so it is read and parsed once for all of its files."""
+    if (kept := services.shelf.kept.get((job_id, attempt))) is not None:
+        return kept
+    row = await _manifest(services, job_id, attempt)
+    files = {one["path"]: one for one in row.body.get("files", ())} if row is not None else {}
+    if row is not None and row.final:
+        services.shelf.keep((job_id, attempt), files)
+    return files
