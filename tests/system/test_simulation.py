@@ -1,8 +1,8 @@
-"""Whole episodes over the simulated cloud, with its own clock: crashes between any two effects, lost answers, late and
-partial listings, throttling, no capacity, preemption, clock steps, a controller that sleeps for hours. What must be true
-when everything has come to rest is checked by the episode itself (invariants 1 to 6).
+"""Whole episodes over the simulated cloud, with its own clock.
 
-A failing seed is run again by `python -c "from tests.fakes.episode import episode; print(episode(SEED))"`.
+Crashes between any two effects, lost answers, late and partial listings, throttling, no capacity, preemption, clock
+steps, a controller that sleeps for hours. What must be true when everything has come to rest (invariants 1 to 6) is
+checked by the episode itself.
 """
 
 from __future__ import annotations
