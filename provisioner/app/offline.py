@@ -18,6 +18,7 @@ from provisioner.store.open import open_store
 
 from .compose import database_path
 from .home import Home
+from .tls import reseal
 
 
 async def collect(path: Path, *, dry_run: bool, expired: bool) -> dict[str, list[str]]:
@@ -112,13 +113,15 @@ async def _rekey(home: Home, url: str) -> str:
     new_text = os.environ.get("RUNNER_NEW_SECRET_KEY", "")
     made = not new_text
     new_text = new_text or secrets.token_hex(32)
-    store = await open_store(url, secret_key=secret_key(home.path, os.environ), home=home.path)
+    old_key, new_key = secret_key(home.path, os.environ), secret_key_of(new_text)
+    store = await open_store(url, secret_key=old_key, home=home.path)
     try:
         part = home.path / "key.part"
         if made:
             part.touch(mode=0o600)
             part.write_text(new_text)
-        count = await store.records.rekey(secret_key_of(new_text))
+        count = await store.records.rekey(new_key)
+        await reseal(store.records, old_key, new_key)
         if made:
             part.replace(home.path / "key")
     finally:

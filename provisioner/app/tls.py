@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 from provisioner.domain.ports import Records
 
 _CA_YEARS, _LEAF_DAYS = 10, 30
+_KEPT_AS = "tls.authority"
 _PEM = serialization.Encoding.PEM
 
 
@@ -52,16 +53,28 @@ def _write(folder: Path, files: tuple[bytes, bytes, bytes]) -> tuple[Path, Path,
     return paths
 
 
+async def reseal(records: Records, old_key: bytes, new_key: bytes) -> None:
+    """Keep the authority's key under another secret key, so that who trusts it goes on trusting it."""
+    stored = await records.meta(_KEPT_AS)
+    if stored is not None:
+        pem = _fernet(old_key).decrypt(stored.encode())
+        await records.set_meta(_KEPT_AS, _fernet(new_key).encrypt(pem).decode())
+
+
 async def _authority(records: Records, secret_key: bytes) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     """The first controller to come makes it; all others find it."""
-    fernet = Fernet(base64.urlsafe_b64encode(secret_key))
-    stored = await records.meta("tls.authority")
+    fernet = _fernet(secret_key)
+    stored = await records.meta(_KEPT_AS)
     if stored is None:
-        stored = await records.set_meta("tls.authority", fernet.encrypt(_new_authority()).decode(), only_new=True)
+        stored = await records.set_meta(_KEPT_AS, fernet.encrypt(_new_authority()).decode(), only_new=True)
     pem = fernet.decrypt(stored.encode())
     key = serialization.load_pem_private_key(pem, password=None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     return x509.load_pem_x509_certificate(pem), key
+
+
+def _fernet(key: bytes) -> Fernet:
+    return Fernet(base64.urlsafe_b64encode(key))
 
 
 def _new_authority() -> bytes:
