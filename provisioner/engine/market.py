@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -47,13 +47,18 @@ class Marketplace:
         ladder = place(
             need,
             offers,
-            await self._store.records.refusals(now),
+            await self._refusals(now),
             now,
             cap_usd_per_hour=self._policy.max_usd_per_hour,
             force_on_demand=force_on_demand,
             excluded=self.paused,
         )
         return replace(ladder, unanswered=tuple(answer for answer in answers if isinstance(answer, str)))
+
+    async def _refusals(self, now: datetime) -> list[Refusal]:
+        """Less those that end later than any could: they were written before the clock was set back."""
+        latest = now + timedelta(seconds=self._policy.refused_max_s)
+        return [refusal for refusal in await self._store.records.refusals(now) if refusal.until <= latest]
 
     async def _offers(self, name: str, need: Need) -> Sequence[Offer] | str:
         """Its offers, or why it has none to tell of."""
@@ -77,7 +82,7 @@ class Marketplace:
 
     async def _remember(self, scope: str, why: str, pause_s: float) -> None:
         now = self._clock.now()
-        before = next((r for r in await self._store.records.refusals(now) if r.scope == scope), None)
+        before = next((r for r in await self._refusals(now) if r.scope == scope), None)
         times = before.times + 1 if before else 1
         pause_s = min(pause_s * 2 ** min(times - 1, 16), self._policy.refused_max_s)
         await self._store.records.refuse(Refusal(scope, now + timedelta(seconds=pause_s), why, times))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection, MutableMapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -17,6 +17,7 @@ from provisioner.domain.ids import new_id
 from provisioner.domain.job import AttemptPhase, Instance, Job, JobPhase, JobSpec, MarketPolicy, Need, Outcome, Why
 from provisioner.domain.money import cost
 
+from .simagent import Troubles
 from .simcloud import Faults
 from .simstore import SimStore
 from .simulation import Violation, World
@@ -26,6 +27,9 @@ _TROUBLE_S = 180.0
 _PATIENCE_S = 3600.0
 _LATEST_LAUNCH_S = 80.0
 _OFTEN = 5
+
+
+C = TypeVar("C", Faults, Troubles)
 
 
 @dataclass
@@ -42,14 +46,32 @@ class Tally:
     outcomes: Counter[str] = field(default_factory=Counter)
 
 
-def episode(seed: int, off: Collection[str] = (), store: SimStore | None = None) -> Tally:
-    """Raises: Violation. `off` names protections to do without."""
+@dataclass(frozen=True)
+class Protection:
+    """What holds an invariant up. `stress` makes what it is for happen often; `seed` is an episode that breaks `breaks`
+    under that stress without it, and none with it."""
+
+    name: str
+    breaks: str
+    seed: int
+    what: str
+    stress: Mapping[str, float] = field(default_factory=dict)
+
+
+PROTECTIONS: tuple[Protection, ...] = ()
+
+
+def episode(
+    seed: int, *, off: str = "", stress: Mapping[str, float] | None = None, store: SimStore | None = None
+) -> Tally:
+    """Raises: Violation. `off` names a protection to do without; `stress` sets chances of faults and troubles, and
+    `stepped` and `suspended`."""
     store = store or SimStore()
     store.empty(seed)
     configured = structlog.get_config()
     structlog.configure(processors=[_silence])
     try:
-        return run_virtually(_Episode(seed, store, off).run())
+        return run_virtually(_Episode(seed, store, off, stress or {}).run())
     finally:
         structlog.configure(**configured)
 
@@ -59,21 +81,25 @@ def _silence(logger: object, method: str, event: MutableMapping[str, Any]) -> Mu
 
 
 class _Episode:
-    def __init__(self, seed: int, store: SimStore, off: Collection[str]) -> None:
+    def __init__(self, seed: int, store: SimStore, off: str, stress: Mapping[str, float]) -> None:
         self._seed = seed
         self._rng = random.Random(seed)
         self._store = store
         self._off = off
+        self._stress = dict(stress)
 
     async def run(self) -> Tally:
         rng = self._rng
-        world = self._world = World(rng, self._store.port, self._store.reopen, _faults(rng), self._off)
+        faults = _stressed(_faults(rng), self._stress)
+        sequences = rng.random() < 0.5 and self._stress.get("sequences", 1.0) > 0
+        troubles = _stressed(Troubles(sequences=sequences), self._stress)
+        world = self._world = World(rng, self._store.port, self._store.reopen, faults, troubles, self._off)
         control = world.spawn(world.control())
         for _ in range(rng.choice((1, 2, 2, 3, 4))):
             world.spawn(self._user())
-        if rng.random() < 0.4:
+        if rng.random() < self._stress.get("stepped", 0.4):
             world.spawn(self._step_clock())
-        if rng.random() < 0.2:
+        if rng.random() < self._stress.get("suspended", 0.2):
             world.spawn(self._suspend())
         await world.clock.sleep(_TROUBLE_S)
         world.calm()
@@ -197,6 +223,11 @@ class _Episode:
 def _faults(rng: random.Random) -> Faults:
     """From a friendly cloud to one at its worst."""
     return rng.choice((Faults.none(), Faults(), Faults(), Faults(answer_lost=0.3, unreachable=0.2, deaf_terminate=0.5)))
+
+
+def _stressed(chances: C, stress: Mapping[str, float]) -> C:
+    names = {f.name for f in fields(chances)} - {"sequences"}
+    return replace(chances, **{name: chance for name, chance in stress.items() if name in names})  # type: ignore[arg-type]
 
 
 def _job(rng: random.Random, now: object) -> Job:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -47,7 +47,7 @@ POLICY = Policy(
 )
 _ORPHAN_S = 400.0
 _ANSWERS_WITHIN_S = 30.0
-_JUSTIFIED = frozenset({Why.STOPPED, Why.LIFETIME, Why.PREEMPTED, Why.UNHEALTHY})
+_JUSTIFIED = frozenset({Why.STOPPED, Why.LIFETIME, Why.UNHEALTHY})
 
 
 class CrashNow(BaseException):
@@ -124,12 +124,18 @@ class _Blind:
 
 
 class World:
-    """`off` names protections that are switched off. `reopen` is what a new process does to the store first."""
+    """`off` is a protection to do without. `reopen` is what a new process does to the store first."""
 
     def __init__(
-        self, rng: random.Random, store: Store, reopen: Callable[[], None], faults: Faults, off: Iterable[str] = ()
+        self,
+        rng: random.Random,
+        store: Store,
+        reopen: Callable[[], None],
+        faults: Faults,
+        troubles: Troubles,
+        off: str = "",
     ) -> None:
-        self.off = frozenset(off)
+        self.off = off
         self.rng = rng
         self.store = store
         self._reopen = reopen
@@ -137,11 +143,11 @@ class World:
         self.cloud = SimCloud(
             self.clock,
             random.Random(rng.random()),
-            faults=replace(faults, short_listing=0.3) if "complete-listings" in self.off else faults,
-            idempotent="launch-by-name" not in self.off,
+            faults=faults,
+            idempotent=off != "launch-by-name",
         )
         self.cloud.booted, self.cloud.ending = self._booted, self._ending
-        self._troubles = Troubles(sequences=rng.random() < 0.5)
+        self._troubles = troubles
         self.crash_chance = rng.choice((0.0, 0.0005, 0.002, 0.008))
         self._awake = asyncio.Event()
         self._awake.set()
@@ -183,15 +189,15 @@ class World:
         provider: Any = _Hooked(self, life, self.cloud)
         engine = Engine(
             store=hooked,
-            providers={"sim": _Blind(provider) if "visibility-grace" in self.off else provider},
+            providers={"sim": _Blind(provider) if self.off == "visibility-grace" else provider},
             clock=self.clock,
-            policy=replace(POLICY, collect_every_s=1e9) if "collector" in self.off else POLICY,
+            policy=replace(POLICY, collect_every_s=1e9) if self.off == "collector" else POLICY,
             rng=random.Random(self.rng.random()),
             config_for=self._config,
             holder="sim",
             default_providers=("sim",),
         )
-        if "listening-anew" in self.off:
+        if self.off == "listening-anew":
             engine.observed.keep_time = lambda: False  # type: ignore[method-assign]
         return engine
 
@@ -213,16 +219,16 @@ class World:
         """The call itself, less what a protection that is off would have made of it."""
         if name == "plan":
             return await self._plan(call, arguments[0], options)
-        if name == "update" and "cleanup-before-replan" in self.off and "launch_calls" in options:
+        if name == "update" and self.off == "cleanup-before-replan" and "launch_calls" in options:
             options = {**options, "launch_calls": 1}
-        if name == "terminate" and "terminate-again" in self.off:
+        if name == "terminate" and self.off == "terminate-again":
             if arguments[1] in self._terminated_once:
                 return None
             self._terminated_once.add(arguments[1])
         return await call(*arguments, **options)
 
     async def _plan(self, call: Callable[..., Awaitable[Any]], instance: Instance, options: Any) -> Any:
-        if "caps" in self.off:
+        if self.off == "caps":
             options = {**options, "max_instances": 1000, "max_usd_per_hour": Decimal(1000)}
         planned = await call(instance, **options)
         live = await self.store.instances.find()
@@ -281,7 +287,7 @@ class World:
         life, engine = self._life, self.engine
         if engine is None or life is None or life.dead or not self._awake.is_set():
             raise Down
-        if "attempt-fence" in self.off:
+        if self.off == "attempt-fence":
             report = await self._unfenced(instance_id, report)
         self._heard_s[instance_id] = self.clock.monotonic()
         engine.desk.heard(instance_id, replace(report, heard_at=self.clock.now()))
@@ -303,7 +309,7 @@ class World:
 
     def _ending(self, machine: SimMachine) -> None:
         agent = next((agent for agent in self._agents if agent.machine is machine), None)
-        if agent is not None and agent.running and not machine.late:
+        if agent is not None and agent.running and not machine.late and not machine.notice:
             silent_s = self.clock.monotonic() - max(self._listening_s, self._heard_s.get(agent.instance_id, 0.0))
             self.spawn(self._check_justified(agent.instance_id, agent.running, silent_s))
 
