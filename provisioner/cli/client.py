@@ -10,15 +10,16 @@ import socket
 import urllib.parse
 from typing import IO, Any
 
-from .failures import CliError, Unreachable, from_answer
+from .failures import UNREACHABLE, CliError, Unreachable, from_answer
 
 API = "/api/v1"
 _TIMEOUT_S = 60.0
+_BLOCK = 2**18  # bytes of a file that are sent at once; arbitrary
 
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
+        super().__init__("localhost", timeout=timeout, blocksize=_BLOCK)
         self._path = path
 
     def connect(self) -> None:
@@ -28,13 +29,17 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Client:
-    """`target`: `unix:PATH`, or an http(s) URL with `token`. One connection, kept."""
+    """`target`: `unix:PATH`, or an http(s) URL with `token`. One connection, kept; not for several threads at once."""
 
     def __init__(self, target: str, token: str = "", ca: str = "") -> None:
         self.target = target
-        self._token = token
+        self._token = _checked_token(token)
         self._ca = ca
         self._connection: http.client.HTTPConnection | None = None
+
+    def another(self) -> Client:
+        """The same way in, with a connection of its own."""
+        return Client(self.target, self._token, self._ca)
 
     def get(self, path: str, **query: object) -> Any:
         return self.ask("GET", _with(path, query))
@@ -69,13 +74,14 @@ class Client:
             return self._send(method, path, body, headers or {}, timeout_s)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            if not kept or (body is not None and not isinstance(body, bytes)):
-                raise Unreachable(f"no controller at {self.target}: {error}") from error
+            sendable = body is None or isinstance(body, bytes)
+            if not (kept and sendable and isinstance(error, ConnectionError)):
+                raise self._unreachable(error) from error
         try:
             return self._send(method, path, body, headers or {}, timeout_s)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise Unreachable(f"no controller at {self.target}: {error}") from error
+            raise self._unreachable(error) from error
 
     def close(self) -> None:
         if self._connection is not None:
@@ -99,15 +105,32 @@ class Client:
     def _connect(self, timeout_s: float) -> http.client.HTTPConnection:
         if self.target.startswith("unix:"):
             return _UnixConnection(self.target[5:], timeout_s)
-        parts = urllib.parse.urlsplit(self.target)
+        wrong = CliError(f"RUNNER_SERVER is {self.target!r}", "write http://HOST:PORT or https://HOST:PORT")
+        try:
+            parts = urllib.parse.urlsplit(self.target)
+            host, port = parts.hostname or "", parts.port
+        except ValueError as error:
+            raise wrong from error
+        if not host or parts.scheme not in ("http", "https"):
+            raise wrong
         if parts.scheme == "http":
-            return http.client.HTTPConnection(parts.hostname or "", parts.port or 8765, timeout=timeout_s)
-        if parts.scheme != "https":
-            raise CliError(f"RUNNER_SERVER is {self.target!r}", "write http://HOST:PORT or https://HOST:PORT")
+            return http.client.HTTPConnection(host, port or 8765, timeout=timeout_s, blocksize=_BLOCK)
         import ssl
 
-        context = ssl.create_default_context(cafile=self._ca or None)
-        return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout_s, context=context)
+        try:
+            context = ssl.create_default_context(cafile=self._ca or None)
+        except OSError as error:
+            raise CliError(f"RUNNER_CA is {self._ca!r}: {error.strerror or error}", "name a PEM file") from error
+        return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context, blocksize=_BLOCK)
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        hint = ""
+        if isinstance(error, PermissionError):
+            hint = "its socket belongs to another user; set RUNNER_HOME to a folder of your own"
+        elif "CERTIFICATE_VERIFY_FAILED" in str(error):
+            hint = "set RUNNER_CA to the file with the controller's certificate authority"
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return Unreachable(f"no controller at {self.target}: {why}", hint)
 
 
 def follow(response: http.client.HTTPResponse, size: int) -> bytes:
@@ -116,6 +139,9 @@ def follow(response: http.client.HTTPResponse, size: int) -> bytes:
     while size:
         try:
             data = response.read(size)
+        except http.client.IncompleteRead as error:
+            parts.append(error.partial)
+            break
         except (OSError, http.client.HTTPException):
             break
         if not data:
@@ -125,10 +151,21 @@ def follow(response: http.client.HTTPResponse, size: int) -> bytes:
     return b"".join(parts)
 
 
+def refusal(response: http.client.HTTPResponse) -> CliError:
+    """What an answer of 400 or more says."""
+    try:
+        body = json.loads(response.read(2**16))
+    except (OSError, ValueError, http.client.HTTPException):
+        body = None
+    return from_answer(response.status, body)
+
+
 def _decoded(status: int, answer: bytes) -> Any:
     try:
         body = json.loads(answer) if answer else None
-    except ValueError:
+    except ValueError as error:
+        if status < 400:
+            raise CliError("what answers is no controller of ours", "look at RUNNER_SERVER", UNREACHABLE) from error
         body = None
     if status >= 400:
         raise from_answer(status, body)
@@ -140,8 +177,17 @@ def _with(path: str, query: dict[str, object]) -> str:
     return f"{path}?{urllib.parse.urlencode(given)}" if given else path
 
 
+def _checked_token(token: str) -> str:
+    if not all("!" <= letter <= "~" for letter in token):
+        raise CliError("RUNNER_TOKEN is not a token", "`runner token create` on the controller prints one")
+    return token
+
+
 def _user() -> str:
+    """The name under which our jobs stand; the controller takes only names that fit in a header."""
     try:
-        return getpass.getuser()
+        name = getpass.getuser()
     except (KeyError, OSError):
-        return str(os.getuid())
+        name = ""
+    fits = 0 < len(name) <= 64 and all(one.isascii() and (one.isalnum() or one in "_.@+-") for one in name)
+    return name if fits else str(os.getuid())

@@ -82,8 +82,27 @@ def test_a_controller_that_is_not_there(terminal: Terminal) -> None:
     assert done.stderr.startswith("runner: no controller at http://127.0.0.1:1: ")
 
 
-def test_a_server_that_is_no_address(terminal: Terminal) -> None:
-    terminal.extra["RUNNER_SERVER"] = "controller:8765"
+@pytest.mark.parametrize("server", ["controller:8765", "http://h:port", "http://", "https://h:99999", "ftp://h"])
+def test_a_server_that_is_no_address(terminal: Terminal, server: str) -> None:
+    terminal.extra["RUNNER_SERVER"] = server
     done = terminal.run("ps")
     assert done.returncode == 2
-    assert "write http://HOST:PORT or https://HOST:PORT" in done.stderr
+    assert done.stderr == f"runner: RUNNER_SERVER is {server!r}; write http://HOST:PORT or https://HOST:PORT\n"
+
+
+def test_an_authority_that_is_no_file(terminal: Terminal) -> None:
+    terminal.extra |= {"RUNNER_SERVER": "https://127.0.0.1:1", "RUNNER_CA": "/none.pem"}
+    done = terminal.run("ps")
+    assert done.returncode == 2
+    assert done.stderr.startswith("runner: RUNNER_CA is '/none.pem'")
+
+
+def test_a_token_that_no_header_can_hold(terminal: Terminal) -> None:
+    terminal.extra |= {"RUNNER_SERVER": "http://127.0.0.1:1", "RUNNER_TOKEN": "rt_\u00e9\nx"}
+    done = terminal.run("ps")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+def test_a_user_whose_name_fits_no_header(terminal: Terminal, api: FakeApi) -> None:
+    terminal.extra["LOGNAME"] = "DOMAIN\\j\u00f6rg"
+    assert terminal.run("ps").returncode == 0
