@@ -53,13 +53,62 @@ def test_bytes_that_are_not_what_was_recorded_are_never_shown(terminal: Terminal
     assert not (terminal.folder / "out/metrics.json").exists()
 
 
-@pytest.mark.parametrize("path", ["/outside", "/etc/outside"])
+@pytest.mark.parametrize("path", ["../outside", "/outside", "a/../../outside", "../outer/x", "a//b", "./a", ""])
 def test_a_path_that_leaves_the_folder_is_refused(terminal: Terminal, api: FakeApi, job: str, path: str) -> None:
     api.script.files = {path: b"x"}
     done = terminal.run("pull", job, "out")
     assert done.returncode == 3
-    assert "outside" in done.stderr
-    assert not (terminal.folder / "outside").exists()
+    assert f"{path!r} would be written outside out" in done.stderr
+    assert list(terminal.folder.iterdir()) == []
+
+
+def test_a_link_in_the_folder_is_not_written_through(terminal: Terminal, api: FakeApi, job: str) -> None:
+    (terminal.folder / "elsewhere").mkdir()
+    (terminal.folder / "out").mkdir()
+    (terminal.folder / "out/plots").symlink_to("../elsewhere")
+    done = terminal.run("pull", job, "out")
+    assert (done.returncode, list((terminal.folder / "elsewhere").iterdir())) == (3, [])
+
+
+def test_a_link_in_the_place_of_a_file_is_replaced_and_what_it_names_is_left_alone(
+    terminal: Terminal, api: FakeApi, job: str
+) -> None:
+    (terminal.folder / "mine").write_text("mine")
+    (terminal.folder / "out").mkdir()
+    (terminal.folder / "out/metrics.json").symlink_to("../mine")
+    assert terminal.run("pull", job, "out").returncode == 0
+    assert (terminal.folder / "mine").read_text() == "mine"
+    assert (terminal.folder / "out/metrics.json").read_bytes() == b"{}"
+
+
+def test_this_very_folder_will_do(terminal: Terminal, api: FakeApi, job: str) -> None:
+    assert terminal.run("pull", job, ".").returncode == 0
+    assert (terminal.folder / "metrics.json").read_bytes() == b"{}"
+
+
+def test_a_transfer_that_breaks_again_and_again_goes_on_where_it_broke(
+    terminal: Terminal, api: FakeApi, job: str
+) -> None:
+    api.script.files = {"weights": bytes(range(256)) * 400}
+    api.cut_file_after = 10_000
+    done = terminal.run("pull", job, "out")
+    assert done.returncode == 0, done.stderr
+    assert [p.name for p in (terminal.folder / "out").iterdir()] == ["weights"]
+    assert (terminal.folder / "out/weights").read_bytes() == api.script.files["weights"]
+
+
+def test_a_file_that_is_called_part_is_nobodys_part(terminal: Terminal, api: FakeApi, job: str) -> None:
+    api.script.files = {"a": b"one", "a.part": b"other"}
+    assert terminal.run("pull", job, "out").returncode == 0
+    assert (terminal.folder / "out/a").read_bytes() == b"one"
+    assert (terminal.folder / "out/a.part").read_bytes() == b"other"
+
+
+def test_a_folder_in_the_place_of_a_file_is_one_line(terminal: Terminal, api: FakeApi, job: str) -> None:
+    (terminal.folder / "out/metrics.json").mkdir(parents=True)
+    done = terminal.run("pull", job, "out")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "cannot write out/metrics.json: Is a directory" in done.stderr
 
 
 def test_no_results_yet(terminal: Terminal, api: FakeApi, job: str) -> None:
