@@ -5,21 +5,41 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
 
 
 def main() -> None:
     """The console script. Exits with the code that the command's page names; never with a traceback."""
-    words = sys.argv[1:]
+    try:
+        code = _quick(sys.argv[1:])
+        if code is None:
+            from .dispatch import run
+
+            code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+def _quick(words: list[str]) -> int | None:
+    """What can be answered without importing anything; None for commands, and when a shell asks for completions."""
+    if "_RUNNER_COMPLETE" in os.environ:
+        return None
     if words == ["--version"]:
         from provisioner import __version__
 
-        print(f"runner {__version__}")
-        return
+        return _out(f"runner {__version__}\n")
     if words in ([], ["--help"], ["-h"]):
-        sys.stdout.write((Path(__file__).parent / "help.txt").read_text())
-        return
-    from .dispatch import run
+        with open(os.path.join(os.path.dirname(__file__), "help.txt"), encoding="utf-8") as file:
+            return _out(file.read())
+    return None
 
-    sys.exit(run(words))
+
+def _out(text: str) -> int:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0

@@ -95,6 +95,14 @@ def test_completion_scripts_ask_the_command_itself(terminal: Terminal, shell: st
     assert "_RUNNER_COMPLETE" in terminal.run("completion", shell).stdout
 
 
+def test_completion_answers_with_commands_and_options(terminal: Terminal) -> None:
+    asked = {"_RUNNER_COMPLETE": "bash_complete"}
+    terminal.extra = asked | {"COMP_WORDS": "runner ", "COMP_CWORD": "1"}
+    assert "plain,logs" in terminal.run().stdout.split()
+    terminal.extra = asked | {"COMP_WORDS": "runner run --che", "COMP_CWORD": "2"}
+    assert terminal.run().stdout.split() == ["plain,--checkpoint"]
+
+
 def test_nothing_is_said_of_a_pipe_that_closes(terminal: Terminal, api: FakeApi, job: str) -> None:
     api.logs[job] = [(1, b"line\n" * 20_000)] * 20
     with terminal.begin("logs", job) as running:
