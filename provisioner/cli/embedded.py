@@ -1,6 +1,7 @@
 """Which controller to talk to: RUNNER_SERVER if it is set, else the embedded one, started when none runs.
 
 A lock decides who starts it; it gets a clean environment and a session of its own, so that it outlives the command.
+An older embedded controller is asked to step down, and ours is started once it has gone; jobs and machines go on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from provisioner import __version__
@@ -20,10 +21,19 @@ from .client import Client
 from .failures import CliError, Unreachable
 
 _READY_S = 15.0
-_SUN_PATH = 107
+_POLL_S = 0.01
+_SUN_PATH = 107  # bytes of a Unix socket's path. Source: unix(7), sun_path[108].
+_TAIL = 5  # lines of its log that are shown when it says nothing better; arbitrary
+_REFUSED = 3  # what `serve` exits with while another controller still holds the home
 _KEPT = ("HOME", "PATH", "LANG", "LC_ALL", "USER", "LOGNAME", "TZ", "TMPDIR", "CUDA_VISIBLE_DEVICES", "PYTHONPATH")
 _OURS = ("RUNNER_HOME", "RUNNER_SECRET_KEY", "RUNNER_STORE_URL", "RUNNER_OBJECTS_URL", "RUNNER_POLICY_SCALE")
-_CLOUD = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION")
+_AWS = ("ENDPOINT_URL", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "REGION", "DEFAULT_REGION")
+# Credentials, only for the kind of object store that RUNNER_OBJECTS_URL names.
+_CLOUD = {
+    "s3": tuple(f"AWS_{name}" for name in _AWS),
+    "gs": ("GOOGLE_APPLICATION_CREDENTIALS",),
+    "az": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY"),
+}
 
 
 def home() -> Path:
@@ -71,13 +81,14 @@ def _answers(client: Client) -> bool:
     """Whether a controller of this version or newer answers; an older embedded one is asked to step down."""
     try:
         status = client.get("/status")
-    except Unreachable:
-        return False
-    if status.get("embedded") and _older(str(status.get("version", "")), __version__):
+        if not status.get("embedded") or not _older(str(status.get("version", "")), __version__):
+            return True
         client.post("/shutdown", {"reason": "a newer command line"})
-        client.close()
-        return False
-    return True
+    except Unreachable as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise
+    client.close()
+    return False
 
 
 def _older(one: str, other: str) -> bool:
@@ -91,28 +102,59 @@ def _start(client: Client) -> None:
     folder = home()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _turn(folder):
+            _begin(client, folder, time.monotonic() + _READY_S)
     except OSError as error:
         raise CliError(f"cannot use {folder}: {error.strerror}", "set RUNNER_HOME") from error
-    deadline = time.monotonic() + _READY_S
-    with _turn(folder):
-        child: subprocess.Popen[bytes] | None = None
-        while time.monotonic() < deadline:
-            with contextlib.suppress(Unreachable):
-                client.get("/status")
-                if child is not None:
-                    child.returncode = 0  # it is not ours to wait for
-                return
-            if child is None:
-                child = _spawn(folder)
-            elif child.poll() is not None:
+
+
+def _begin(client: Client, folder: Path, deadline: float) -> None:
+    """Until one of our version answers. One that is leaving may still hold the home: then ours is tried again."""
+    said_from = starts = 0
+    child: subprocess.Popen[bytes] | None = None
+    while time.monotonic() < deadline:
+        if _answers(client):
+            if child is not None:
+                child.returncode = 0  # it is not ours to wait for
+            return
+        if child is None and not _accepts(folder):
+            said_from = _size(folder / "controller.log")
+            child, starts = _spawn(folder), starts + 1
+        elif child is not None and (code := child.poll()) is not None:
+            if code != _REFUSED or not (starts == 1 or _held(folder)):
                 break
-            time.sleep(0.01)
-    raise Unreachable("the embedded controller did not start", _said(folder))
+            child = None
+        time.sleep(_POLL_S)
+    raise Unreachable("the embedded controller did not start", _said(folder, said_from))
+
+
+def _accepts(folder: Path) -> bool:
+    """Whether anybody takes connections there, whatever they answer."""
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(folder / "control.sock")) == 0
+
+
+def _held(folder: Path) -> bool:
+    """Whether somebody holds the home. Asked only after ours was refused, so as to be in nobody's way."""
+    with contextlib.suppress(FileNotFoundError), (folder / "controller.lock").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def clean_environment(given: Mapping[str, str]) -> dict[str, str]:
+    """What of the caller's environment a controller sees: nothing that was meant for somebody else."""
+    scheme = given.get("RUNNER_OBJECTS_URL", "").partition("://")[0]
+    kept = (*_KEPT, *_OURS, *_CLOUD.get(scheme, ()))
+    return {name: given[name] for name in kept if name in given}
 
 
 def _spawn(folder: Path) -> subprocess.Popen[bytes]:
-    kept = (*_KEPT, *_OURS, *(_CLOUD if "://" in os.environ.get("RUNNER_OBJECTS_URL", "") else ()))
-    environment = {name: os.environ[name] for name in kept if name in os.environ}
+    environment = clean_environment(os.environ) | {"RUNNER_HOME": str(folder)}
     with (folder / "controller.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "provisioner", "serve", "--embedded"],
@@ -125,10 +167,17 @@ def _spawn(folder: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def _said(folder: Path) -> str:
-    lines = (folder / "controller.log").read_text(errors="replace").strip().splitlines()
-    last = next((line for line in reversed(lines) if line.startswith("runner: ")), lines[-1] if lines else "")
-    return last.removeprefix("runner: ")[:400] or f"see {folder / 'controller.log'}"
+def _said(folder: Path, since: int) -> str:
+    """The sentence that it ended with, or the last of what it logged since then."""
+    with (folder / "controller.log").open("rb") as file:
+        file.seek(since)
+        lines = file.read().decode(errors="replace").strip().splitlines()
+    last = next((line for line in reversed(lines) if line.startswith("runner: ")), "")
+    return (last.removeprefix("runner: ") or " | ".join(lines[-_TAIL:]))[-600:] or f"see {folder / 'controller.log'}"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 @contextlib.contextmanager

@@ -212,6 +212,9 @@ class _Handler(BaseHTTPRequestHandler):
     def status(self, _: Any) -> None:
         self._json({"version": self.api.version, "embedded": self.api.embedded, "pid": 1})
 
+    def shutdown(self, _: Any) -> None:
+        self._json({})
+
     def list_jobs(self, query: dict[str, str]) -> None:
         wanted = [job for job in self.api.jobs.values() if query.get("all") == "1" or job["phase"] != "done"]
         self._json([{**job, "cost_usd": "0.25", "cost_unknown": False} for job in wanted])
@@ -351,6 +354,7 @@ def _spans(output: list[tuple[int, bytes]], offset: int) -> list[tuple[int, int,
 
 _ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("GET", "/status", _Handler.status),
+    ("POST", "/shutdown", _Handler.shutdown),
     ("GET", "/jobs", _Handler.list_jobs),
     ("POST", "/jobs", _Handler.submit),
     ("GET", "/jobs/([^/]+)", _Handler.show),

@@ -1,0 +1,144 @@
+"""The controller that a command starts: by whom, in place of which, and with what of the caller's environment.
+
+These start the real one: what is tested is how two processes meet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provisioner.cli.embedded import clean_environment
+from tests.fakes.api_server import FakeApi
+
+from .terminal import Terminal
+
+
+def status(terminal: Terminal) -> dict[str, Any]:
+    """What the controller in this home says of itself."""
+    script = (
+        "import json; from provisioner.cli.embedded import connected; print(json.dumps(connected().get('/status')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=terminal.environment,
+        cwd=terminal.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def end(pid: int, number: int = signal.SIGTERM) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+    deadline = time.monotonic() + 20
+    while alive(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def home(terminal: Terminal) -> Iterator[Terminal]:
+    """Whoever holds the home at the end is ended."""
+    yield terminal
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        end(int((terminal.home / "controller.lock").read_text()))
+
+
+def test_commands_at_the_same_moment_start_one_controller(home: Terminal) -> None:
+    started = [home.begin("ps") for _ in range(4)]
+    assert [process.wait(60) for process in started] == [0] * 4
+    for process in started:
+        process.communicate()
+    assert (home.home / "controller.log").read_text().count("controller.ready") == 1
+    assert status(home)["embedded"] is True
+
+
+def test_it_outlives_the_command_and_is_used_again(home: Terminal) -> None:
+    assert status(home)["pid"] == status(home)["pid"]
+
+
+def test_after_a_kill_the_next_command_starts_another(home: Terminal) -> None:
+    first = status(home)["pid"]
+    end(first, signal.SIGKILL)
+    assert status(home)["pid"] != first
+
+
+def test_one_that_is_ending_is_waited_for(home: Terminal) -> None:
+    for _ in range(3):
+        pid = status(home)["pid"]
+        os.kill(pid, signal.SIGTERM)
+        assert home.run("ps").returncode == 0
+
+
+def test_a_home_given_relative_is_the_same_home_for_the_controller(home: Terminal) -> None:
+    home.extra["RUNNER_HOME"] = "../home"
+    assert Path(status(home)["home"]).resolve() == home.home.resolve()
+
+
+def test_an_older_one_is_asked_to_step_down_and_replaced_once_it_has_gone(home: Terminal) -> None:
+    home.home.mkdir()
+    old = FakeApi(home.api_path, version="0.0.1")
+    old.start()
+
+    def leave() -> None:
+        old.wait_for(lambda: old.sent("POST", "/shutdown"))
+        old.stop()
+
+    leaving = threading.Thread(target=leave)
+    leaving.start()
+    told = status(home)
+    leaving.join()
+    assert told["version"] != "0.0.1"
+    assert old.sent("POST", "/shutdown")[0] == {"reason": "a newer command line"}
+
+
+def test_a_served_one_is_used_whatever_its_version(home: Terminal) -> None:
+    with FakeApi(home.api_path, version="0.0.1", embedded=False) as served:
+        assert status(home)["version"] == "0.0.1"
+        assert served.sent("POST", "/shutdown") == []
+
+
+def test_what_is_said_is_of_this_start_and_not_of_an_earlier_one(home: Terminal) -> None:
+    home.home.mkdir()
+    (home.home / "controller.log").write_text("runner: something from last week\n")
+    (home.home / "settings.yaml").write_text("max_instances: many\n")
+    done = home.run("ps")
+    assert done.returncode == 4
+    assert "last week" not in done.stderr
+    assert "max_instances" in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("runner: the embedded controller did not start; ")
+
+
+def test_the_environment_is_clean() -> None:
+    given = {"HOME": "/h", "PATH": "/p", "HTTP_PROXY": "x", "GITHUB_TOKEN": "x", "AWS_ACCESS_KEY_ID": "k", "USER": "me"}
+    assert clean_environment(given) == {"HOME": "/h", "PATH": "/p", "USER": "me"}
+
+
+@pytest.mark.parametrize(("url", "kept"), [("s3://b", ["AWS_ACCESS_KEY_ID"]), ("gs://b", []), ("/a/folder", [])])
+def test_credentials_go_along_only_for_their_own_store(url: str, kept: list[str]) -> None:
+    given = {"RUNNER_OBJECTS_URL": url, "AWS_ACCESS_KEY_ID": "k"}
+    assert sorted(set(clean_environment(given)) - {"RUNNER_OBJECTS_URL"}) == kept
