@@ -14,16 +14,19 @@ import sys
 import threading
 import time
 import urllib.parse
+from collections.abc import Callable
 from typing import Any
 
 from . import render
 from .amounts import shown_size, shown_span
-from .client import Client, follow
-from .embedded import again, another
-from .failures import OURS, CliError, Unreachable
+from .client import Client, Incoming, refusal
+from .embedded import again
+from .failures import OURS, REFUSED, CliError, Unreachable
 
 _HEADER = struct.Struct("<BIQId")
+_CONTROL = 3
 _SETTLE_S = 60.0
+_PAUSE_S = 0.2  # before a stream that brought nothing is asked for again; arbitrary
 _CODES = {"timed-out": 124, "cancelled": 130}
 _OURS = frozenset(
     {
@@ -42,59 +45,76 @@ _OURS = frozenset(
 
 
 class Attached:
-    """`run` returns the exit code. `quiet` shows the job's own output only."""
+    """`run` returns the exit code. `follow_log` alone is `runner logs`."""
 
-    def __init__(self, client: Client, job_id: str, *, quiet: bool = False) -> None:
+    def __init__(self, client: Client, job_id: str) -> None:
         self._client = client
         self._job_id = job_id
-        self._quiet = quiet
         self._asked = 0
         self._after = 0
-        self._shown_outputs = False
+        self._patient = False
+        self._deaf: set[int] = set()
         self._over = threading.Event()
 
-    def run(self) -> int:
+    def listen(self) -> None:
+        """From here on an interruption is for the job, also while it is still being submitted."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: self._interrupted())
-        watcher = threading.Thread(target=self._watch_events, daemon=True)
-        watcher.start()
-        job = self.follow_log(follow_on=True)
-        self._over.set()
-        watcher.join(2)
-        return self._finish(job)
 
-    def follow_log(self, *, follow_on: bool, attempt: str = "all", offset: int = 0) -> dict[str, Any]:
-        """Write the log out; the job as it is when the log ends."""
-        number = attempt
+    def run(self) -> int:
+        self._patient = True
+        threading.Thread(target=self._watch_events, daemon=True).start()
+        self.follow_log(follow_on=True)
+        return self._finish()
+
+    def follow_log(self, *, follow_on: bool, attempt: str = "all") -> dict[str, Any]:
+        """Write the log out; the job as it is when the log ends. A stream that breaks is taken up where it broke."""
+        number, offset, lost = attempt, 0, False
         while True:
+            before = (number, offset)
             try:
                 query = {"attempt": number, "offset": offset, "follow": int(follow_on)}
-                path = f"/jobs/{self._job_id}/log?{urllib.parse.urlencode(query)}"
-                log = self._client_of_its_own()
-                response = log.open("GET", path, timeout_s=60)
-                if response.status >= 400:
-                    raise CliError(f"no log: {response.read()[:300].decode(errors='replace')}", "", 2)
-                while header := follow(response, _HEADER.size):
-                    if len(header) < _HEADER.size:
-                        break
-                    stream, length, at, which, _ = _HEADER.unpack(header)
-                    data = follow(response, length)
-                    if stream == 3:
-                        told = json.loads(data)
+                response = self._client.another().open("GET", self._path(f"log?{urllib.parse.urlencode(query)}"))
+                if 400 <= response.status < 500:
+                    raise refusal(response)
+                stream = Incoming(response)
+                while response.status < 400 and len(header := stream.take(_HEADER.size)) == _HEADER.size:
+                    kind, length, at, which, _ = _HEADER.unpack(header)
+                    data = stream.take(length)
+                    if kind == _CONTROL:
+                        told = json.loads(data) if len(data) == length else {}
                         if told.get("end"):
                             ended: dict[str, Any] = told.get("job") or {}
                             return ended
                         continue
-                    _write(stream, data)
+                    self._write(kind, data)
                     number, offset = (str(which) if attempt != "all" else f"{which}+"), at + len(data)
-                if not follow_on:
+                if not follow_on and not stream.broken and response.status < 400:
                     return {}
             except Unreachable:
                 pass
+            if lost and (number, offset) == before:
+                time.sleep(_PAUSE_S)
+            lost = True
             again(self._client)
 
-    def _client_of_its_own(self) -> Client:
-        return another(self._client.target)
+    def _path(self, rest: str = "") -> str:
+        return f"/jobs/{self._job_id}/{rest}".rstrip("/")
+
+    def _write(self, kind: int, data: bytes) -> None:
+        """To our own stdout or stderr. A job goes on when nobody reads what it says any more."""
+        out = sys.stdout.buffer if kind == 1 else sys.stderr.buffer
+        if kind in self._deaf:
+            return
+        try:
+            out.write(data)
+            out.flush()
+        except OSError:
+            if not self._patient:
+                raise
+            self._deaf.add(kind)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), kind)
+            render.say(f"runner: nobody reads the output any more; {self._job_id} goes on")
 
     def _interrupted(self) -> None:
         self._asked += 1
@@ -104,15 +124,18 @@ class Attached:
         threading.Thread(target=self._cancel, args=(now,), daemon=True).start()
 
     def _cancel(self, now: bool) -> None:
+        client = self._client.another()
         for _ in range(20):
             try:
-                self._client_of_its_own().post(f"/jobs/{self._job_id}/cancel", {"now": now})
+                client.post(self._path("cancel"), {"now": now})
                 return
-            except Unreachable:
-                time.sleep(0.5)
+            except CliError as error:
+                if error.code == REFUSED:
+                    return
+            time.sleep(_PAUSE_S)  # it is not stored yet, or the controller is away
 
     def _watch_events(self) -> None:
-        client = self._client_of_its_own()
+        client = self._client.another()
         while not self._over.is_set():
             try:
                 found = client.get("/events", job=self._job_id, after=self._after, wait_s=10)
@@ -126,16 +149,26 @@ class Attached:
 
     def _show(self, event: dict[str, Any]) -> None:
         line = _line(event)
-        if line and not self._quiet:
+        if line and not self._over.is_set():
             render.say(f"runner: {line}")
 
-    def _finish(self, job: dict[str, Any]) -> int:
-        self._await_settled()
-        shown = self._client.get(f"/jobs/{self._job_id}")
+    def _finish(self) -> int:
+        shown = self._asking(lambda: self._client.get(self._path()))
         attempts = shown.get("attempts_list") or []
-        if attempts and not self._quiet:
-            self._summary(shown, attempts[-1])
+        if attempts:
+            self._await_settled(attempts[-1]["instance_id"])
+            shown = self._asking(lambda: self._client.get(self._path()))
+            self._over.set()
+            self._summary(shown, shown["attempts_list"][-1])
+        self._over.set()
         return _exit_code(shown, self._job_id)
+
+    def _asking(self, ask: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                return ask()
+            except Unreachable:
+                again(self._client)
 
     def _summary(self, job: dict[str, Any], attempt: dict[str, Any]) -> None:
         timings = (attempt.get("facts") or {}).get("timings") or {}
@@ -155,23 +188,16 @@ class Attached:
             render.say(f"runner: not taken: {refused}")
         render.say(f"runner: cost so far, estimated: {render.usd(job.get('cost_usd'), job.get('cost_unknown', False))}")
 
-    def _await_settled(self) -> None:
+    def _await_settled(self, instance_id: str) -> None:
         """Until the machine is kept for others, or its end was accepted."""
         deadline = time.monotonic() + _SETTLE_S
         while time.monotonic() < deadline:
-            try:
-                attempts = self._client.get(f"/jobs/{self._job_id}").get("attempts_list") or []
-                if not attempts:
-                    return
-                instance = self._client.get(f"/instances/{attempts[-1]['instance_id']}")
-                if instance["terminate_calls"] and not self._quiet:
-                    render.say(f"runner: machine {instance['id']} torn down")
-                if instance["phase"] == "gone" or instance["terminate_calls"]:
-                    return
-                if instance["phase"] == "ready" and (instance.get("idle_timeout_s") or instance.get("busy")):
-                    return
-            except Unreachable:
-                again(self._client)
+            instance = self._asking(lambda: self._client.get(f"/instances/{instance_id}"))
+            if instance["phase"] == "gone" or instance["terminate_calls"]:
+                render.say(f"runner: machine {instance['id']} torn down")
+                return
+            if instance["phase"] == "ready" and (instance.get("idle_timeout_s") or instance.get("busy")):
+                return
             time.sleep(0.03)
 
 
@@ -202,9 +228,3 @@ def _exit_code(job: dict[str, Any], job_id: str) -> int:
     told = render.reason(job.get("reason"))
     render.say(f"runner: {job_id} {outcome} (exit {result}){f': {told}' if outcome != 'succeeded' and told else ''}")
     return result
-
-
-def _write(stream: int, data: bytes) -> None:
-    out = sys.stdout.buffer if stream == 1 else sys.stderr.buffer
-    out.write(data)
-    out.flush()

@@ -133,22 +133,28 @@ class Client:
         return Unreachable(f"no controller at {self.target}: {why}", hint)
 
 
-def follow(response: http.client.HTTPResponse, size: int) -> bytes:
-    """Exactly `size` bytes, or fewer at the end."""
-    parts = []
-    while size:
-        try:
-            data = response.read(size)
-        except http.client.IncompleteRead as error:
-            parts.append(error.partial)
-            break
-        except (OSError, http.client.HTTPException):
-            break
-        if not data:
-            break
-        parts.append(data)
-        size -= len(data)
-    return b"".join(parts)
+class Incoming:
+    """A body that is read piece by piece. `broken` tells a stream that was cut from one that ended."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self._response = response
+        self.broken = False
+
+    def take(self, size: int) -> bytes:
+        """Exactly `size` bytes, or fewer where the stream ends or breaks."""
+        parts = []
+        while size and not self.broken:
+            try:
+                data = self._response.read(size)
+            except http.client.IncompleteRead as error:
+                data, self.broken = error.partial, True
+            except (OSError, http.client.HTTPException):
+                data, self.broken = b"", True
+            if not data:
+                break
+            parts.append(data)
+            size -= len(data)
+        return b"".join(parts)
 
 
 def refusal(response: http.client.HTTPResponse) -> CliError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,8 @@ _BARS = " ▁▂▃▄▅▆▇█"
 
 def say(text: str) -> None:
     """A line of ours, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a terminal that has gone is no reason to leave a job alone
+        print(text, file=sys.stderr, flush=True)
 
 
 def as_json(value: object) -> None:

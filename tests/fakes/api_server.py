@@ -52,6 +52,7 @@ class FakeApi:
     script: Script = field(default_factory=Script)
     refuse: dict[tuple[str, str], tuple[int, dict[str, str]]] = field(default_factory=dict)
     cut_log_every: int = 0
+    slow_submit_s: float = 0.0
     cut_file_after: int = 0
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -220,6 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._json([{**job, "cost_usd": "0.25", "cost_unknown": False} for job in wanted])
 
     def submit(self, body: Any) -> None:
+        time.sleep(self.api.slow_submit_s)
         self._json(self.api.submit(body["id"], body["spec"]), 201)
 
     def show(self, job_id: str, _: Any) -> None:

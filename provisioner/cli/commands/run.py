@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import sys
@@ -54,7 +55,7 @@ _OVER = ("setup", "name", "timeout", "idle_timeout", "max_lifetime", "retries", 
 @click.option("--no-workdir", is_flag=True, help="Send no folder.")
 @click.option("--large", is_flag=True, help="Allow more than 1 GiB of working directory.")
 @click.option("--detach", is_flag=True, help="Leave the job running and return.")
-@click.option("--json", "as_json", is_flag=True, help="Print the job as JSON at the end.")
+@click.option("--json", "as_json", is_flag=True, help="Print the job as JSON, on the last line.")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
 def command(**given: Any) -> int:
     """Run a command on a machine that exists for it."""
@@ -70,6 +71,9 @@ def command(**given: Any) -> int:
 def submit(client: Client, path: str, body: dict[str, Any], detach: bool, as_json: bool) -> int:
     """Ask for the job and see it through. The id is made here, so that asking twice makes one job."""
     job_id = new_id("j", datetime.now(UTC), random.SystemRandom().getrandbits)
+    attached = Attached(client, job_id)
+    if not detach:
+        attached.listen()
     job = client.post(path, {"id": job_id, **body})
     if detach:
         if as_json:
@@ -80,10 +84,9 @@ def submit(client: Client, path: str, body: dict[str, Any], detach: bool, as_jso
             hint = "after a reboot any command starts it again, `runner serve` keeps one for good"
             render.say(f"runner: {job['id']} goes on in the controller of this machine; {hint}")
         return 0
-    code = Attached(client, job["id"], quiet=as_json).run()
-    if as_json:
-        sys.stdout.flush()
-        render.as_json(client.get(f"/jobs/{job['id']}"))
+    code = attached.run()
+    if as_json:  # one line, since the job's own output stands before it
+        print(json.dumps(client.get(f"/jobs/{job_id}") | {"exit": code}))
     return code
 
 

@@ -61,6 +61,12 @@ def test_logs_keep_the_streams_apart(terminal: Terminal, api: FakeApi, job: str)
         assert (done.stdout, done.stderr, done.returncode) == ("out\n", "err\n", 0)
 
 
+def test_a_log_that_breaks_off_is_not_taken_for_a_whole_one(terminal: Terminal, api: FakeApi, job: str) -> None:
+    api.logs[job] = [(1, b"%06d\n" % n * 100) for n in range(100)]
+    api.cut_log_every = 10_010
+    assert terminal.run("logs", job).stdout.encode() == b"".join(data for _, data in api.logs[job])
+
+
 def test_cancel_and_stop_say_what_was_asked(terminal: Terminal, api: FakeApi, job: str) -> None:
     assert terminal.run("cancel", job, "--now").stdout == "j-1 cancelled\n"
     assert api.sent("POST", "/jobs/j-1/cancel") == [{"now": True}]

@@ -123,6 +123,47 @@ def test_the_log_goes_on_where_it_broke(terminal: Terminal, api: FakeApi) -> Non
     assert running.returncode == 0
 
 
+def test_a_reader_that_goes_away_does_not_leave_the_job_alone(terminal: Terminal, api: FakeApi) -> None:
+    api.script = Script(output=[(1, b"line\n" * 50_000)] * 4, outcome="failed", exit_code=7, why="exit")
+    with terminal.begin("run", "--no-workdir", "--", "x") as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert running.stdout.readline() == b"line\n"
+        running.stdout.close()
+        errors = running.stderr.read()
+    assert running.returncode == 7, errors
+    assert b"nobody reads the output any more" in errors
+
+
+def test_json_is_the_last_line_and_says_the_exit_code(terminal: Terminal, api: FakeApi) -> None:
+    api.script = Script(output=[(1, b"own\n")], outcome="timed-out", exit_code=143, why="timeout")
+    done = terminal.run("run", "--no-workdir", "--json", "--", "x")
+    own, told = done.stdout.splitlines()
+    assert (own, json.loads(told)["exit"], json.loads(told)["outcome"]) == ("own", 124, "timed-out")
+    assert done.stderr.splitlines()[-1].startswith("runner: j-")
+
+
+def test_an_interruption_while_it_is_submitted_is_for_the_job(terminal: Terminal, api: FakeApi) -> None:
+    api.script = Script(wait_for_cancel=True)
+    api.slow_submit_s = 0.5
+    with terminal.begin("run", "--no-workdir", "--", "x") as running:
+        api.wait_for(lambda: api.sent("POST", "/jobs"))
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=30)
+    assert running.returncode == 130, errors
+    assert [job["outcome"] for job in api.jobs.values()] == ["cancelled"]
+
+
+def test_a_controller_in_trouble_is_asked_again_for_the_log(terminal: Terminal, api: FakeApi) -> None:
+    api.script = Script(output=[(1, b"out\n")])
+    api.refuse["GET", "/jobs/[^/]+/log"] = (503, {"kind": "RunnerError", "message": "not now", "hint": ""})
+    with terminal.begin("run", "--no-workdir", "--", "x") as running:
+        api.wait_for(lambda: len(api.sent("GET", "/jobs/j-")) > 1)
+        api.refuse.clear()
+        out, errors = running.communicate(timeout=30)
+    assert (out, running.returncode) == (b"out\n", 0), errors
+
+
 def test_following_survives_a_controller_that_restarts(terminal: Terminal, api: FakeApi) -> None:
     api.script = Script(output=[(1, b"one\n")], wait_for_cancel=True)
     with terminal.begin("run", "--no-workdir", "--", "x") as running:
