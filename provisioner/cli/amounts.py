@@ -6,18 +6,20 @@ import re
 
 from .failures import CliError
 
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?$")
-_SECONDS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)?$", re.IGNORECASE)
 _BYTES = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
 def duration(value: object, what: str) -> float:
-    """Seconds of `90`, `5m`, `8h`. Raises: CliError."""
-    match = _DURATION.match(str(value).strip())
-    if not match:
-        raise CliError(f"{what}: {value!r} is not a duration", "write 90, 30s, 5m, 8h or 2d")
-    return float(match[1]) * _SECONDS[match[2]]
+    """Seconds of `90`, `5m`, `8h`, `1h30m`. Raises: CliError."""
+    text = str(value).strip()
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    if not re.fullmatch(rf"(?:{_DURATION.pattern}\s*)+", text):
+        raise CliError(f"{what}: {value!r} is not a duration", "write 90, 30s, 5m, 8h, 1h30m or 2d")
+    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text))
 
 
 def size(value: object, what: str) -> int:
@@ -30,11 +32,10 @@ def size(value: object, what: str) -> int:
 
 def at_least(value: object, what: str) -> float:
     """`8`, `8+` or `>=8`. Raises: CliError."""
-    text = str(value).strip().removeprefix(">=").removesuffix("+")
-    try:
-        return float(text)
-    except ValueError as error:
-        raise CliError(f"{what}: {value!r} is not a number", "write 8 or 8+") from error
+    text = str(value).strip().removeprefix(">=").removesuffix("+").strip()
+    if not re.fullmatch(r"\d+(\.\d+)?", text):
+        raise CliError(f"{what}: {value!r} is not a number", "write 8 or 8+")
+    return float(text)
 
 
 def shown_size(count: float) -> str:

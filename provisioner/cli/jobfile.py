@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def read(path: Path) -> dict[str, Any]:
         text = path.read_text()
     except OSError as error:
         raise CliError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CliError(f"{path}: not text in UTF-8") from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         value = yaml.safe_load(text)
@@ -48,32 +51,58 @@ def read(path: Path) -> dict[str, Any]:
         raise CliError(f"{where}: malformed YAML: {getattr(error, 'problem', error)}") from error
     if not isinstance(value, dict):
         raise CliError(f"{path}:1: expected keys and values", f"known keys: {', '.join(KEYS)}")
-    lines = {key.value: key.start_mark.line + 1 for key, _ in node.value} if node is not None else {}
+    lines = _lines(node, str(path))
     for key in value:
         if key not in KEYS:
             raise CliError(f"{path}:{lines.get(key, 1)}: unknown key {key!r}", f"known: {', '.join(KEYS)}")
+    # As written: `yes`, `010` and `1e3` are what the file says and not what YAML makes of them.
+    value |= {key: _written(value[key], child) for key, child in _pairs(node) if key in ("env", "params")}
     return {"_lines": lines, "_path": str(path), **value}
+
+
+def _pairs(node: Any) -> list[tuple[str, Any]]:
+    return [(key.value, child) for key, child in node.value] if node is not None and node.id == "mapping" else []
+
+
+def _lines(node: Any, path: str, prefix: str = "") -> dict[str, int]:
+    """Key, or `key.inner`, to its line. Raises: CliError when one is given twice."""
+    lines: dict[str, int] = {}
+    for key, child in node.value:
+        name = f"{prefix}{key.value}"
+        line = key.start_mark.line + 1
+        if name in lines:
+            raise CliError(f"{path}:{line}: {name!r} is given twice", f"first on line {lines[name]}")
+        lines[name] = line
+        if child.id == "mapping" and not prefix:
+            lines |= _lines(child, path, f"{name}.")
+    return lines
+
+
+def _written(value: Any, node: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return value | {
+        key: child.value for key, child in _pairs(node) if child.id == "scalar" and value.get(key) is not None
+    }
 
 
 def spec(given: dict[str, Any]) -> dict[str, Any]:
     """The job's specification as the API takes it. Raises: CliError naming the key."""
     where = _Where(given)
-    if not given.get("run"):
-        raise CliError(where("run", "there is nothing to run"), "give a command after --, or `run:` in the file")
     made: dict[str, Any] = {
-        "run": given["run"] if isinstance(given["run"], str) else [str(word) for word in given["run"]],
-        "name": str(given.get("name") or ""),
-        "setup": str(given.get("setup") or ""),
+        "run": _run(given.get("run"), where),
+        "name": _text(given, "name", where),
+        "setup": _text(given, "setup", where),
         "need": _need(given, where),
         "env": _texts(given, "env", where),
         "params": _texts(given, "params", where),
-        "secrets": [str(name) for name in _listed(given, "secrets", where)],
-        "outputs": [_output(str(one), where) for one in _listed(given, "outputs", where)],
+        "secrets": list(dict.fromkeys(_names(given, "secrets", where))),
+        "outputs": [_output(one, where) for one in _names(given, "outputs", where)],
         "inputs": [_input(one, where) for one in _listed(given, "inputs", where)],
         "checkpoint": _checkpoint(given.get("checkpoint"), where),
-        "retries": _whole(given.get("retries", 0), "retries", where),
-        "tty": bool(given.get("tty", False)),
-        "sudo": bool(given.get("sudo", True)),
+        "retries": _whole(given.get("retries") or 0, "retries", where),
+        "tty": _flag(given, "tty", False, where),
+        "sudo": _flag(given, "sudo", True, where),
     }
     for key in ("timeout", "idle_timeout", "max_lifetime"):
         if given.get(key) is not None:
@@ -103,28 +132,32 @@ def _need(given: dict[str, Any], where: _Where) -> dict[str, Any]:
         raise CliError(where("resources", "resources must be keys and values"))
     for key in asked:
         if key not in RESOURCES:
-            raise CliError(where("resources", f"unknown resource {key!r}"), f"known: {', '.join(RESOURCES)}")
+            raise CliError(where(f"resources.{key}", f"unknown resource {key!r}"), f"known: {', '.join(RESOURCES)}")
+        if isinstance(asked[key], dict) or (isinstance(asked[key], list) and key not in ("provider", "region")):
+            raise CliError(where(f"resources.{key}", f"{key} must be one value"))
     need: dict[str, Any] = {}
     if asked.get("gpu"):
         try:
             gpu = parse_gpu(str(asked["gpu"]))
         except InvalidRequest as error:
-            raise CliError(where("resources", error.message), error.hint) from error
+            raise CliError(where("resources.gpu", error.message), error.hint) from error
         need["gpu"] = {f: getattr(gpu, f) for f in ("count", "name", "min_memory_gb", "min_compute")}
     if asked.get("cpus"):
-        need["cpus"] = int(amounts.at_least(asked["cpus"], where("resources", "cpus")))
+        need["cpus"] = math.ceil(amounts.at_least(asked["cpus"], where("resources.cpus", "cpus")))
     for key, field in (("memory", "memory_gib"), ("disk", "disk_gib")):
         if asked.get(key):
-            need[field] = amounts.at_least(asked[key], where("resources", key))
+            need[field] = amounts.at_least(asked[key], where(f"resources.{key}", key))
     if asked.get("market"):
         if asked["market"] not in ("spot", "on-demand", "spot-first"):
-            raise CliError(where("resources", f"unknown market {asked['market']!r}"), "spot, on-demand or spot-first")
+            raise CliError(
+                where("resources.market", f"unknown market {asked['market']!r}"), "spot, on-demand or spot-first"
+            )
         need["market"] = asked["market"]
     for key, field in (("provider", "providers"), ("region", "regions")):
         if asked.get(key):
             need[field] = [str(one) for one in (asked[key] if isinstance(asked[key], list) else [asked[key]])]
     if asked.get("max_price") is not None:
-        need["max_price"] = str(amounts.at_least(asked["max_price"], where("resources", "max_price")))
+        need["max_price"] = str(amounts.at_least(asked["max_price"], where("resources.max_price", "max_price")))
     for key in ("instance_type", "image"):
         if asked.get(key):
             need[key] = str(asked[key])
@@ -135,7 +168,42 @@ def _texts(given: dict[str, Any], key: str, where: _Where) -> dict[str, str]:
     value = given.get(key) or {}
     if not isinstance(value, dict):
         raise CliError(where(key, f"{key} must be names and values"))
-    return {str(name): str(text) for name, text in value.items()}
+    for name, text in value.items():
+        if isinstance(text, dict | list):
+            raise CliError(where(f"{key}.{name}", f"{key}: {name} must be one value"), "put lists and tables in quotes")
+    return {str(name): "" if text is None else str(text) for name, text in value.items()}
+
+
+def _names(given: dict[str, Any], key: str, where: _Where) -> list[str]:
+    found = _listed(given, key, where)
+    for one in found:
+        if not isinstance(one, str) or not one:
+            raise CliError(where(key, f"{key}: {one!r} is not a name"), "a list of texts, quoted where YAML needs it")
+    return found
+
+
+def _run(value: Any, where: _Where) -> str | list[str]:
+    if not value or (isinstance(value, str) and not value.strip()):
+        raise CliError(where("run", "there is nothing to run"), "give a command after --, or `run:` in the file")
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple) and all(isinstance(word, str | int | float) for word in value):
+        return [str(word) for word in value]
+    raise CliError(where("run", f"run: {value!r} is not a command"), "a text for the shell, or a list of words")
+
+
+def _text(given: dict[str, Any], key: str, where: _Where) -> str:
+    value = given.get(key)
+    if isinstance(value, dict | list):
+        raise CliError(where(key, f"{key} must be text"))
+    return "" if value is None else str(value)
+
+
+def _flag(given: dict[str, Any], key: str, default: bool, where: _Where) -> bool:
+    value = given.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise CliError(where(key, f"{key}: {value!r} is neither true nor false"))
+    return default if value is None else value
 
 
 def _listed(given: dict[str, Any], key: str, where: _Where) -> list[Any]:
@@ -175,7 +243,6 @@ def _checkpoint(value: Any, where: _Where) -> dict[str, Any] | None:
 
 
 def _whole(value: Any, key: str, where: _Where) -> int:
-    try:
-        return int(value)
-    except (TypeError, ValueError) as error:
-        raise CliError(where(key, f"{key}: {value!r} is not a number")) from error
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise CliError(where(key, f"{key}: {value!r} is not a number"), "write 0, 1, 2 ...")
+    return value
