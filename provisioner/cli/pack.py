@@ -1,27 +1,32 @@
 """Packing the working directory: what git tracks, and what it neither tracks nor ignores; sent once per content.
 
 The archive is deterministic (sorted, no times, no owners), so that equal trees have equal digests. Sizes are summed
-before a byte is read.
+before a byte is read. git is asked twice, both at once: what it tracks, and how the tree stands beside that.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import stat
 import subprocess
 import tarfile
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from .amounts import shown_size
-from .client import Client
+from .client import Client, refusal
 from .failures import CliError
+from .ignore import Ignore
 
 LIMIT = 2**30
 IGNORE_FILE = ".runnerignore"
+_IN_MEMORY = 8 * 2**20  # archives up to here need no file; arbitrary
+_BLOCK = 2**20
+# Set inside hooks, where they would lead git to another tree than the one that was named.
+_MISLEADING = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
 
 
 @dataclass(frozen=True)
@@ -37,31 +42,42 @@ class Tree:
     dirty: bool = False
 
 
+@dataclass
+class _Known:
+    """What git says of a tree: names to send, and folders that it ignores. `names` None: it is in no repository."""
+
+    names: list[str] | None = None
+    ignored: set[str] = field(default_factory=set)
+    commit: str = ""
+    branch: str = ""
+    dirty: bool = False
+
+
 def look(top: Path, *, large: bool = False) -> Tree:
     """Raises: CliError when it is no folder, or over the limit, naming the largest entries."""
     if not top.is_dir():
         raise CliError(f"{top} is not a folder", "--workdir names the folder to send, --no-workdir sends none")
-    commit, branch, dirty, names = _git(top)
-    if names is None:
-        names = _walk(top)
-    ignored = _ignored(top, names)
-    files = sorted(name for name in names if name not in ignored and _exists(top / name))
-    sizes = {name: (top / name).lstat().st_size for name in files}
+    try:
+        rules = Ignore((top / IGNORE_FILE).read_text(errors="replace"))
+    except FileNotFoundError:
+        rules = Ignore("")
+    known = _git(top)
+    walked, empty = _walk(top, rules, known)
+    names = walked if known.names is None else known.names
+    sizes = {name: size for name in names if (size := _size(top / name)) is not None and not rules.file(name)}
     total = sum(sizes.values())
     if total > LIMIT and not large:
-        largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
-        named = ", ".join(f"{name} ({shown_size(sizes[name])})" for name in largest)
         raise CliError(
-            f"{top} is {shown_size(total)}, over the limit of {shown_size(LIMIT)}; largest: {named}",
+            f"{top} is {shown_size(total)}, over the limit of {shown_size(LIMIT)}; largest: {_largest(sizes)}",
             f"leave files out with {IGNORE_FILE}, bring data with `inputs`, or add --large",
         )
-    return Tree(top, tuple(files), tuple(_empty_folders(top, ignored)), total, commit, branch, dirty)
+    return Tree(top, tuple(sorted(sizes)), tuple(sorted(empty)), total, known.commit, known.branch, known.dirty)
 
 
 def pack(tree: Tree, target: IO[bytes]) -> tuple[str, int]:
-    """Write the archive; its sha256 and size."""
+    """Write the archive; its sha256 and size. Raises: CliError when a file cannot be read, or changes meanwhile."""
     hashing = _Hashing(target)
-    with tarfile.open(fileobj=hashing, mode="w|", format=tarfile.PAX_FORMAT) as tar:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=hashing, mode="w|", bufsize=_BLOCK, format=tarfile.PAX_FORMAT) as tar:  # type: ignore[call-overload]
         for name in tree.folders:
             info = tarfile.TarInfo(name)
             info.type, info.mode = tarfile.DIRTYPE, 0o755
@@ -75,8 +91,11 @@ def send(client: Client, tree: Tree) -> dict[str, object]:
     """Pack, and send what the controller does not have; the workspace as the API takes it."""
     import tempfile
 
-    with tempfile.TemporaryFile() as file:
-        digest, size = pack(tree, file)
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as file:
+        try:
+            digest, size = pack(tree, file)
+        except OSError as error:
+            raise CliError(f"no room to pack {tree.top}: {error.strerror}", "set TMPDIR to a larger place") from error
         _send_blob(client, digest, size, file)
     return {
         "sha256": digest,
@@ -100,9 +119,9 @@ def _send_blob(client: Client, digest: str, size: int, file: IO[bytes]) -> None:
     file.seek(0)
     headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
     answer = client.open("PUT", f"/blobs/{digest}", file, headers, timeout_s=600)
-    body = answer.read()
     if answer.status >= 400:
-        raise CliError(f"the working directory was not taken: {body[:300].decode(errors='replace')}", "", 3)
+        raise refusal(answer)
+    answer.read()
 
 
 class _Hashing:
@@ -120,110 +139,155 @@ class _Hashing:
 
 
 def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:
-    status = path.lstat()
     info = tarfile.TarInfo(name)
-    info.mode = 0o755 if status.st_mode & 0o100 else 0o644
-    if stat.S_ISLNK(status.st_mode):
-        info.type, info.linkname = tarfile.SYMTYPE, os.readlink(path)
-        tar.addfile(info)
-        return
-    with path.open("rb") as file:
+    try:
+        status = path.lstat()
+        info.mode = 0o755 if status.st_mode & 0o100 else 0o644
+        if stat.S_ISLNK(status.st_mode):
+            info.type, info.linkname, info.mode = tarfile.SYMTYPE, os.readlink(path), 0o777
+            return tar.addfile(info)
+        file = path.open("rb")
+    except OSError as error:
+        raise CliError(f"cannot read {path}: {error.strerror}", f"leave it out with {IGNORE_FILE}") from error
+    with file:
         info.size = os.fstat(file.fileno()).st_size
         try:
             tar.addfile(info, file)
         except OSError as error:
+            if error.errno is not None:
+                raise
             raise CliError(f"{path} changed while it was packed", "try again when nothing writes there") from error
 
 
-def _exists(path: Path) -> bool:
-    """Files and links; git lists what is deleted and not yet committed, too."""
+def _size(path: Path) -> int | None:
+    """Of files and links; None for all else, and for what git still lists but is deleted."""
     try:
-        mode = path.lstat().st_mode
+        status = path.lstat()
     except OSError:
-        return False
-    return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode) else None
 
 
-def _git(top: Path) -> tuple[str, str, bool, list[str] | None]:
-    """Commit, branch, whether anything differs, and the names; None for these outside a repository."""
-    listed = _ask_git(top, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    if listed is None:
-        return "", "", False, None
-    head = (_ask_git(top, "log", "-1", "--format=%H%n%D") or "").splitlines()
-    commit = head[0] if head else ""
-    branch = head[1].removeprefix("HEAD -> ").split(",")[0] if len(head) > 1 else ""
-    dirty = bool(_ask_git(top, "status", "--porcelain", "--", "."))
-    names: list[str] = []
-    for name in filter(None, listed.split("\0")):
-        full = top / name
-        if full.is_dir() and not full.is_symlink():  # a submodule
-            names += [f"{name}/{inner}" for inner in (_git(full)[3] or [])]
+def _largest(sizes: dict[str, int]) -> str:
+    """The three largest of what stands at the top, folders with all that is in them."""
+    entries: dict[str, int] = {}
+    for name, size in sizes.items():
+        first, slash, _ = name.partition("/")
+        entries[first + slash] = entries.get(first + slash, 0) + size
+    return ", ".join(f"{name} ({shown_size(entries[name])})" for name in sorted(entries, key=lambda n: -entries[n])[:3])
+
+
+def _git(top: Path) -> _Known:
+    repository = _repository(top)
+    if repository is None:
+        return _Known()
+    tracked = _ask_git(top, "ls-files", "-z")
+    options = ("--porcelain=v2", "--branch", "-z", "--no-renames", "--untracked-files=all", "--ignored=matching")
+    status = _ask_git(top, "--no-optional-locks", "status", *options, "--", ".")
+    names, entries = _answer(tracked), _answer(status)
+    if names is None or entries is None:
+        return _Known()
+    prefix = os.path.relpath(os.path.realpath(top), repository) + "/"
+    known = _read_status(entries, "" if prefix == "./" else prefix)
+    found = [*dict.fromkeys(filter(None, names)), *(known.names or [])]
+    known.names = list(_with_nested(top, found))
+    return known
+
+
+def _read_status(entries: list[str], prefix: str) -> _Known:
+    """Untracked names, ignored folders, and where HEAD is. Source: git-status(1), "Porcelain Format Version 2"."""
+    known = _Known(names=[])
+    assert known.names is not None
+    for entry in filter(None, entries):
+        kind, _, rest = entry.partition(" ")
+        if kind == "#":
+            word, _, value = rest.partition(" ")
+            if word == "branch.oid" and value != "(initial)":
+                known.commit = value
+            elif word == "branch.head" and value != "(detached)":
+                known.branch = value
+        elif kind == "!":
+            known.ignored.add(rest.removeprefix(prefix).rstrip("/"))
         else:
-            names.append(name)
-    return commit, branch, dirty, names
+            known.dirty = True
+            if kind == "?":
+                known.names.append(rest.removeprefix(prefix))
+    return known
 
 
-def _ask_git(top: Path, *words: str) -> str | None:
+def _with_nested(top: Path, names: list[str]) -> Iterator[str]:
+    """Submodules, and repositories that are only put here, as what git says of them."""
+    for name in names:
+        full = top / name
+        if not name.endswith("/") and (full.is_symlink() or not full.is_dir()):
+            yield name
+            continue
+        if (full / ".git").exists():
+            yield from (f"{name.rstrip('/')}/{one}" for one in _git(full).names or [])
+
+
+def _repository(top: Path) -> str | None:
+    """The folder with `.git` in it, above or at `top`."""
+    folder = os.path.realpath(top)
+    while not os.path.exists(os.path.join(folder, ".git")):
+        if folder == os.path.dirname(folder):
+            return None
+        folder = os.path.dirname(folder)
+    return folder
+
+
+def _ask_git(top: Path, *words: str) -> subprocess.Popen[bytes] | None:
+    environment = {name: value for name, value in os.environ.items() if name not in _MISLEADING}
     try:
-        done = subprocess.run(["git", "-C", str(top), *words], capture_output=True, check=False)
+        return subprocess.Popen(
+            ["git", "-C", str(top), *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+        )
     except FileNotFoundError:
         return None
-    return os.fsdecode(done.stdout) if done.returncode == 0 else None
 
 
-def _walk(top: Path) -> list[str]:
-    found = []
-    for folder, folders, names in os.walk(top):
-        folders[:] = [name for name in folders if name != ".git"]
-        links = [name for name in folders if (Path(folder) / name).is_symlink()]
-        found += [os.path.relpath(os.path.join(folder, name), top) for name in (*names, *links)]
-    return found
+def _answer(asked: subprocess.Popen[bytes] | None) -> list[str] | None:
+    if asked is None:
+        return None
+    out, _ = asked.communicate()
+    return os.fsdecode(out).split("\0") if asked.returncode == 0 else None
 
 
-def _ignored(top: Path, names: list[str]) -> set[str]:
-    """Names that .runnerignore leaves out: gitignore's own rules, by git itself."""
-    rules = top / IGNORE_FILE
-    if not rules.exists() or not names:
-        return set()
-    words = ["git", "-c", f"core.excludesFile={rules}", "check-ignore", "-z", "--stdin", "--no-index"]
-    try:
-        done = subprocess.run(
-            words, input="\0".join(names).encode(), capture_output=True, check=False, cwd=top, env=_outside(top)
-        )
-    except FileNotFoundError as error:
-        raise CliError(f"{IGNORE_FILE} needs git", "install git, or remove the file") from error
-    return set(filter(None, os.fsdecode(done.stdout).split("\0")))
-
-
-def _outside(top: Path) -> dict[str, str]:
-    """git's environment, with an empty repository of our own where there is none."""
-    environment = dict(os.environ)
-    if _ask_git(top, "rev-parse", "--git-dir") is None:
-        import tempfile
-
-        empty = tempfile.mkdtemp(prefix="runner-git-")
-        subprocess.run(["git", "init", "-q", "--bare", empty], check=True, capture_output=True)
-        environment |= {"GIT_DIR": empty, "GIT_WORK_TREE": str(top)}
-    return environment
-
-
-def _empty_folders(top: Path, ignored: set[str]) -> list[str]:
-    """Kept, because programs write into folders that they expect."""
-    empty = []
-    for folder, folders, names in os.walk(top):
-        folders[:] = [name for name in folders if name not in (".git", "__pycache__", ".venv", "node_modules")]
-        name = os.path.relpath(folder, top)
-        if not folders and not names and name != "." and name not in ignored:
-            empty.append(name)
-    return sorted(empty)
+def _walk(top: Path, rules: Ignore, known: _Known) -> tuple[list[str], list[str]]:
+    """All files and links, and all empty folders, of what is not left out."""
+    files: list[str] = []
+    empty: list[str] = []
+    waiting = [""]
+    while waiting:
+        below = waiting.pop()
+        try:
+            entries = list(os.scandir(top / below))
+        except PermissionError as error:
+            raise CliError(f"cannot read {top / below}", f"leave it out with {IGNORE_FILE}") from error
+        if not entries and below:
+            empty.append(below.rstrip("/"))
+        for entry in entries:
+            name = below + entry.name
+            if not entry.is_dir(follow_symlinks=False):
+                files.append(name)
+            elif entry.name != ".git" and name not in known.ignored and not rules.folder(name):
+                waiting.append(f"{name}/")
+    return files, empty
 
 
 def _send_diff(client: Client, tree: Tree) -> str:
-    """What differs from the commit, kept with the record."""
-    diff = os.fsencode(_ask_git(tree.top, "diff", "HEAD", "--", ".") or "")
-    digest = hashlib.sha256(diff).hexdigest()
-    _send_blob(client, digest, len(diff), io.BytesIO(diff))
-    return digest
+    """What differs from the commit, kept with the record: whole, binary files included."""
+    import tempfile
+
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as file:
+        hashing = _Hashing(file)
+        asked = _ask_git(tree.top, "diff", "--no-ext-diff", "--no-color", "--binary", "HEAD", "--", ".")
+        if asked is not None and asked.stdout is not None:
+            while data := asked.stdout.read(_BLOCK):
+                hashing.write(data)
+            asked.wait()
+        _send_blob(client, hashing.digest.hexdigest(), hashing.size, file)
+        return hashing.digest.hexdigest()
 
 
 def _data_versions(tree: Tree) -> dict[str, str]:

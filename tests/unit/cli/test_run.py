@@ -6,6 +6,7 @@ import io
 import json
 import re
 import signal
+import subprocess
 import tarfile
 from typing import Any
 
@@ -87,6 +88,21 @@ def test_the_folder_is_sent_once_per_content(terminal: Terminal, api: FakeApi) -
         assert tar.getnames() == ["train.py"]
     workspace = api.sent("POST", "/jobs")[1]["spec"]["workspace"]
     assert (workspace["files"], workspace["size"]) == (1, len(data))
+
+
+def test_the_difference_to_head_is_sent_whole(terminal: Terminal, api: FakeApi) -> None:
+    named = ("-c", "user.name=n", "-c", "user.email=e@e")
+    for words in (("init", "-q"), ("add", "."), (*named, "commit", "-qm", "one")):
+        (terminal.folder / "a").write_bytes(b"\0one")
+        subprocess.run(["git", "-C", str(terminal.folder), *words], check=True)
+    found = set()
+    for content in (b"\0two", b"\0three"):
+        (terminal.folder / "a").write_bytes(content)
+        assert terminal.run("run", "--detach", "--", "x").returncode == 0
+        workspace = api.sent("POST", "/jobs")[-1]["spec"]["workspace"]
+        assert workspace["diff_sha256"] in api.blobs
+        found.add(workspace["diff_sha256"])
+    assert len(found) == 2
 
 
 def test_a_job_sees_the_callers_path_and_environment_but_not_ours(terminal: Terminal, api: FakeApi) -> None:
