@@ -88,6 +88,9 @@ def run(words: list[str]) -> int:
 def _ours(error: Exception) -> int:
     """Errors of the controller's own classes, met by commands that work without one; anything else is a bug."""
     hint = getattr(error, "hint", None)
+    if isinstance(error, OSError) and error.filename:
+        click.echo(f"runner: cannot use {error.filename}: {error.strerror}", err=True)
+        return 3
     if hint is None:
         if os.environ.get("RUNNER_DEBUG_CLI"):
             raise error

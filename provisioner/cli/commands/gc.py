@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from provisioner.cli import render
@@ -18,7 +20,7 @@ def command(dry_run: bool, expired: bool, as_json: bool) -> None:
     try:
         told = connected(start=not expired).post("/gc", {"dry_run": dry_run, "expired": expired})
     except Unreachable:
-        if not expired:
+        if not expired or os.environ.get("RUNNER_SERVER"):
             raise
         from provisioner import app
 

@@ -22,6 +22,6 @@ def command(as_json: bool, **asked: str) -> None:
     jobfile.spec({"run": "true", "resources": {key: value for key, value in asked.items() if value}})
     found = connected().get("/offers", **asked)
     if as_json:
-        render.as_json(found)
+        render.as_json([{"id": one["text"], **one} for one in found])
         return
     render.table(("OFFER", "NOT TAKEN BECAUSE"), [(one["text"], one["refused"]) for one in found])

@@ -10,7 +10,7 @@ from tests.fakes.api_server import FakeApi, Script
 
 from .terminal import Terminal
 
-LISTS = [("ps", "-a"), ("machines",), ("events",), ("secret", "ls")]
+LISTS = [("ps", "-a"), ("machines",), ("events",), ("secret", "ls"), ("offers",)]
 
 
 @pytest.fixture
@@ -34,6 +34,18 @@ def test_every_list_is_a_json_array_of_objects_with_id(
     found = json.loads(terminal.run(*words, "--json").stdout)
     assert len(found) >= 1
     assert all("id" in one for one in found)
+
+
+def test_events_are_all_of_them_however_many(terminal: Terminal, api: FakeApi, job: str) -> None:
+    for _ in range(2500 - len(api.events)):
+        api.event(job, "job.waits", "")
+    assert [one["id"] for one in json.loads(terminal.run("events", "--json").stdout)] == list(range(1, 2501))
+    assert len(json.loads(terminal.run("events", "--json", "--limit", "7").stdout)) == 7
+
+
+def test_collecting_at_a_server_that_is_away_does_not_turn_to_this_machine(terminal: Terminal) -> None:
+    terminal.extra["RUNNER_SERVER"] = "http://127.0.0.1:1"
+    assert terminal.run("gc", "--expired").returncode == 4
 
 
 def test_show_draws_the_readings_and_names_the_outputs(terminal: Terminal, api: FakeApi, job: str) -> None:
