@@ -152,6 +152,7 @@ class Engine:
 
     async def collect_now(self, *, dry_run: bool = False, expired: bool = False) -> dict[str, list[str]]:
         """`runner gc`: fresh listings twice, and no share; with `expired`, only what is past its tag."""
+        self.observed.keep_time()
         for _ in range(2):
             await self.observed.refresh_fully()
         found, ended = await self._collector.collect(all_at_once=True, dry_run=dry_run, expired_only=expired)

@@ -46,6 +46,10 @@ class Tally:
     outcomes: Counter[str] = field(default_factory=Counter)
 
 
+_LATE_WORDS = {"late_message": 0.6, "sequences": 0, "preempted": 0}
+_LOST_WORDS = {"answer_lost": 0.3, "no_capacity": 0.3}
+
+
 @dataclass(frozen=True)
 class Protection:
     """What holds an invariant up. `stress` makes what it is for happen often; `seed` is an episode that breaks `breaks`
@@ -58,7 +62,27 @@ class Protection:
     stress: Mapping[str, float] = field(default_factory=dict)
 
 
-PROTECTIONS: tuple[Protection, ...] = ()
+PROTECTIONS: tuple[Protection, ...] = (
+    Protection("collector", "1", 1, "machines that no row wants are found and ended", {"late_launch": 0.3}),
+    Protection(
+        "terminate-again", "1", 0, "a terminate is repeated until the machine is absent", {"deaf_terminate": 0.5}
+    ),
+    Protection("launch-by-name", "2", 0, "the computed name makes a launch idempotent", {"answer_lost": 0.3}),
+    Protection("attempt-fence", "3", 5, "an attempt's number fences off what is said of dead ones", _LATE_WORDS),
+    Protection("caps", "5", 0, "a plan is made and counted in one transaction"),
+    Protection("visibility-grace", "6", 0, "absence is believed only after the cloud's own delay"),
+    Protection("cleanup-before-replan", "6", 11, "after a lost answer a refusal is not taken for absence", _LOST_WORDS),
+    Protection(
+        "complete-listings", "7", 16, "a listing is complete or an error, never short (L3)", {"short_listing": 0.3}
+    ),
+    Protection(
+        "listening-anew",
+        "6",
+        7,
+        "after a sleep or a clock jump nothing from before counts",
+        {"stepped": 1, "suspended": 1},
+    ),
+)
 
 
 def episode(
@@ -148,7 +172,7 @@ class _Episode:
             if self._world.failure is not None:
                 raise Violation("loop", repr(self._world.failure)) from self._world.failure
             if clock.monotonic() > until_s:
-                raise Violation("1 and 3", f"it never comes to rest: {left}")
+                raise Violation("1", f"it never comes to rest: {left}")
             await clock.sleep(10.0)
 
     async def _left(self) -> str:

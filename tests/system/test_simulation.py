@@ -1,33 +1,44 @@
-"""Whole episodes over the simulated cloud, with its own clock.
-
-Crashes between any two effects, lost answers, late and partial listings, throttling, no capacity, preemption, clock
-steps, a controller that sleeps for hours. What must be true when everything has come to rest (invariants 1 to 6) is
-checked by the episode itself.
-"""
+"""Invariants 1 to 7 over random episodes of crashes and faults, and what each protection is there for."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.fakes.episode import episode
+from tests.fakes.episode import PROTECTIONS, Protection, episode
+from tests.fakes.simstore import SimStore
+from tests.fakes.simulation import Violation
 
-IN_TEST, IN_SOAK = 48, 10_000
-
-
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize("seed", range(IN_TEST))
-def test_an_episode_leaves_nothing_wrong_behind(seed: int) -> None:
-    tally = episode(seed)
-    assert tally.jobs == tally.outcomes.total()
+_EPISODES = 300
+_AT_A_TIME = 25
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(0)
-def test_ten_thousand_episodes() -> None:
-    launched = crashes = 0
-    for seed in range(IN_TEST, IN_TEST + IN_SOAK):
-        tally = episode(seed)
-        launched += tally.launched
-        crashes += tally.crashes
-    print(f"{IN_SOAK} episodes: {launched} machines launched, {crashes} crashes, nothing leaked")
-    assert crashes > IN_SOAK
+@pytest.fixture(scope="module")
+def store() -> SimStore:
+    return SimStore()
+
+
+@pytest.mark.parametrize("first", range(0, _EPISODES, _AT_A_TIME))
+def test_the_invariants_hold_whatever_happens(first: int, store: SimStore) -> None:
+    for seed in range(first, first + _AT_A_TIME):
+        try:
+            episode(seed, store=store)
+        except Violation as error:
+            raise AssertionError(f"seed {seed}: {error}") from error
+
+
+def test_an_episode_follows_from_its_seed(store: SimStore) -> None:
+    assert episode(11, store=store) == episode(11, store=store)
+
+
+@pytest.mark.parametrize("protection", PROTECTIONS, ids=lambda protection: protection.name)
+def test_without_this_protection_an_invariant_breaks(protection: Protection, store: SimStore) -> None:
+    with pytest.raises(Violation) as found:
+        episode(protection.seed, off=protection.name, stress=protection.stress, store=store)
+    assert found.value.invariant == protection.breaks
+
+
+@pytest.mark.parametrize(
+    "protection", [p for p in PROTECTIONS if p.name != "complete-listings"], ids=lambda protection: protection.name
+)
+def test_with_it_the_same_episode_holds(protection: Protection, store: SimStore) -> None:
+    episode(protection.seed, stress=protection.stress, store=store)

@@ -1,0 +1,28 @@
+"""Ten thousand episodes. `SOAK_FIRST` chooses others."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.fakes.episode import episode
+from tests.fakes.simstore import SimStore
+from tests.fakes.simulation import Violation
+
+_FIRST = int(os.environ.get("SOAK_FIRST", "100000"))
+_EPISODES = 10_000
+_AT_A_TIME = 250
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("first", range(_FIRST, _FIRST + _EPISODES, _AT_A_TIME))
+def test_the_invariants_hold_in_ten_thousand_episodes(first: int) -> None:
+    store, broken = SimStore(), []
+    for seed in range(first, first + _AT_A_TIME):
+        try:
+            episode(seed, store=store)
+        except Violation as error:
+            broken.append(f"seed {seed}: {error}")
+    assert broken == []

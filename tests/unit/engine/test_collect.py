@@ -1,0 +1,104 @@
+"""What the collector would end, and its brakes (invariant 9)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from provisioner.domain.job import Instance, InstancePhase
+from provisioner.domain.offer import LaunchOrder, Machine, MachineState, Market, Offer
+from provisioner.domain.policy import Policy
+from provisioner.engine import Engine
+from provisioner.engine.collect import collect_expired, orphans
+from tests.fakes.simcloud import Faults, SimCloud
+from tests.fakes.simstore import SimStore
+from tests.fakes.virtual import SimClock, run_virtually
+
+NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
+OFFER = Offer("sim", "north", "north-1", "g1", Market.SPOT, Decimal("0.4"), "t", "north", 8, 32.0, 200.0)
+MACHINE = Machine("m-1", "runner-i-1", "c-1", "north", MachineState.RUNNING, NOW - timedelta(seconds=61))
+LIVE = Instance("i-1", "runner-i-1", "ada", InstancePhase.READY, OFFER, NOW, NOW)
+SEEN = frozenset({"runner-i-1"})
+LATE = {"expires-at": (NOW - timedelta(seconds=1)).isoformat()}
+
+
+@pytest.mark.parametrize(
+    ("case", "machine", "row", "seen", "expected"),
+    [
+        ("no row", MACHINE, None, SEEN, ["no row knows it"]),
+        ("a row that is gone", MACHINE, replace(LIVE, phase=InstancePhase.GONE), SEEN, ["its row is gone"]),
+        ("a live row", MACHINE, LIVE, SEEN, []),
+        ("seen once", MACHINE, None, frozenset(), []),
+        ("too young", replace(MACHINE, launched_at=NOW), None, SEEN, []),
+        ("another controller's", replace(MACHINE, controller="c-2"), None, SEEN, []),
+        ("another's, expired", replace(MACHINE, controller="c-2", tags=LATE), None, SEEN, ["past its expires-at"]),
+        ("expired, a live row", replace(MACHINE, tags=LATE), LIVE, SEEN, []),
+        ("an unreadable date", replace(MACHINE, controller="c-2", tags={"expires-at": "soon"}), None, SEEN, []),
+    ],
+)
+def test_orphans(case: str, machine: Machine, row: Instance | None, seen: frozenset[str], expected: list[str]) -> None:
+    rows = {row.name: row} if row else {}
+    found = orphans("sim", [machine], seen, rows, "c-1", NOW, Policy())
+    assert [orphan.why for orphan in found] == expected
+
+
+async def _fleet(clock: SimClock, cloud: SimCloud, controller: str, count: int) -> None:
+    offer = cloud.offer("north", Market.ON_DEMAND)
+    for n in range(count):
+        expires_at = clock.now() + timedelta(days=1)
+        await cloud.launch(LaunchOrder(f"runner-i-{n}", controller, offer, "ada", expires_at, "{}", 0.0))
+
+
+def test_an_empty_database_does_not_kill_a_fleet_at_once() -> None:
+    """Twenty machines, no rows: nothing before they were seen twice, then at most a fifth at a time."""
+    store = SimStore()
+
+    async def main() -> list[int]:
+        clock = SimClock()
+        cloud = SimCloud(clock, random.Random(3), faults=Faults.none())
+        store.empty(1)
+        await _fleet(clock, cloud, "c-1", 20)
+        await clock.sleep(61)
+        engine = Engine(
+            store=store.port,
+            providers={"sim": cloud},
+            clock=clock,
+            policy=Policy(),
+            rng=random.Random(1),
+            config_for=_no_config,
+            holder="test",
+        )
+        loop = asyncio.create_task(engine.run())
+        left = []
+        for _ in range(5):
+            await clock.sleep(33)
+            left.append(sum(machine.alive for machine in cloud.there))
+        loop.cancel()
+        await engine.collect_now()
+        await clock.sleep(31)
+        return [*left, sum(machine.alive for machine in cloud.there)]
+
+    assert run_virtually(main()) == [20, 16, 16, 13, 11, 0]
+
+
+async def _no_config(instance: Instance) -> str:
+    return "{}"
+
+
+def test_without_a_database_only_the_expired_go() -> None:
+    async def main() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+        clock = SimClock()
+        cloud = SimCloud(clock, random.Random(3), faults=Faults.none())
+        await _fleet(clock, cloud, "c-unknown", 2)
+        await clock.sleep(30)
+        before = await collect_expired({"sim": cloud}, clock.now(), dry_run=False)
+        return before, await collect_expired({"sim": cloud}, clock.now() + timedelta(days=2), dry_run=False)
+
+    before, after = run_virtually(main())
+    assert before == {"found": [], "ended": []}
+    assert after == {"found": ["runner-i-0", "runner-i-1"], "ended": ["runner-i-0", "runner-i-1"]}
