@@ -9,6 +9,7 @@ In its folder it reads `order.json` and `control` ("kindly" or "now"), and write
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from . import wire
 
 _TICK_S = 0.05
+_LONG_TICK_S = 0.5
 _HARD_TICK_S = 0.002
 _RETRY_S = 0.02
 _STRAGGLERS_S = 2.0
@@ -85,7 +87,7 @@ class Supervisor:
         self._output = Output(patterns(words["secrets"].values()), self._keep)
         self._spool = SpoolWriter(os.path.join(folder, "spool"), words["spool_limit"], self._wait_for_room)
         self._state: dict[str, Any] = {"phase": "starting", "timings": {}}
-        self._untold = False
+        self._untold_since: Optional[float] = None
         self._events: list[dict[str, Any]] = []
         self._waits_for = ""
         self._began = _now()
@@ -98,6 +100,7 @@ class Supervisor:
         self._told = False
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._on_term)
+        self._notified = _notify(folder)
 
     def run(self) -> None:
         code: Optional[int] = 0
@@ -159,7 +162,7 @@ class Supervisor:
         except (OSError, ValueError, IndexError) as error:
             return self._refused(argv, error)
         while self._status is None:
-            if self._output.pump(_TICK_S):
+            if self._output.pump(self._tick_s()):
                 self._reap()
             self._look_after()
         self._main = 0
@@ -225,8 +228,16 @@ class Supervisor:
             self._stop("timeout", f"ran longer than {timeout_s:g} s", self._order.grace_s)
         if self._kill_at is not None and _now() >= self._kill_at:
             workload.signal_all(workload.descendants({os.getpid()}), signal.SIGKILL)
-        if self._untold:
+        if self._untold_since is not None and _now() - self._untold_since > _LONG_TICK_S:
             self._tell()
+
+    def _tick_s(self) -> float:
+        """How long nothing has to be looked after, unless a signal or output comes."""
+        if not self._notified or self._kill_at is not None:
+            return _TICK_S
+        if self._order.timeout_s is None:
+            return _LONG_TICK_S
+        return min(_LONG_TICK_S, max(_HARD_TICK_S, self._began + self._order.timeout_s - _now()))
 
     def _stop(self, why: str, detail: str, grace_s: float) -> None:
         """Never later than what was said before, and for the first reason given; what has ended by itself has ended."""
@@ -268,13 +279,13 @@ class Supervisor:
 
     def _tell(self) -> None:
         """State and events. A full disk may hold these up, and must not stop the job."""
-        self._untold = True
+        self._untold_since = _now()
         try:
             write_json(os.path.join(self._folder, "state.json"), self._state)
             while self._events:
                 _append_line(os.path.join(self._folder, "events.jsonl"), json.dumps(self._events[0]))
                 self._events.pop(0)
-            self._untold = False
+            self._untold_since = None
         except OSError as error:
             if not full(error):
                 raise
@@ -287,7 +298,7 @@ class Supervisor:
             workload.ask_to_end(os.getpid(), 0)
         while workload.descendants(me):
             killing = self._kill_at is not None and _now() >= self._kill_at
-            self._pump(_HARD_TICK_S if killing else _TICK_S)
+            self._pump(_HARD_TICK_S if killing else self._tick_s())
             self._reap()
             self._look_after()
         try:
@@ -327,8 +338,21 @@ def _now() -> float:
     return time.clock_gettime(_CLOCK)
 
 
+def _notify(folder: str) -> bool:
+    """Have a signal sent whenever a file in `folder` appears or changes; False where that cannot be had. (inotify would
+    take one of the few instances that a user may have, for each attempt.)"""
+    signal.signal(signal.SIGIO, lambda *_: None)
+    watched = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # watched for as long as it is open: to our end
+    try:
+        what = fcntl.DN_CREATE | fcntl.DN_MODIFY | fcntl.DN_RENAME | fcntl.DN_MULTISHOT
+        fcntl.fcntl(watched, fcntl.F_NOTIFY, what)
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
 def _content(path: str) -> str:
-    if not os.access(path, os.R_OK):  # twenty times a second: an exception each time would be half of what it costs
+    if not os.access(path, os.R_OK):  # cheaper than the exception that it nearly always would be
         return ""
     try:
         with open(path) as file:

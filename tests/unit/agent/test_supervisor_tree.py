@@ -26,16 +26,16 @@ def here(tmp_path: Path) -> Iterator[Place]:
 
 
 SLOW_TO_SAVE = (
-    "import signal, sys, time\n"
-    "def save(*_):\n    time.sleep(0.6); print('saved', flush=True); sys.exit(0)\n"
-    "signal.signal(signal.SIGTERM, save); print('on', flush=True)\nwhile True: time.sleep(1)"
+    "import os, signal, sys, time\n"
+    "def save(*_):\n    time.sleep(0.6); os.write(1, b'saved\\n'); sys.exit(0)\n"
+    "signal.signal(signal.SIGTERM, save); os.write(1, b'on\\n')\nwhile True: time.sleep(1)"
 )
 
 
 @pytest.mark.parametrize("how", ["control", "signal", "timeout"])
 def test_the_grace_is_the_childrens_too_when_their_shell_dies_first(here: Place, how: str) -> None:
     (here.state.parent / "save.py").write_text(SLOW_TO_SAVE)
-    timeout_s = 1.5 if how == "timeout" else None
+    timeout_s = 3.0 if how == "timeout" else None
     one = here.attempt(f"{sys.executable} {here.state.parent}/save.py; true", timeout_s=timeout_s, grace_s=15.0)
     one.start().until_log(b"on")
     if how == "control":
@@ -209,6 +209,7 @@ def test_only_this_machines_processes_are_an_attempts(monkeypatch: pytest.Monkey
         for machine in ("ours", "theirs")
     ]
     try:
+        monkeypatch.delenv(workload.MACHINE)
         until(lambda: len(workload.marked(key)) == 2)
         monkeypatch.setenv(workload.MACHINE, "ours")
         assert workload.marked(key) == [twins[0].pid]
@@ -216,3 +217,17 @@ def test_only_this_machines_processes_are_an_attempts(monkeypatch: pytest.Monkey
         for twin in twins:
             twin.kill()
             twin.wait()
+
+
+def test_an_idle_supervisor_sleeps_and_is_woken_by_a_word(here: Place) -> None:
+    one = here.attempt("echo on; exec sleep 600").start()
+    one.until_log(b"on")
+
+    def naps() -> int:
+        return int(Path(f"/proc/{one.pid}/status").read_text().split("voluntary_ctxt_switches:")[1].split()[0])
+
+    before, deadline = naps(), time.monotonic() + 2
+    until(lambda: time.monotonic() >= deadline)
+    assert naps() - before < 30
+    one.control("now")
+    assert one.ended()["exit_code"] == 130
