@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,8 +78,7 @@ def test_a_served_controller_takes_over_and_jobs_go_on(w: World) -> None:
 
 def test_health_and_metrics_are_for_monitors(w: World) -> None:
     with served(w) as port:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
-            health = json.load(answer)
+        health = w.until(lambda: (h := _health(port))["last_pass_age_s"] is not None and h, 20, "the first pass")
         assert health["ok"]
         assert health["last_pass_age_s"] < 30
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/docs", timeout=10) as answer:
@@ -132,6 +132,12 @@ def test_an_hour_without_the_controller(tmp_path: Path) -> None:
         steps = [line for line in first if line.startswith("step")]
         assert steps == [f"step {n}" for n in range(1, len(steps) + 1)]
         w.nothing_left()
+
+
+def _health(port: int) -> dict[str, Any]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
+        health: dict[str, Any] = json.load(answer)
+        return health
 
 
 def _connects(port: int) -> bool:
