@@ -36,6 +36,7 @@ def test_an_episode_follows_from_its_seed(store: SimStore) -> None:
     assert episode(11, store=store) == episode(11, store=store)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("protection", PROTECTIONS, ids=lambda protection: protection.name)
 def test_without_this_protection_an_invariant_breaks(protection: Protection, store: SimStore) -> None:
     with pytest.raises(Violation) as found:
@@ -43,6 +44,7 @@ def test_without_this_protection_an_invariant_breaks(protection: Protection, sto
     assert found.value.invariant == protection.breaks
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     "protection", [p for p in PROTECTIONS if p.name != "complete-listings"], ids=lambda protection: protection.name
 )
