@@ -122,12 +122,12 @@ def _ready(facts: Facts, now: datetime, policy: Policy) -> Action:
     if report is not None and report.notice:
         return Advance(InstancePhase.DRAINING, Reason(Why.PREEMPTED, report.notice))
     silent_at = _heard(facts, now) + timedelta(seconds=policy.silence_s)
-    if now > silent_at:
+    if now >= silent_at:
         return Advance(InstancePhase.STOPPING, Reason(Why.LOST, "the agent fell silent"))
     if instance.stop_asked_at is not None:
         return Advance(InstancePhase.DRAINING, Reason(Why.STOPPED, "asked to stop"))
     old_at = _began(facts, instance.launched_at or instance.created_at, now) + _seconds(instance.max_lifetime_s)
-    if now > old_at:
+    if now >= old_at:
         return Advance(InstancePhase.DRAINING, Reason(Why.LIFETIME, f"lived for {instance.max_lifetime_s:g} s"))
     if report is None:
         return Wait(min(silent_at, old_at))
@@ -159,7 +159,7 @@ def _draining(facts: Facts, now: datetime, policy: Policy) -> Action:
         patience_s = min(patience_s, policy.notice_s)
     drained = facts.report is not None and facts.report.drained and facts.demand.live_attempts == 0
     silent_at = _heard(facts, now) + timedelta(seconds=policy.silence_s)
-    if drained or _age(facts, now) > patience_s or now > silent_at:
+    if drained or _age(facts, now) > patience_s or now >= silent_at:
         return Advance(InstancePhase.STOPPING, facts.instance.reason)
     return Wait(min(silent_at, _deadline(facts, now, patience_s)))
 

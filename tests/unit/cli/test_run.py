@@ -123,7 +123,7 @@ def test_secrets_come_from_the_environment_and_the_rest_is_left_to_the_store(ter
 
 def test_detach_prints_the_id_and_says_what_a_reboot_means(terminal: Terminal, api: FakeApi) -> None:
     done = terminal.run("run", "--no-workdir", "--detach", "--", "x")
-    assert re.fullmatch(r"j-\w{14}\n", done.stdout)
+    assert re.fullmatch(r"j-\w{16}\n", done.stdout)
     assert "reboot" in done.stderr
     job_id = done.stdout.strip()
     assert json.loads(terminal.run("rerun", job_id, "--detach", "--json").stdout)["spec"]["rerun_of"] == job_id

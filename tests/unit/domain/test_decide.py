@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from provisioner.domain.decide import Action, Advance, Launch, Terminate, Wait, decide
 from provisioner.domain.facts import Absent, AttemptReport, Demand, Facts, Report, Seen, Sighting, Unknown
@@ -200,3 +202,48 @@ def test_a_clock_that_was_set_forward_does_not_make_a_machine_old() -> None:
 def test_a_wait_ends_when_the_next_thing_could_be_due() -> None:
     action = act(instance(P.READY, 100, idle_timeout_s=60), seen(), heard(), Demand(last_busy_at=ago(20)))
     assert action == Wait(NOW + timedelta(seconds=40))
+
+
+_MOMENTS = st.integers(0, 30).map(lambda n: ago(n * 30.0))
+_SIGHTINGS = st.one_of(
+    st.just(Unknown()),
+    st.sampled_from(MachineState).map(seen),
+    st.tuples(st.integers(0, 9), st.integers(0, 9)).map(lambda t: absent(min(t) * 10.0, max(t) * 10.0)),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    phase=st.sampled_from(InstancePhase),
+    seconds=st.sampled_from((0, 30, 60, 90, 300, 900)),
+    machine=_SIGHTINGS,
+    report=st.none() | st.builds(heard, st.sampled_from((0, 30, 60, 90, 300)), notice=st.sampled_from(("", "soon"))),
+    demand=st.sampled_from((WANTED, WORKING, NOBODY, Demand(last_busy_at=ago(60)))),
+    limit_s=st.sampled_from((30.0, 60.0, 300.0)),
+    listening=_MOMENTS,
+    paused=st.booleans(),
+    calls=st.integers(0, 2),
+)
+def test_a_wait_is_for_later(
+    phase: InstancePhase,
+    seconds: float,
+    machine: Sighting,
+    report: Report | None,
+    demand: Demand,
+    limit_s: float,
+    listening: datetime,
+    paused: bool,
+    calls: int,
+) -> None:
+    """One that ends now would be waited for again at once, for as long as this moment lasts."""
+    row = instance(phase, seconds, max_lifetime_s=limit_s, idle_timeout_s=limit_s, terminate_calls=calls)
+    row = replace(row, terminated_at=ago(seconds) if calls else None)
+    facts = Facts(row, machine, report, demand, listening_since=listening, visibility_s=30.0, creates_paused=paused)
+    policy = replace(POLICY, silence_s=90.0, drain_s=60.0, boot_timeout_s=90.0)
+    now = NOW
+    for _ in range(4):
+        action = decide(facts, now, policy)
+        if not isinstance(action, Wait) or action.until.year == 9999:
+            break
+        assert action.until > now
+        now = action.until
