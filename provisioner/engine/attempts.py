@@ -16,6 +16,8 @@ from .desk import EngineDesk
 from .observe import Observed
 
 _ITS_OWN_CAUSE = 5  # arbitrary: a job that takes its supervisor or its machine with it this often does it itself
+_MOST_OF_ITS_OWN = 0.5  # arbitrary: of its lifetime, booting takes up to the rest
+_MOST_OF_ANY = 0.8  # arbitrary: the same of one that others had used before
 _NOBODYS_FAULT = frozenset({Why.LOST, Why.PREEMPTED, Why.SUPERVISOR_LOST})
 _SUSPICIOUS = frozenset({Why.LOST, Why.SUPERVISOR_LOST})
 _GAP = "what it had not sent yet is lost"
@@ -32,11 +34,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One attempt with all that its end is judged by. `earlier` are the attempts of the job before it."""
+    """One attempt with all that its end is judged by. `earlier` are the attempts of the job before it; `limit_s` is the
+    lifetime that a machine of its own has."""
 
     job: Job
     attempt: Attempt
     instance: Instance
+    limit_s: float
     earlier: Sequence[Attempt] = ()
 
 
@@ -62,8 +66,8 @@ def lost(trial: Trial, at: datetime) -> Verdict:
     reason = trial.instance.reason
     if trial.job.cancel_asked_at is not None:
         return Verdict(Reason(Why.CANCELLED, f"its machine is gone; {_GAP}"), Outcome.CANCELLED)
-    if _outstayed(trial, at):
-        return _failed(trial, Reason(Why.LIFETIME, f"{reason.detail}; {_GAP}"))
+    if reason.why is Why.LIFETIME:
+        return _outlived(trial, at, f"{reason.detail}; {_GAP}")
     why = reason.why if reason.why in _NOBODYS_FAULT else Why.LOST
     return _again(trial, Reason(why, f"its machine is gone ({reason}); {_GAP}"))
 
@@ -76,19 +80,23 @@ def forgotten(trial: Trial) -> Verdict:
 
 
 def _machine_ended(trial: Trial, at: datetime) -> Verdict:
-    """Stopped because its machine was to end: not the job's fault, unless it had outlived the machine's own limit."""
+    """Stopped because its machine was to end: not the job's fault, unless it would outlive any."""
     reason = trial.instance.reason
-    if _outstayed(trial, at):
-        return _failed(trial, reason)
+    if reason.why is Why.LIFETIME:
+        return _outlived(trial, at, reason.detail)
     if reason.why in (Why.PREEMPTED, Why.LOST):
         return Verdict(Reason(Why.PREEMPTED, reason.detail), None, counts=False)
     return Verdict(Reason(Why.STOPPED, f"its machine ended ({reason})"), None, counts=False)
 
 
-def _outstayed(trial: Trial, at: datetime) -> bool:
-    """Whether it had most of a machine's life to itself: another machine would end in the same way."""
-    had = at - trial.attempt.assigned_at
-    return trial.instance.reason.why is Why.LIFETIME and had > timedelta(seconds=trial.instance.max_lifetime_s / 2)
+def _outlived(trial: Trial, at: datetime, detail: str) -> Verdict:
+    """Fails if another machine would end in the same way; what had only the rest of another job's is tried again."""
+    had_s = (at - trial.attempt.assigned_at).total_seconds()
+    share = _MOST_OF_ITS_OWN if trial.instance.planned_for == trial.job.id else _MOST_OF_ANY
+    before = sum(attempt.reason.why is Why.LIFETIME for attempt in trial.earlier)
+    if had_s >= share * trial.limit_s or before + 1 >= _ITS_OWN_CAUSE:
+        return _failed(trial, Reason(Why.LIFETIME, detail))
+    return Verdict(Reason(Why.LIFETIME, f"{detail}, of which this job had {had_s:.0f} s"), None, counts=False)
 
 
 def _again(trial: Trial, reason: Reason) -> Verdict:
@@ -161,7 +169,8 @@ class Attempts:
 
     async def _trial(self, job: Job, attempt: Attempt, instance: Instance) -> Trial:
         earlier = await self._store.jobs.attempts(job.id) if attempt.number > 1 else []
-        return Trial(job, attempt, instance, [one for one in earlier if one.number < attempt.number])
+        limit_s = job.spec.max_lifetime_s or self._policy.lifetime_default_s
+        return Trial(job, attempt, instance, limit_s, [one for one in earlier if one.number < attempt.number])
 
     async def _end(self, attempt: Attempt, verdict: Verdict, told: AttemptReport | None) -> None:
         facts = told.facts if told else {}

@@ -161,6 +161,7 @@ class World:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.violations: list[Violation] = []
         self.crashes = 0
+        self._stepped = False
         self.failure: BaseException | None = None
 
     # The controller's process
@@ -249,7 +250,13 @@ class World:
         self._listening_s = self.clock.monotonic()
         self._awake.set()
 
+    @property
+    def aged(self) -> bool:
+        """A clock set forward cannot be told from time that passed by a controller that starts after it."""
+        return self._stepped and self.crashes > 0
+
     def step_clock(self, seconds: float) -> None:
+        self._stepped |= seconds >= POLICY.lifetime_default_s
         self._listening_s = self.clock.monotonic()
         self.clock.step(seconds)
 

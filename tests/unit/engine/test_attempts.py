@@ -29,14 +29,21 @@ ATTEMPT = Attempt("j-1", 1, "i-1", AttemptPhase.RUNNING, NOW - timedelta(seconds
 
 
 def trial(
-    *, retries: int = 0, failures: int = 0, cancel: bool = False, ended: Why = Why.NONE, earlier: tuple[Why, ...] = ()
+    *,
+    retries: int = 0,
+    failures: int = 0,
+    cancel: bool = False,
+    ended: Why = Why.NONE,
+    earlier: tuple[Why, ...] = (),
+    its_own: bool = True,
+    limit_s: float = 150.0,
 ) -> Trial:
     job = Job("j-1", "ada", JobSpec(run="x", retries=retries), JobPhase.RUNNING, NOW, failures=failures)
     job = replace(job, cancel_asked_at=NOW if cancel else None)
     machine = Instance("i-1", "runner-i-1", "ada", InstancePhase.GONE, OFFER, NOW, NOW, reason=Reason(ended, "so"))
-    machine = replace(machine, max_lifetime_s=150.0)
+    machine = replace(machine, max_lifetime_s=150.0, planned_for="j-1" if its_own else "j-0")
     before = [replace(ATTEMPT, number=n, reason=Reason(why)) for n, why in enumerate(earlier, 1)]
-    return Trial(job, replace(ATTEMPT, number=len(before) + 1), machine, before)
+    return Trial(job, replace(ATTEMPT, number=len(before) + 1), machine, limit_s, before)
 
 
 def told(exit_code: int | None = None, why: str = "") -> AttemptReport:
@@ -76,6 +83,30 @@ CASES = [
     ("its machine is taken", trial(ended=Why.PREEMPTED), told(None, "cancelled"), "again, uncounted: preempted"),
     ("its machine was stopped", trial(ended=Why.STOPPED), told(None, "cancelled"), "again, uncounted: stopped"),
     ("it outlived its machine", trial(ended=Why.LIFETIME), told(None, "cancelled"), "failed: lifetime"),
+    (
+        "it had the rest of another job's machine",
+        trial(ended=Why.LIFETIME, its_own=False),
+        told(None, "cancelled"),
+        "again, uncounted: lifetime",
+    ),
+    (
+        "it had nearly all of another job's machine",
+        trial(ended=Why.LIFETIME, its_own=False, limit_s=120),
+        told(None, "cancelled"),
+        "failed: lifetime",
+    ),
+    (
+        "another job's limit was shorter",
+        trial(ended=Why.LIFETIME, its_own=False, limit_s=9000),
+        told(None, "cancelled"),
+        "again, uncounted: lifetime",
+    ),
+    (
+        "it had the rest of others' machines for the fifth time",
+        trial(ended=Why.LIFETIME, its_own=False, earlier=(Why.LIFETIME,) * 4),
+        told(None, "cancelled"),
+        "failed: lifetime",
+    ),
     ("a word from a newer agent", trial(), told(None, "eaten-by-wolves"), "failed: exit"),
 ]
 
