@@ -60,6 +60,7 @@ class Protection:
     seed: int
     what: str
     stress: Mapping[str, float] = field(default_factory=dict)
+    is_the_clouds: bool = False  # a law that the provider keeps: the stress itself switches it off
 
 
 PROTECTIONS: tuple[Protection, ...] = (
@@ -71,9 +72,14 @@ PROTECTIONS: tuple[Protection, ...] = (
     Protection("attempt-fence", "3", 5, "an attempt's number fences off what is said of dead ones", _LATE_WORDS),
     Protection("caps", "5", 0, "a plan is made and counted in one transaction"),
     Protection("visibility-grace", "6", 0, "absence is believed only after the cloud's own delay"),
-    Protection("cleanup-before-replan", "6", 11, "after a lost answer a refusal is not taken for absence", _LOST_WORDS),
+    Protection("cleanup-before-replan", "6", 5, "after a lost answer a refusal is not taken for absence", _LOST_WORDS),
     Protection(
-        "complete-listings", "7", 16, "a listing is complete or an error, never short (L3)", {"short_listing": 0.3}
+        "complete-listings",
+        "7",
+        16,
+        "a listing is complete or an error, never short (L3)",
+        {"short_listing": 0.3},
+        is_the_clouds=True,
     ),
     Protection(
         "listening-anew",
@@ -223,8 +229,8 @@ class _Episode:
                 return
         if job.outcome not in expected:
             raise Violation("3", f"{job.id} ended {job.outcome} ({job.reason}), not {' or '.join(sorted(expected))}")
-        fails, outlived = int(job.spec.params["failures"]), sum(a.reason.why is Why.LIFETIME for a in attempts)
-        if job.outcome is Outcome.SUCCEEDED and not fails <= job.failures <= fails + outlived:
+        fails, ended_old = int(job.spec.params["failures"]), sum(a.reason.why is Why.LIFETIME for a in attempts)
+        if job.outcome is Outcome.SUCCEEDED and not fails <= job.failures <= fails + ended_old:
             raise Violation("3", f"{job.id} failed {job.failures} times, not {fails}")
 
     async def _check_charges(self, row: Instance) -> None:

@@ -8,9 +8,8 @@ from tests.fakes.episode import PROTECTIONS, Protection, episode
 from tests.fakes.simstore import SimStore
 from tests.fakes.simulation import Violation
 
-_EPISODES = 100
+_EPISODES = 300
 _AT_A_TIME = 25
-_OPEN = {5: "does not come to rest within a minute of processor time; not understood yet"}
 
 
 @pytest.fixture(scope="module")
@@ -20,33 +19,27 @@ def store() -> SimStore:
 
 @pytest.mark.parametrize("first", range(0, _EPISODES, _AT_A_TIME))
 def test_the_invariants_hold_whatever_happens(first: int, store: SimStore) -> None:
-    for seed in sorted(set(range(first, first + _AT_A_TIME)) - _OPEN.keys()):
+    for seed in range(first, first + _AT_A_TIME):
         try:
             episode(seed, store=store)
         except Violation as error:
             raise AssertionError(f"seed {seed}: {error}") from error
 
 
-@pytest.mark.parametrize("seed", _OPEN)
-def test_episodes_that_are_open_questions(seed: int) -> None:
-    pytest.skip(f"seed {seed} {_OPEN[seed]}")
-
-
 def test_an_episode_follows_from_its_seed(store: SimStore) -> None:
     assert episode(11, store=store) == episode(11, store=store)
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("protection", PROTECTIONS, ids=lambda protection: protection.name)
 def test_without_this_protection_an_invariant_breaks(protection: Protection, store: SimStore) -> None:
+    """Where no seed breaks it any more, `python -m tests.fakes.seeds` looks for another."""
     with pytest.raises(Violation) as found:
         episode(protection.seed, off=protection.name, stress=protection.stress, store=store)
     assert found.value.invariant == protection.breaks
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize(
-    "protection", [p for p in PROTECTIONS if p.name != "complete-listings"], ids=lambda protection: protection.name
+    "protection", [p for p in PROTECTIONS if not p.is_the_clouds], ids=lambda protection: protection.name
 )
 def test_with_it_the_same_episode_holds(protection: Protection, store: SimStore) -> None:
     episode(protection.seed, stress=protection.stress, store=store)
