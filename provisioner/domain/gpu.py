@@ -1,7 +1,7 @@
 """GPUs: what people call them, how large they are, and how a request for one is written.
 
-`parse_gpu` turns ``A10G:4``, ``>=24GB`` or ``compute>=8.0`` into a `GpuNeed`. GB is the vendor's nominal size; the
-health gate accepts 90 % of it, because drivers reserve some.
+`parse_gpu` turns ``A10G:4``, ``A100-80GB``, ``>=24GB`` or ``compute>=8.0`` into a `GpuNeed`. GB is the vendor's
+nominal size; the health gate accepts 90 % of it, because drivers reserve some.
 """
 
 from __future__ import annotations
@@ -34,18 +34,21 @@ MODELS: tuple[GpuModel, ...] = (
     GpuModel("T4G", (16,), 7.5),
     GpuModel("A10", (24,), 8.6),
     GpuModel("A10G", (24,), 8.6),
-    GpuModel("A100", (40, 80), 8.0, ("a100-sxm4", "a100-40gb")),
-    GpuModel("A100-80GB", (80,), 8.0, ("a100-80",)),
+    GpuModel("A100", (40, 80), 8.0, ("a100-sxm4",)),
     GpuModel("L4", (24,), 8.9),
     GpuModel("L40S", (48,), 8.9),
-    GpuModel("H100", (80,), 9.0, ("h100-80gb",)),
+    GpuModel("H100", (80,), 9.0),
     GpuModel("H200", (141,), 9.0),
     GpuModel("B200", (180,), 10.0),
+    GpuModel("B300", (288,), 10.3),
+    GpuModel("RTX-PRO-4500", (32,), 12.0, ("rtx pro 4500",)),
+    GpuModel("RTX-PRO-6000", (96,), 12.0, ("rtx pro server 6000",)),
 )
 
 _BY_NAME = {alias: model for model in MODELS for alias in (model.name.lower(), *model.aliases)}
-_NAMED = re.compile(r"^(?P<name>[A-Za-z][A-Za-z0-9_.-]*)(?::(?P<count>\d+))?$")
+_NAMED = re.compile(r"^(?P<name>[A-Za-z][A-Za-z0-9_.-]*?)(?:-(?P<gb>\d+)GB)?(?::(?P<count>\d+))?$", re.IGNORECASE)
 _PROPERTY = re.compile(r"^(?:>=(?P<gb>\d+)GB|compute>=(?P<compute>\d+(?:\.\d+)?))(?::(?P<count>\d+))?$", re.IGNORECASE)
+_WHOLE = 0.88  # of the nominal memory, that drivers show at least; less is a slice of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +70,11 @@ class GpuNeed:
     min_compute: float | None = None
 
     def __str__(self) -> str:
-        what = self.name or (
-            f">={self.min_memory_gb:g}GB" if self.min_memory_gb is not None else f"compute>={self.min_compute}"
-        )
+        size = f"{self.min_memory_gb:g}GB" if self.min_memory_gb is not None else ""
+        if self.name:
+            what = f"{self.name}-{size}" if size else self.name
+        else:
+            what = f">={size}" if size else f"compute>={self.min_compute}"
         return f"{what}:{self.count}" if self.count != 1 else what
 
 
@@ -78,8 +83,25 @@ def known(name: str) -> GpuModel | None:
     return _BY_NAME.get(name.lower())
 
 
+def recognise(shown: str) -> str:
+    """The model behind the name that a driver or a cloud shows (`NVIDIA A100-SXM4-80GB`); else its first word."""
+    words = re.split(r"[^a-z0-9]+", shown.lower().removeprefix("nvidia ").removeprefix("tesla "))
+    for model in sorted(MODELS, key=lambda model: -len(model.name)):
+        if all(part in words for part in model.name.lower().split("-")):
+            return model.name
+    return shown.removeprefix("NVIDIA ").split(" ")[0] or shown
+
+
+def nominal_gb(name: str, mib: float) -> float:
+    """What its vendor calls the memory of a GPU that shows `mib` MiB; of a slice or an unknown model, whole GB."""
+    shown_gb = mib * 2**20 / 1e9
+    model = known(name)
+    sizes = [gb for gb in model.memory_gb if _WHOLE * gb <= shown_gb <= gb * 2**30 / 1e9 * 1.01] if model else []
+    return float(max(sizes, default=round(shown_gb)))
+
+
 def parse_gpu(text: str) -> GpuNeed:
-    """`NAME[:COUNT]`, `>=24GB[:COUNT]` or `compute>=8.0[:COUNT]`.
+    """`NAME[-24GB][:COUNT]`, `>=24GB[:COUNT]` or `compute>=8.0[:COUNT]`.
 
     Raises: InvalidRequest naming the nearest model when the name is unknown.
     """
@@ -98,7 +120,11 @@ def parse_gpu(text: str) -> GpuNeed:
         suggestion = f"did you mean {_BY_NAME[near[0]].name}? " if near else ""
         names = ", ".join(m.name for m in MODELS)
         raise InvalidRequest(f"unknown GPU {match['name']!r}", hint=f"{suggestion}known: {names}")
-    return GpuNeed(count=_count(match["count"], text), name=model.name)
+    gb = int(match["gb"]) if match["gb"] else None
+    if gb is not None and gb not in model.memory_gb:
+        sizes = " or ".join(f"{model.name}-{size}GB" for size in model.memory_gb)
+        raise InvalidRequest(f"there is no {model.name} with {gb} GB", hint=f"ask for {sizes}")
+    return GpuNeed(count=_count(match["count"], text), name=model.name, min_memory_gb=gb)
 
 
 def satisfies(gpu: Gpu | None, need: GpuNeed) -> bool:
@@ -108,6 +134,8 @@ def satisfies(gpu: Gpu | None, need: GpuNeed) -> bool:
     model = known(gpu.name)
     if need.name is not None and need.name != (model.name if model else gpu.name):
         return False
+    if need.name is not None and model is not None and gpu.memory_gb < _WHOLE * min(model.memory_gb):
+        return False  # a slice of one is not one
     if need.min_memory_gb is not None and gpu.memory_gb < need.min_memory_gb:
         return False
     return need.min_compute is None or (model is not None and model.compute >= need.min_compute)

@@ -11,10 +11,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from provisioner.domain.gpu import Gpu
+from provisioner.domain.gpu import Gpu, nominal_gb, recognise
 
 _ASK = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-_GIB_PER_MIB = 1 / 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,5 @@ def parse(answer: str) -> Gpu | None:
     rows = [line.rsplit(",", 1) for line in answer.strip().splitlines() if "," in line]
     if not rows:
         return None
-    name = rows[0][0].strip().removeprefix("NVIDIA ").removeprefix("Tesla ").split("-")[0].split(" ")[0]
-    memory_gib = min(float(mib) for _, mib in rows) * _GIB_PER_MIB
-    return Gpu(name=name, count=len(rows), memory_gb=round(memory_gib * 2**30 / 1e9, 1))
+    name = recognise(rows[0][0].strip())
+    return Gpu(name=name, count=len(rows), memory_gb=nominal_gb(name, min(float(mib) for _, mib in rows)))

@@ -12,10 +12,10 @@ from provisioner.providers.local.host import parse
     ("answer", "gpu"),
     [
         ("", None),
-        ("Tesla T4, 15360\n", Gpu("T4", 1, 16.1)),
-        ("NVIDIA A10G, 23028\nNVIDIA A10G, 23028\n", Gpu("A10G", 2, 24.1)),
-        ("NVIDIA A100-SXM4-80GB, 81920\n", Gpu("A100", 1, 85.9)),
-        ("NVIDIA H200, 143771\n", Gpu("H200", 1, 150.8)),
+        ("Tesla T4, 15360\n", Gpu("T4", 1, 16)),
+        ("NVIDIA A10G, 23028\nNVIDIA A10G, 23028\n", Gpu("A10G", 2, 24)),
+        ("NVIDIA A100-SXM4-80GB, 81920\n", Gpu("A100", 1, 80)),
+        ("NVIDIA H200, 143771\n", Gpu("H200", 1, 141)),
     ],
 )
 def test_the_tools_answer_is_read(answer: str, gpu: Gpu | None) -> None:
