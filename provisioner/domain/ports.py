@@ -344,8 +344,11 @@ class Logs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
+    """`version` tells one content of a key from another; empty where the store has nothing that does."""
+
     key: str
     size: int
+    version: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +369,8 @@ class Objects(Protocol):
     """The result store under one prefix.
 
     - O1 a key shows only whole objects. O2 `get` of what `put` stored is byte-identical. O3 deleting what is absent is
-      success. O4 only ObjectsError comes out. O5 a key can never leave the prefix.
+      success. O4 only ObjectsError comes out. O5 a key can never leave the prefix. O6 a key's `version` changes with
+      its bytes, and only then or when they are put again.
     """
 
     @property

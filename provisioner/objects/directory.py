@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -82,8 +83,8 @@ class DirectoryObjects:
     async def head(self, key: str) -> ObjectInfo | None:
         path = self._path(key)
         with _mapped(key):
-            size = await asyncio.to_thread(_size, path)
-        return None if size is None else ObjectInfo(key, size)
+            found = await asyncio.to_thread(_stat, path)
+        return None if found is None else _info(key, found)
 
     async def under(self, prefix: str) -> list[ObjectInfo]:
         """Every object in the folder `prefix` and below, by key."""
@@ -186,12 +187,17 @@ def _sync_folder(folder: Path) -> None:
         os.close(number)
 
 
-def _size(path: Path) -> int | None:
+def _stat(path: Path) -> os.stat_result | None:
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return found.st_size if path.is_file() else None
+    return found if stat.S_ISREG(found.st_mode) else None
+
+
+def _info(key: str, found: os.stat_result) -> ObjectInfo:
+    """A put is a new file renamed into place, so that its number changes where its time might not."""
+    return ObjectInfo(key, found.st_size, f"{found.st_mtime_ns:x}-{found.st_ino:x}")
 
 
 def _walk(root: Path, folder: str) -> Iterator[ObjectInfo]:
@@ -201,9 +207,9 @@ def _walk(root: Path, folder: str) -> Iterator[ObjectInfo]:
             folders.remove(HIDDEN)
         for name in names:
             path = Path(here, name)
-            size = _size(path)
-            if size is not None:
-                yield ObjectInfo(path.relative_to(root).as_posix(), size)
+            found = _stat(path)
+            if found is not None:
+                yield _info(path.relative_to(root).as_posix(), found)
 
 
 def _remove(paths: Sequence[Path], root: Path) -> None:

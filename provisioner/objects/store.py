@@ -90,7 +90,7 @@ class ObstoreObjects:
             if error.missing:
                 return None
             raise
-        return ObjectInfo(key, meta["size"])
+        return _info(meta, key)
 
     async def under(self, prefix: str) -> list[ObjectInfo]:
         """Every object in the folder `prefix` and below, by key."""
@@ -100,7 +100,7 @@ class ObstoreObjects:
         found: list[ObjectInfo] = []
         with self._mapped(prefix):
             async for batch in obstore.list(self._store(), prefix=folder or None, chunk_size=1000):
-                found.extend(ObjectInfo(meta["path"], meta["size"]) for meta in batch)
+                found.extend(_info(meta, meta["path"]) for meta in batch)
         return sorted(found, key=lambda info: info.key)
 
     async def delete(self, keys: Sequence[str]) -> None:
@@ -201,6 +201,10 @@ def _open(url: str) -> S3Store | GCSStore | AzureStore:
                 return AzureStore.from_url(url, client_options=options)
     except Exception as error:
         raise ObjectsError(f"cannot open {url}: {_first_line(error)}") from error
+
+
+def _info(meta: Mapping[str, Any], key: str) -> ObjectInfo:
+    return ObjectInfo(key, meta["size"], (meta.get("e_tag") or "").strip('"'))
 
 
 def _first_line(error: BaseException) -> str:

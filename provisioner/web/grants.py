@@ -123,7 +123,7 @@ class Granting:
                 below = info.key.removeprefix(key).lstrip("/")
                 url = item.key.rstrip("/") + (f"/{below}" if below else "")
                 address = await self._read_url(store, info.key, _input_key(job, attempt, index, below))
-                found.append(Granted(url, address, "GET", size=info.size))
+                found.append(Granted(url, address, "GET", size=info.size, sha256=info.version))
         return found
 
     async def _put(self, key: str, item: Item, there: int | None) -> Granted:

@@ -85,6 +85,16 @@ class ObjectsLaws:
         assert await read(objects, f"o2odd/{name}") == name.encode()
         assert ObjectInfo(f"o2odd/{name}", len(name.encode())) in await objects.under("o2odd")
 
+    async def test_o6_a_version_changes_with_the_bytes_and_not_by_itself(self, objects: Objects) -> None:
+        await objects.put("o6/one", b"before")
+        (before,) = await objects.under("o6")
+        assert before.version
+        assert before.version == getattr(await objects.head("o6/one"), "version", None)
+        await objects.put("o6/one", b"behind")
+        (after,) = await objects.under("o6")
+        assert after.version
+        assert after.version != before.version
+
     async def test_a_listing_shows_what_is_below_a_folder_and_nothing_beside_it(self, objects: Objects) -> None:
         for key in ("list/a/1", "list/a/b/2", "list/ab/3", "list/z"):
             await objects.put(key, b"x")
