@@ -90,11 +90,12 @@ class BootstrapError(RunnerError):
 
 
 class ObjectsError(RunnerError):
-    """The object store failed. `missing` tells an absent object from a failing store."""
+    """The object store failed. `missing` tells an absent object from a failing store, `denied` one that says no to us."""
 
-    def __init__(self, message: str, *, hint: str = "", missing: bool = False) -> None:
+    def __init__(self, message: str, *, hint: str = "", missing: bool = False, denied: bool = False) -> None:
         super().__init__(message, hint=hint)
         self.missing = missing
+        self.denied = denied
 
 
 class StoreError(RunnerError):

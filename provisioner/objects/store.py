@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +27,9 @@ SCHEMES = ("s3", "gs", "az")
 _PART = 16 * 2**20  # bytes of one part of a put, and of one block of a get; arbitrary
 _AT_ONCE = 4
 _READ = 2**20
+_METADATA = "169.254.169.254"  # where SDKs look for credentials when they have found none elsewhere
+_SAYS_NO = re.compile(r"status code: 40[13]\b|PermissionDenied|Unauthenticated")
+_RETRIES: Any = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}  # arbitrary: agents and commands try again
 
 OpenForeign = Callable[[str], tuple[Objects, str]]
 
@@ -156,6 +160,10 @@ class ObstoreObjects:
         except FileNotFoundError as error:
             raise ObjectsError(f"no object {key!r} in {self._url}", missing=True) from error
         except (BaseError, OSError) as error:
+            if _METADATA in str(error):
+                raise ObjectsError(f"the controller has no credentials for {self._url}", denied=True) from error
+            if _SAYS_NO.search(str(error)):
+                raise ObjectsError(f"{self._url} says no: {_first_line(error)}", denied=True) from error
             raise ObjectsError(
                 f"{self._url}: {_first_line(error)}", hint="check its address and credentials"
             ) from error
@@ -194,11 +202,11 @@ def _open(url: str) -> S3Store | GCSStore | AzureStore:
         match urlsplit(url).scheme:
             case "s3":
                 region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-                return S3Store.from_url(url, region=region, client_options=options)
+                return S3Store.from_url(url, region=region, client_options=options, retry_config=_RETRIES)
             case "gs":
-                return GCSStore.from_url(url, client_options=options)
+                return GCSStore.from_url(url, client_options=options, retry_config=_RETRIES)
             case _:
-                return AzureStore.from_url(url, client_options=options)
+                return AzureStore.from_url(url, client_options=options, retry_config=_RETRIES)
     except Exception as error:
         raise ObjectsError(f"cannot open {url}: {_first_line(error)}") from error
 

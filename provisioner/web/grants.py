@@ -7,12 +7,13 @@ its live attempt; a workspace is read by its hash; inputs are read from where th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from provisioner.domain.errors import Forbidden, InvalidRequest, NotFound
+from provisioner.domain.errors import Forbidden, InvalidRequest, NotFound, ObjectsError
 from provisioner.domain.job import Attempt, Job
 from provisioner.domain.ports import Objects
 
@@ -112,9 +113,10 @@ class Granting:
         for item in items:
             index = _source(job, item.key, exact=True)
             store, key = await self._services.objects.foreign(item.key)
-            infos = await store.under(key)
-            if not infos and key and (single := await store.head(key)) is not None:
-                infos = [single]
+            with _opened(item.key):
+                infos = await store.under(key)
+                if not infos and key and (single := await store.head(key)) is not None:
+                    infos = [single]
             if not infos:
                 raise NotFound(f"nothing at {item.key}", hint="check the job's inputs")
             if len(found) + len(infos) > MOST_ITEMS:
@@ -152,7 +154,8 @@ class Granting:
         """One object below one of the job's sources, by its whole URL."""
         index = _source(job, url, exact=False)
         store, key = await self._services.objects.foreign(url)
-        info = await store.head(key)
+        with _opened(url):
+            info = await store.head(key)
         if info is None:
             raise NotFound(f"nothing at {url}")
         below = url.removeprefix(job.spec.inputs[index].source.rstrip("/")).lstrip("/")
@@ -202,6 +205,18 @@ async def input_behind(services: Services, job: Job, index: int, below: str) -> 
 
 def _input_key(job: Job, attempt: Attempt, index: int, below: str) -> str:
     return f"inputs/{job.id}/{attempt.number}/{index}" + (f"/{below}" if below else "")
+
+
+@contextlib.contextmanager
+def _opened(url: str) -> Iterator[None]:
+    """A store that says no to this controller will say it again. Raises: Forbidden."""
+    try:
+        yield
+    except ObjectsError as error:
+        if not error.denied:
+            raise
+        hint = "the controller's own credentials open inputs: see the page on inputs"
+        raise Forbidden(f"cannot read {url}: {error.message}", hint=hint) from error
 
 
 def _source(job: Job, url: str, *, exact: bool) -> int:
