@@ -90,7 +90,7 @@ class BootstrapError(RunnerError):
 
 
 class ObjectsError(RunnerError):
-    """The object store failed. `missing` tells an absent object from a failing store, `denied` one that says no to us."""
+    """The object store failed. `missing` tells an absent object from a failing store, `denied` one that says no."""
 
     def __init__(self, message: str, *, hint: str = "", missing: bool = False, denied: bool = False) -> None:
         super().__init__(message, hint=hint)
