@@ -1,0 +1,1 @@
+"""EC2: spot and on-demand machines of an AWS account."""
