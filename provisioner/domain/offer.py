@@ -20,7 +20,8 @@ class Market(StrEnum):
 class Offer:
     """A price, not a promise (L8). `scope` is the unit that listings answer for: a region, or one host.
 
-    `usd_per_hour` None means unknown, never zero. `billed_minimum_s` is the least that one start costs.
+    `usd_per_hour` None means unknown, never zero. `billed_minimum_s` is the least that one start costs. `pools` are what it
+    shares with other offers, and a refusal may cover: a region, a quota.
     """
 
     provider: str
@@ -38,11 +39,16 @@ class Offer:
     arch: str = "x86_64"
     billed_minimum_s: float = 0.0
     deadman_bound_s: float = 0.0
+    pools: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
         """What a refusal of capacity is remembered under: zone x type x market."""
         return f"{self.provider}/{self.zone}/{self.instance_type}/{self.market}"
+
+    def covered_by(self, scope: str) -> bool:
+        """Whether a refusal of `scope` is one of this offer: its key, the beginning of its key, or a pool."""
+        return scope in self.pools or f"{self.key}/".startswith(f"{scope}/")
 
     def __str__(self) -> str:
         price = "price unknown" if self.usd_per_hour is None else f"${self.usd_per_hour:f}/h"

@@ -18,7 +18,7 @@ from .offer import Market, Offer
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Memory of refused capacity: offers whose key starts with `scope` are not asked before `until`."""
+    """Memory of refused capacity: offers that `scope` covers are not asked before `until`."""
 
     scope: str
     until: datetime
@@ -126,7 +126,7 @@ def _rung(
     if force_on_demand and offer.market is Market.SPOT and need.market is MarketPolicy.SPOT_FIRST:
         return Rung(offer, "on-demand after an interruption")
     for refusal in refusals:
-        if offer.key == refusal.scope or offer.key.startswith(refusal.scope + "/"):
+        if offer.covered_by(refusal.scope):
             return Rung(offer, f"{refusal.why} (until {refusal.until:%H:%M:%S} UTC)")
     return Rung(offer)
 
