@@ -20,8 +20,8 @@ class Market(StrEnum):
 class Offer:
     """A price, not a promise (L8). `scope` is the unit that listings answer for: a region, or one host.
 
-    `usd_per_hour` None means unknown, never zero. `billed_minimum_s` is the least that one start costs. `pools` are what it
-    shares with other offers, and a refusal may cover: a region, a quota.
+    `usd_per_hour` None means unknown, never zero. `billed_minimum_s` is the least that one start costs. `pools` are
+    what it shares with other offers, and a refusal may cover: a region, a quota.
     """
 
     provider: str
