@@ -177,6 +177,10 @@ class Instances(Protocol):
         """Rows short of GONE that are due (`due_at <= now`), or those named in `only` whether due or not."""
         ...
 
+    async def renew(self, claims: Mapping[str, int], now: datetime, *, lease_s: float) -> None:
+        """Begin the leases anew: instance id -> fence. Stale fences are passed over in silence."""
+        ...
+
     async def settle(self, claims: Mapping[str, tuple[int, datetime]]) -> None:
         """Give back: instance id -> (fence, when it is due next). Stale fences are passed over in silence."""
         ...

@@ -23,6 +23,7 @@ from .market import Marketplace
 from .scene import Scene, fits
 
 _UNDER_WAY = (InstancePhase.PLANNED, InstancePhase.LAUNCHING, InstancePhase.BOOTING)
+_SERVED = 100  # arbitrary: in one go, so that the first of many jobs need not wait until the last has a plan
 _WAITS = frozenset({Why.NO_CAPACITY, Why.BUDGET})
 
 
@@ -42,13 +43,16 @@ class Queue:
     async def serve(self, scene: Scene, live: Mapping[str, Instance], reports: Mapping[str, Report]) -> bool:
         """Whether anything was assigned or planned."""
         turn = _Turn(scene, live, reports)
-        moved = False
+        moved = 0
         for job in (*scene.waiting, *scene.interrupted):
             try:
-                moved |= await self._serve_one(job, turn)
+                moved += await self._serve_one(job, turn)
             except (StaleWrite, Conflict):
                 self._desk.poke()
-        return moved
+            if moved >= _SERVED:
+                self._desk.poke()
+                break
+        return moved > 0
 
     async def _serve_one(self, job: Job, turn: _Turn) -> bool:
         if job.phase is JobPhase.QUEUED:

@@ -27,10 +27,11 @@ from .observe import Observed
 from .scene import Scene
 
 _log = structlog.get_logger()
-_AT_ONCE = 64  # effects in flight; providers pace themselves
+_AT_ONCE = 256  # effects in flight; providers pace themselves
 _STEPS = 6  # phases that one instance may pass in one go
 _PATIENCE_S = 0.05  # what a pass waits for effects before it goes on without them
 _LISTINGS_MISSED = 6
+_RENEWALS = 3  # arbitrary: of a lease, within its time
 _SCENE_AGES_S = 1.0  # a decision is not taken on demand that was read longer ago
 
 
@@ -70,10 +71,12 @@ class Reconciler:
         self._limit = asyncio.Semaphore(_AT_ONCE)
         self._at_work: dict[str, _Work] = {}
         self._stumbles: dict[str, int] = {}
+        self._renewed_s = clock.monotonic()
 
     async def run(self, scene: Scene, poked: set[str]) -> bool:
         """Whether any instance moved."""
         moved = await self._settle_finished()
+        await self._renew()
         for key in poked & self._at_work.keys():
             self._at_work[key].again = True
         claims = await self._store.instances.claim(
@@ -88,6 +91,15 @@ class Reconciler:
             await asyncio.wait(started, timeout=_PATIENCE_S)
             moved |= await self._settle_finished()
         return moved
+
+    async def _renew(self) -> None:
+        """What is still at work, or waits for its turn, stays ours."""
+        now_s = self._clock.monotonic()
+        if now_s - self._renewed_s < self._policy.lease_s / _RENEWALS:
+            return
+        self._renewed_s = now_s
+        fences = {key: work.fence for key, work in self._at_work.items()}
+        await self._store.instances.renew(fences, self._clock.now(), lease_s=self._policy.lease_s)
 
     def _start(self, claim: Claim, scene: Scene) -> asyncio.Task[tuple[datetime, bool]]:
         task = asyncio.create_task(self._limited(claim, scene), name=f"reconcile {claim.instance.id}")

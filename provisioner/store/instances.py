@@ -129,6 +129,18 @@ class SqlInstances:
 
         return await self._db.run(work)
 
+    async def renew(self, claims: Mapping[str, int], now: datetime, *, lease_s: float) -> None:
+        if not claims:
+            return
+        rows = [{"i": key, "f": fence} for key, fence in claims.items()]
+
+        def work(connection: Connection) -> None:
+            until = self._db.server_now(connection, now) + lease_s
+            mine = and_(instances.c.id == bindparam("i"), instances.c.fence == bindparam("f"))
+            connection.execute(update(instances).where(mine).values(lease_until=until), rows)
+
+        await self._db.run(work)
+
     async def settle(self, claims: Mapping[str, tuple[int, datetime]]) -> None:
         if not claims:
             return

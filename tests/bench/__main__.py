@@ -17,6 +17,7 @@ ALL = (
     "log_path",
     "results_io",
     "swarm",
+    "many_jobs",
 )
 
 

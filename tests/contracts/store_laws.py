@@ -206,6 +206,20 @@ class StoreLaws:
         await store.instances.settle({"i-1": (claim.fence, now)})
         assert await store.instances.claim("c", datetime.now(UTC), limit=10, lease_s=30) == []
 
+    async def test_s8_a_lease_is_renewed_by_whoever_has_it(self, store: Store) -> None:
+        await planned(store, "i-1")
+        now = datetime.now(UTC)
+        (claim,) = await store.instances.claim("a", now, limit=10, lease_s=0.3)
+        await store.instances.renew({"i-1": claim.fence, "i-none": 1}, now, lease_s=30)
+        await asyncio.sleep(0.4)
+        assert await store.instances.claim("b", datetime.now(UTC), limit=10, lease_s=0.1) == []
+        await store.instances.renew({"i-1": claim.fence}, datetime.now(UTC), lease_s=0)
+        (taken,) = await store.instances.claim("b", datetime.now(UTC), limit=10, lease_s=0.1)
+        await store.instances.renew({"i-1": claim.fence}, datetime.now(UTC), lease_s=30)
+        await asyncio.sleep(0.2)
+        (again,) = await store.instances.claim("c", datetime.now(UTC), limit=10, lease_s=30)
+        assert again.fence > taken.fence
+
     async def test_s8_two_holders_share_the_work(self, store: Store) -> None:
         for n in range(8):
             await planned(store, f"i-{n}")
