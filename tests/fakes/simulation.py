@@ -296,8 +296,10 @@ class World:
             raise Down
         if self.off == "attempt-fence":
             report = await self._unfenced(instance_id, report)
-        self._heard_s[instance_id] = self.clock.monotonic()
-        engine.desk.heard(instance_id, replace(report, heard_at=self.clock.now()))
+        said = replace(report, heard_at=self.clock.now())
+        engine.desk.heard(instance_id, said)
+        if engine.observed.reports.get(instance_id) is said:  # not a message that was overtaken on its way
+            self._heard_s[instance_id] = self.clock.monotonic()
         try:
             return await asyncio.wait_for(self._answer(engine, life, instance_id, seen, wait_s), _ANSWERS_WITHIN_S)
         except (CrashNow, TimeoutError):
