@@ -17,6 +17,7 @@ from .http1 import Connection
 from .link import Backoff, Unreachable
 from .machine import Machine
 from .say import say
+from .watch import Watch
 
 CHUNK = 2**20
 DEPTH = 4
@@ -24,6 +25,7 @@ _SPANS = 40_000  # about as many bytes of index as of data
 _TURN_BYTES = 32 * CHUNK  # then the next attempt has its turn
 _LIVELY_S, _CALM_S, _UNSAFE_S = 0.015, 0.04, 0.1
 _CALM_AFTER_S = 2.0
+_ASLEEP_S = 5.0
 
 
 class Logs:
@@ -34,6 +36,7 @@ class Logs:
         self._pipe: Optional[Connection] = None
         self._next: dict[str, int] = {}
         self._moved_at = 0.0
+        self._watch = Watch(machine.signals, once=True)
 
     def run(self, turn: Turn) -> None:
         self._next.clear()
@@ -58,9 +61,13 @@ class Logs:
         attempts = [attempt for attempt in self._machine.attempts if _wants(attempt)]
         if not attempts:
             return 60.0
-        if any(attempt.producing for attempt in attempts):
-            return _LIVELY_S if time.monotonic() - self._moved_at < _CALM_AFTER_S else _CALM_S
-        return _UNSAFE_S
+        if not any(attempt.producing for attempt in attempts):
+            return _UNSAFE_S
+        if time.monotonic() - self._moved_at < _CALM_AFTER_S:
+            return _LIVELY_S
+        asleep = all(attempt.producing for attempt in attempts)
+        asleep = asleep and self._watch.settled([attempt.spool.folder for attempt in attempts])
+        return _ASLEEP_S if asleep else _CALM_S
 
     def once(self, attempt: Attempt) -> bool:
         """Send what is there. Whether there was anything. Raises: OSError when the controller cannot be reached."""

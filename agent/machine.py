@@ -10,6 +10,7 @@ from .attempt import Attempt, load_all
 from .config import Home, boottime
 from .duties import Duties
 from .link import Link
+from .watch import Signals
 
 
 class Machine:
@@ -21,6 +22,7 @@ class Machine:
         self.program = program
         self.link = Link(config.urls, config.ca_pem)
         self.duties = Duties()
+        self.signals = Signals(lambda: self.duties.wake("tend", "logs"))
         self.facts: dict[str, Any] = {}
         self.notice = ""
         self.unhealthy = ""

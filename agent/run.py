@@ -56,6 +56,7 @@ def run(home: Home, config: wire.AgentConfig, program: list[str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
+    machine.signals.begin(home.path)
     _add_duties(machine)
     say("agent.started", attempts=[attempt.key for attempt in machine.attempts], pid=os.getpid())
     machine.duties.start()

@@ -104,18 +104,18 @@ class SpoolReader:
     """Sees what a writer, living or dead, has left."""
 
     def __init__(self, folder: str) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def start(self) -> int:
         """The first offset that is still here."""
-        segments = _segments(self._folder)
+        segments = _segments(self.folder)
         return segments[0] if segments else 0
 
     def size(self) -> int:
         """Bytes written so far, freed ones included."""
-        for start in reversed(_segments(self._folder)):
+        for start in reversed(_segments(self.folder)):
             try:
-                with _Index(_path(self._folder, start) + _INDEX) as index:
+                with _Index(_path(self.folder, start) + _INDEX) as index:
                     return index.end() if len(index) else start
             except FileNotFoundError:
                 continue
@@ -124,10 +124,10 @@ class SpoolReader:
     def read(self, offset: int, limit: int) -> tuple[list[LogSpan], bytes]:
         """Spans from `offset`, the first and the last cut to fit, together at most `limit` bytes; none only when there
         is nothing to read. A call never goes beyond its segment."""
-        starts = [start for start in _segments(self._folder) if start <= offset]
+        starts = [start for start in _segments(self.folder) if start <= offset]
         if not starts:
             return [], b""
-        path = _path(self._folder, starts[-1])
+        path = _path(self.folder, starts[-1])
         with _Index(path + _INDEX) as index:
             spans = index.covering(offset, limit)
         if not spans:
@@ -139,11 +139,11 @@ class SpoolReader:
 
     def free(self, upto: int) -> None:
         """Delete segments that lie wholly below `upto`, the last one excepted."""
-        segments = _segments(self._folder)
+        segments = _segments(self.folder)
         for start, following in zip(segments, segments[1:]):
             if following <= upto:
-                os.unlink(_path(self._folder, start))
-                os.unlink(_path(self._folder, start) + _INDEX)
+                os.unlink(_path(self.folder, start))
+                os.unlink(_path(self.folder, start) + _INDEX)
 
 
 class _Index:

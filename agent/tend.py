@@ -17,9 +17,10 @@ from .config import boottime
 from .duties import Turn
 from .machine import Machine
 from .say import say
+from .watch import Watch
 
 _BUSY_S = 0.03
-_QUIET_S = 1.0
+_QUIET_S = 1.0  # a supervisor that an earlier agent started dies without a signal to this one
 _FORGET_PATIENCE_S = 15.0  # arbitrary: for a supervisor that was told to stop at once
 
 
@@ -30,13 +31,21 @@ class Tend:
         self._machine = machine
         self._forgetting: dict[str, float] = {}
         self._leaving: set[int] = set()
+        self._watch = Watch(machine.signals, once=False)
 
     def run(self, turn: Turn) -> None:
         while not turn.over:
             self.once()
             self._leaving = {pid for pid in self._leaving if not _gone(pid)}
-            working = [one for one in self._machine.attempts if not one.ended or one.forget]
-            turn.wait(_BUSY_S if working or self._leaving else 60.0)
+            turn.wait(self._pause())
+
+    def _pause(self) -> float:
+        working = [one for one in self._machine.attempts if not one.ended or one.forget]
+        if not working and not self._leaving:
+            return 60.0
+        quiet = not self._leaving and all(_quiet(one) for one in working)
+        quiet = quiet and self._watch.settled([one.folder for one in working])
+        return _QUIET_S if quiet else _BUSY_S
 
     def once(self) -> None:
         for attempt in self._machine.attempts:
@@ -139,6 +148,11 @@ class Tend:
         """A supervisor that was started by this very agent is its child."""
         if attempt.mark is not None:
             self._leaving.add(attempt.mark["pid"])
+
+
+def _quiet(attempt: Attempt) -> bool:
+    """Its next step is its supervisor's, or comes with what the controller says."""
+    return attempt.producing and not attempt.cancel and not attempt.forget
 
 
 def _give_memory_back() -> None:
