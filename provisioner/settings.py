@@ -36,6 +36,11 @@ ENVIRONMENT: Mapping[str, str] = {
 class LocalSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
     usd_per_hour: Decimal = Field(default=Decimal(0), ge=0)
+    machines: str = ""
+
+    def folder(self, home: Path) -> Path:
+        """Where the local machines are."""
+        return Path(self.machines).expanduser().absolute() if self.machines else home / "machines"
 
 
 class RetentionSettings(BaseModel):

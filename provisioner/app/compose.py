@@ -63,15 +63,17 @@ async def composed(home: Home, environment: Mapping[str, str], agent_urls: list[
     try:
         controller_id = await store.records.controller_id()
         logs: Logs = SealedLogs(store.database, objects) if shared else FileLogs(home.logs)
-        providers = {"local": _local(home, settings, controller_id)}
-        engine = Engine(
+        providers = {"local": _local(home, settings, controller_id, shared)}
+        engine: Engine = Engine(
             store=store,
             providers=providers,
             clock=clock,
             policy=policy,
             rng=random.SystemRandom(),
-            config_for=config_for(store.records, clock, policy, session_key, agent_urls),
+            config_for=config_for(store.records, clock, policy, session_key, lambda: engine.urls or agent_urls),
             holder=f"{socket.gethostname()}:{os.getpid()}",
+            controllers=store.controllers if shared else None,
+            urls=agent_urls,
         )
         yield Controller(
             home, settings, policy, clock, store, logs, objects, providers, engine, controller_id, key, session_key
@@ -80,9 +82,16 @@ async def composed(home: Home, environment: Mapping[str, str], agent_urls: list[
         await store.close()
 
 
-def _local(home: Home, settings: Settings, controller_id: str) -> LocalProvider:
+def _local(home: Home, settings: Settings, controller_id: str, shared: bool) -> LocalProvider:
+    """Controllers of one host may share its machines; on one database they must know which host's they are."""
+    machines = settings.local.folder(home.path)
+    scope = f"local:{socket.gethostname()}:{machines}" if shared else "local"
     return LocalProvider(
-        home.path, controller_id, lambda: agent_bundle(home.cache), usd_per_hour=settings.local.usd_per_hour
+        machines,
+        controller_id,
+        lambda: agent_bundle(home.cache),
+        usd_per_hour=settings.local.usd_per_hour,
+        scope=scope,
     )
 
 

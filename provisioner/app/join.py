@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 
@@ -21,7 +21,9 @@ from provisioner.domain.ports import Clock, Records
 ConfigFor = Callable[[Instance], Awaitable[str]]
 
 
-def config_for(records: Records, clock: Clock, policy: Policy, key: bytes, urls: list[str]) -> ConfigFor:
+def config_for(
+    records: Records, clock: Clock, policy: Policy, key: bytes, urls: Callable[[], Sequence[str]]
+) -> ConfigFor:
     """The engine asks it before each launch; it also tells the store to expect that join."""
 
     async def make(instance: Instance) -> str:
@@ -34,7 +36,7 @@ def config_for(records: Records, clock: Clock, policy: Policy, key: bytes, urls:
                     instance=instance.id,
                     name=instance.name,
                     provider=instance.offer.provider,
-                    urls=urls,
+                    urls=list(urls()),
                     join_token=token,
                     idle_s=instance.idle_timeout_s or 0.0,
                     lifetime_s=instance.max_lifetime_s,

@@ -29,7 +29,11 @@ async def collect(path: Path, *, dry_run: bool, expired: bool) -> dict[str, list
     home.make()
     settings = load(home.path, os.environ)
     provider = LocalProvider(
-        home.path, "", lambda: agent_bundle(home.cache), settings.local.usd_per_hour, any_controller=True
+        settings.local.folder(home.path),
+        "",
+        lambda: agent_bundle(home.cache),
+        settings.local.usd_per_hour,
+        any_controller=True,
     )
     now = datetime.now(UTC)
     found, ended = [], []

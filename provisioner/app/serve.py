@@ -114,6 +114,7 @@ class _Serving:
             status=self._status,
             shutdown=self._end,
             gc=self._gc,
+            agent_urls=lambda: c.engine.urls,
         )
 
     async def _gc(self, dry_run: bool, expired: bool) -> dict[str, Any]:

@@ -226,7 +226,8 @@ def _began(facts: Facts, at: datetime, now: datetime) -> datetime:
 
 def _heard(facts: Facts, now: datetime) -> datetime:
     floor = max(facts.listening_since, _began(facts, facts.instance.phase_at, now))
-    return floor if facts.report is None else max(floor, facts.report.heard_at)
+    heard = (facts.report.heard_at if facts.report else None, facts.heard_elsewhere)
+    return max([floor, *(at for at in heard if at is not None)])
 
 
 def _age(facts: Facts, now: datetime) -> float:

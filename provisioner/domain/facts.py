@@ -80,8 +80,9 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`listening_since` is when this controller began to hear agents: silence before it does not count. `skipped` is by
-    how many seconds its clock was set forward, and at what reading: that time did not pass."""
+    """`listening_since` is when this controller began to hear agents, and every other that they could use: silence
+    before it does not count. `heard_elsewhere` is when another heard this one's. `skipped` is by how many seconds the
+    clock was set forward, and at what reading: that time did not pass."""
 
     instance: Instance
     machine: Sighting
@@ -91,3 +92,4 @@ class Facts:
     visibility_s: float
     creates_paused: bool = False
     skipped: tuple[tuple[datetime, float], ...] = ()
+    heard_elsewhere: datetime | None = None

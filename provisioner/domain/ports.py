@@ -298,6 +298,37 @@ class Records(Protocol):
     async def prune(self, *, events_before: datetime, readings_before: datetime) -> int: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Another controller of the same database. Ages in seconds: since it began to listen, and since it was seen."""
+
+    holder: str
+    urls: tuple[str, ...]
+    since_age_s: float
+    seen_age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attendance:
+    """`heard_ages_s`: instance id -> seconds since any controller heard its agent."""
+
+    others: tuple[Other, ...]
+    heard_ages_s: Mapping[str, float]
+
+
+class Controllers(Protocol):
+    """Who shares this database. Ages are by its own clock: no two controllers' clocks are ever compared."""
+
+    async def attend(
+        self, holder: str, urls: Collection[str], agents: Collection[str], now: datetime, *, anew: bool, forget_s: float
+    ) -> Attendance:
+        """Say that `holder` is there, reached at `urls`, and has heard `agents` since it said so last; learn of the
+        others. `anew`: it has just begun to listen. What is older than `forget_s` is forgotten."""
+        ...
+
+    async def leave(self, holder: str) -> None: ...
+
+
 class Store(Protocol):
     """The database: SQLite (one controller, held by a file lock) or PostgreSQL (several)."""
 

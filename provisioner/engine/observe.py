@@ -46,6 +46,8 @@ class Observed:
         self.previous: dict[tuple[str, str], frozenset[str]] = {}
         self.reports: dict[str, Report] = {}
         self.listening_since = clock.now()
+        self.others_since: datetime | None = None
+        self.elsewhere: dict[str, datetime] = {}
         self.skipped: tuple[tuple[datetime, float], ...] = ()
         self._listening_since_s = clock.monotonic()
         self._asked_s: dict[tuple[str, str], float] = {}
@@ -79,8 +81,15 @@ class Observed:
         for known in (self.listings, self.previous, self._index, self._missing_since, self._asked_s, self._listed_s):
             known.clear()
         self._shown.clear()
+        self.elsewhere.clear()
+        self.others_since = None
         for key, report in self.reports.items():
             self.reports[key] = replace(report, heard_at=min(report.heard_at, now))
+
+    @property
+    def silent_from(self) -> datetime:
+        """Before this nobody's silence counts."""
+        return max(self.listening_since, self.others_since or self.listening_since)
 
     def want(self, provider: str) -> None:
         """Something was done there: list it again at the next pass."""

@@ -154,10 +154,11 @@ class Reconciler:
             machine=self._observed.sighting(instance),
             report=self._observed.reports.get(instance.id),
             demand=scene.demand(instance),
-            listening_since=self._observed.listening_since,
+            listening_since=self._observed.silent_from,
             visibility_s=provider.visibility_s if provider else 0.0,
             creates_paused=provider is None or instance.offer.provider in self._market.paused,
             skipped=self._observed.skipped,
+            heard_elsewhere=self._observed.elsewhere.get(instance.id),
         )
 
     def _no_later(self, until: datetime) -> datetime:

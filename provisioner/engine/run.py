@@ -9,13 +9,15 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
+from provisioner.domain.errors import StoreError
 from provisioner.domain.facts import Demand
 from provisioner.domain.job import Attempt, Instance, Job, JobPhase
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Provider, Store
+from provisioner.domain.ports import Clock, Controllers, Provider, Store
 
 from .act import Actor
 from .attempts import Attempts
+from .attend import Attending
 from .collect import Collector
 from .desk import EngineDesk
 from .market import Marketplace
@@ -31,7 +33,8 @@ _ROUNDS = 4  # within one pass: an instance gone frees a job, a machine ready ta
 
 
 class Engine:
-    """`config_for` gives the agent's configuration of an instance that is about to be launched."""
+    """`config_for` gives the agent's configuration of an instance that is about to be launched. `controllers` is given
+    where others share the store, `urls` are then where agents find this one."""
 
     def __init__(
         self,
@@ -44,6 +47,8 @@ class Engine:
         config_for: Callable[[Instance], Awaitable[str]],
         holder: str,
         default_providers: Sequence[str] = ("local",),
+        controllers: Controllers | None = None,
+        urls: Sequence[str] = (),
     ) -> None:
         self._store = store
         self._clock = clock
@@ -56,6 +61,7 @@ class Engine:
         self.market = Marketplace(providers, store, clock, policy, default_providers)
         self.desk = EngineDesk(store, self.observed, self.market, clock)
         actor = Actor(store, providers, clock, policy, self.observed, self.market, self.desk, config_for)
+        self._attending = controllers and Attending(controllers, holder, urls, self.observed, clock, policy)
         self._reconciler = Reconciler(
             store, providers, clock, policy, self.observed, self.market, self.desk, actor, holder
         )
@@ -68,6 +74,11 @@ class Engine:
         self._listed_now: set[str] = set()
         self._demands: dict[str, Demand] = {}
 
+    @property
+    def urls(self) -> Sequence[str]:
+        """Where agents find a controller, this one first; nothing where there is only this one."""
+        return self._attending.urls if self._attending else ()
+
     async def run(self) -> None:
         """Passes until cancelled."""
         try:
@@ -79,6 +90,9 @@ class Engine:
         finally:
             await self._reconciler.close()
             await self.observed.close()
+            if self._attending:
+                with contextlib.suppress(StoreError):
+                    await self._attending.leave()
 
     async def run_pass(self) -> float:
         """Everything that is due now; seconds until the next thing is."""
@@ -96,6 +110,8 @@ class Engine:
     async def _round(self) -> bool:
         """One look at everything; whether something moved, so that another look is worth while."""
         self.observed.keep_time()
+        if self._attending:
+            await self._attending.turn()
         instances = {i.id: i for i in await self._store.instances.find()}
         poked = self._poked(instances)
         self._listed_now = {i.offer.provider for i in instances.values()}

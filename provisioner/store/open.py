@@ -15,6 +15,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from provisioner.domain.errors import StoreError
 
+from .controllers import SqlControllers
 from .instances import SqlInstances
 from .jobs import SqlJobs
 from .records import SqlRecords
@@ -22,8 +23,8 @@ from .schema import instances, meta, metadata
 from .sealing import Sealer
 from .sql import Database, connect
 
-HEAD = "0001"
-_KNOWN = ("0001",)
+HEAD = "0002"
+_KNOWN = ("0001", "0002")
 
 
 class SqlStore:
@@ -34,6 +35,7 @@ class SqlStore:
         self.jobs = SqlJobs(database)
         self.instances = SqlInstances(database)
         self.records = SqlRecords(database, sealer)
+        self.controllers = SqlControllers(database)
         self._lock = lock
 
     async def close(self) -> None:

@@ -219,4 +219,22 @@ segments = Table(
     Column("key", String, nullable=False),
 )
 
+# Of controllers that share this database: where agents find each, and since when and until when it was seen.
+controllers = Table(
+    "controllers",
+    metadata,
+    Column("holder", String, primary_key=True),
+    Column("urls", Text, nullable=False),
+    Column("since", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+)
+
+# When an agent was last heard by any of them, by the database's clock.
+heard = Table(
+    "heard",
+    metadata,
+    Column("instance_id", String, primary_key=True),
+    Column("at", Double, nullable=False),
+)
+
 meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", Text, nullable=False))

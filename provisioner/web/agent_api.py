@@ -101,7 +101,7 @@ class AgentRoutes:
             drain=wanted.drain,
             end=wanted.end,
             poll_s=services.policy.agent_poll_s * (1.0 - _SPREAD * services.bits(10) / 1024),
-            urls=list(services.agent_urls),
+            urls=list(services.agent_urls()),
         )
         if wanted.end:
             services.traffic.heard.pop(instance_id, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,7 +58,7 @@ class Services:
     shutdown: Callable[[str], None]
     gc: Callable[[bool, bool], Awaitable[dict[str, Any]]]
     bits: Callable[[int], int] = _random_bits
-    agent_urls: tuple[str, ...] = ()
+    agent_urls: Callable[[], Sequence[str]] = tuple
     ending: Ending = field(default_factory=Ending)
     traffic: Traffic = field(default_factory=Traffic)
     shelf: Shelf = field(default_factory=Shelf)

@@ -16,6 +16,7 @@ import pytest
 
 from agent.wire import AgentConfig, encode
 from provisioner.bootstrap.bundle import agent_bundle
+from provisioner.domain.errors import Unreachable
 from provisioner.domain.ports import Provider
 from provisioner.providers.local import LocalProvider
 from provisioner.providers.local.processes import members
@@ -37,7 +38,7 @@ def stray(name: str) -> subprocess.Popen[bytes]:
 class TestLocal(ProviderLaws):
     @pytest.fixture
     def provider(self, tmp_path: Path) -> Iterator[Provider]:
-        made = LocalProvider(tmp_path, "c-1", lambda: agent_bundle(tmp_path / "cache"), Decimal(0))
+        made = LocalProvider(tmp_path / "machines", "c-1", lambda: agent_bundle(tmp_path / "cache"), Decimal(0))
         yield made
         for entry in (tmp_path / "machines").iterdir():
             if not entry.name.startswith("."):
@@ -58,7 +59,7 @@ class TestLocal(ProviderLaws):
         self, provider: Provider, world: ProviderWorld, tmp_path: Path
     ) -> None:
         await provider.launch(await order(provider, world, "runner-i-1"))
-        other = LocalProvider(tmp_path, "c-2", lambda: agent_bundle(tmp_path / "cache"), Decimal(0))
+        other = LocalProvider(tmp_path / "machines", "c-2", lambda: agent_bundle(tmp_path / "cache"), Decimal(0))
         assert await listed(other, "runner-i-1") == []
 
     async def test_a_machine_whose_loop_was_killed_still_shows_and_still_ends(
@@ -82,3 +83,11 @@ class TestLocal(ProviderLaws):
         (tmp_path / "machines" / first.name / "state").mkdir(parents=True)
         await provider.launch(replace(first))
         assert len(await listed(provider, first.name)) == 1
+
+
+async def test_machines_of_another_host_are_left_to_its_controller(tmp_path: Path) -> None:
+    provider = LocalProvider(
+        tmp_path, "c-1", lambda: agent_bundle(tmp_path / "cache"), Decimal(0), scope="local:here:/m"
+    )
+    with pytest.raises(Unreachable, match="local:there:/m"):
+        await provider.terminate("", "runner-i-1", "local:there:/m")

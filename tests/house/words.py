@@ -50,6 +50,7 @@ SETTINGS = {
     "max_instances": "there are never more machines at once than this",
     "policy_scale": "multiplies every time-out of the policy; for tests",
     "local.usd_per_hour": "what an hour of this computer is said to cost",
+    "local.machines": "folder of this computer's machines; name one for all of its controllers that share a database",
     "retention.logs_days": "days that a job's log is kept after its end",
     "retention.events_days": "days that events are kept",
     "retention.readings_days": "days that readings are kept",

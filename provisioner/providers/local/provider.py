@@ -27,12 +27,13 @@ from provisioner.domain.offer import LaunchOrder, Listing, Machine, MachineState
 
 from . import host, processes
 
-SCOPE = "local"
+_HERE = "local"
 _TOMBSTONES_KEPT = 1000
 
 
 class LocalProvider:
-    """`bundle` gives the path of agent.pyz; `usd_per_hour` is what an hour of this host is said to cost.
+    """`machines` is the folder of all of them, which is one scope; `bundle` gives the path of agent.pyz; `usd_per_hour`
+    is what an hour of this host is said to cost.
 
     `any_controller`: list the machines of every controller that used this home (to collect what has expired).
     """
@@ -42,14 +43,16 @@ class LocalProvider:
 
     def __init__(
         self,
-        home: Path,
+        machines: Path,
         controller: str,
         bundle: Callable[[], Path],
         usd_per_hour: Decimal,
         *,
+        scope: str = _HERE,
         any_controller: bool = False,
     ) -> None:
-        self._machines = home / "machines"
+        self._machines = machines
+        self._scope = scope
         self._gone = self._machines / ".gone"
         self._gone.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._controller = controller
@@ -66,13 +69,13 @@ class LocalProvider:
         return [
             Offer(
                 provider=self.name,
-                region=SCOPE,
-                zone=SCOPE,
+                region=_HERE,
+                zone=_HERE,
                 instance_type="this-host",
                 market=Market.ON_DEMAND,
                 usd_per_hour=self._usd_per_hour,
                 price_source="settings: local.usd_per_hour",
-                scope=SCOPE,
+                scope=self._scope,
                 cpus=facts.cpus,
                 memory_gib=facts.memory_gib,
                 disk_gib=facts.disk_gib,
@@ -82,27 +85,34 @@ class LocalProvider:
         ]
 
     async def launch(self, order: LaunchOrder) -> Machine:
+        self._check(order.offer.scope)
         return await asyncio.shield(asyncio.to_thread(self._launch, order))
 
     async def machines(self) -> Sequence[Listing]:
         return [await asyncio.to_thread(self._list)]
 
     async def terminate(self, machine_ref: str, name: str, scope: str) -> None:
+        self._check(scope)
         await asyncio.shield(asyncio.to_thread(self._terminate, name))
+
+    def _check(self, scope: str) -> None:
+        """Machines of another host are its controller's to launch and to end."""
+        if scope not in ("", self._scope):
+            raise Unreachable(f"{scope} is not the machines that this controller has, {self._scope}")
 
     def _launch(self, order: LaunchOrder) -> Machine:
         folder = self._machines / order.name
         try:
             with self._locked(order.name):
                 if (self._gone / order.name).exists():
-                    return _machine(_described(order), MachineState.STOPPING)
+                    return self._machine(_described(order), MachineState.STOPPING)
                 if not (folder / "machine.json").exists():
                     (folder / "state").mkdir(parents=True, exist_ok=True, mode=0o700)
                     _write(folder / "state" / "config.json", order.config)
                     _write(folder / "machine.json", json.dumps(_described(order)))
                 if not (folder / "process.json").exists() and not processes.members(order.name, None):
                     self._spawn(order.name, folder)
-                return _machine(_read(folder / "machine.json"), MachineState.RUNNING)
+                return self._machine(_read(folder / "machine.json"), MachineState.RUNNING)
         except FileNotFoundError as error:
             raise Rejected(f"cannot start a process on this host: {error}") from error
         except OSError as error:
@@ -134,8 +144,8 @@ class LocalProvider:
             names = sorted(entry.name for entry in os.scandir(self._machines) if not entry.name.startswith("."))
             machines = tuple(machine for name in names if (machine := self._look(name)) is not None)
         except (OSError, ValueError) as error:
-            return Listing(SCOPE, taken_at, error=f"cannot read {self._machines}: {error}")
-        return Listing(SCOPE, taken_at, machines)
+            return Listing(self._scope, taken_at, error=f"cannot read {self._machines}: {error}")
+        return Listing(self._scope, taken_at, machines)
 
     def _look(self, name: str) -> Machine | None:
         """The machine while any process of it lives. Its folder alone costs nothing and cannot come back by itself."""
@@ -149,7 +159,18 @@ class LocalProvider:
             return None
         described = _read(folder / "machine.json")
         ours = self._any_controller or described["controller"] == self._controller
-        return _machine(described, MachineState.RUNNING) if ours else None
+        return self._machine(described, MachineState.RUNNING) if ours else None
+
+    def _machine(self, described: dict[str, Any], state: MachineState) -> Machine:
+        return Machine(
+            ref=described["name"],
+            name=described["name"],
+            controller=described["controller"],
+            scope=self._scope,
+            state=state,
+            launched_at=datetime.fromisoformat(described["launched_at"]),
+            tags=described["tags"],
+        )
 
     def _terminate(self, name: str) -> None:
         try:
@@ -186,18 +207,6 @@ def _described(order: LaunchOrder) -> dict[str, Any]:
         "launched_at": datetime.now(UTC).isoformat(),
         "tags": {"owner": order.owner, "expires-at": order.expires_at.isoformat(), **order.tags},
     }
-
-
-def _machine(described: dict[str, Any], state: MachineState) -> Machine:
-    return Machine(
-        ref=described["name"],
-        name=described["name"],
-        controller=described["controller"],
-        scope=SCOPE,
-        state=state,
-        launched_at=datetime.fromisoformat(described["launched_at"]),
-        tags=described["tags"],
-    )
 
 
 def _root(folder: Path) -> processes.Process | None:
