@@ -123,9 +123,7 @@ class Deadman:
         write_json(self._machine.home.file(_FILE), {**value, "silent": passed.silent, "idle": passed.idle})
 
     def _console(self, why: str) -> None:
-        for one in self._machine.attempts:
-            said = one.said()
-            if not (said.log_complete and said.results_complete):
-                lost = max(0, one.spool.size() - one.log_safe)
-                say("data.lost", attempt=one.key, phase=one.phase, log_bytes=lost, results=not said.results_complete)
+        for one in self._machine.attempts:  # all that the controller has not told us to forget
+            unsent, unsynced = max(0, one.spool.size() - one.log_safe), not one.said().results_complete
+            say("data.unconfirmed", attempt=one.key, phase=one.phase, log_bytes=unsent, results=unsynced)
         say("machine.ending", why=why)

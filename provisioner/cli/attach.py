@@ -55,6 +55,7 @@ class Attached:
         self._patient = False
         self._deaf: set[int] = set()
         self._over = threading.Event()
+        self._telling = threading.Lock()
 
     def listen(self) -> None:
         """From here on an interruption is for the job, also while it is still being submitted."""
@@ -138,21 +139,23 @@ class Attached:
         client = self._client.another()
         while not self._over.is_set():
             try:
-                found = client.get("/events", job=self._job_id, after=self._after, wait_s=10)
+                self._take_events(client, wait_s=10)
             except CliError:
                 client.close()
                 self._over.wait(0.5)
-                continue
-            for event in found:
-                self._after = event["id"]
-                self._show(event)
 
-    def _show(self, event: dict[str, Any]) -> None:
-        line = _line(event)
-        if line and not self._over.is_set():
-            render.say(f"runner: {line}")
+    def _take_events(self, client: Client, *, wait_s: int) -> None:
+        """Say those that nobody has said yet. Raises: CliError."""
+        found = client.get("/events", job=self._job_id, after=self._after, wait_s=wait_s)
+        with self._telling:
+            for event in found:
+                if event["id"] > self._after and not self._over.is_set():
+                    self._after = event["id"]
+                    if line := _line(event):
+                        render.say(f"runner: {line}")
 
     def _finish(self) -> int:
+        self._asking(lambda: self._take_events(self._client, wait_s=0))  # a short job's are told too
         shown = self._asking(lambda: self._client.get(self._path()))
         attempts = shown.get("attempts_list") or []
         if attempts:

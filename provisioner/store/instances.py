@@ -27,6 +27,32 @@ _LIVE = instances.c.phase != "gone"
 _NEXT_DUE = select(
     func.min(case((instances.c.lease_until > instances.c.due_at, instances.c.lease_until), else_=instances.c.due_at))
 ).where(_LIVE)
+# What every pass asks is built once: building a statement takes longer than SQLite takes to answer it.
+_FIND_LIVE = select(instances).where(_LIVE).order_by(instances.c.id.desc()).limit(bindparam("most"))
+_DUE_ROWS = (
+    select(instances.c.id)
+    .where(
+        _LIVE,
+        or_(instances.c.due_at <= bindparam("now"), instances.c.id.in_(bindparam("only", expanding=True))),
+        instances.c.lease_until <= bindparam("clock"),
+    )
+    .order_by(instances.c.due_at)
+    .limit(bindparam("most"))
+)
+_CLAIMED = {"fence": instances.c.fence + 1, "lease_holder": bindparam("holder"), "lease_until": bindparam("until")}
+_CLAIM = update(instances).where(instances.c.id.in_(_DUE_ROWS)).values(_CLAIMED).returning(instances)
+_CLAIM_UNLOCKED = (
+    update(instances)
+    .where(instances.c.id.in_(_DUE_ROWS.with_for_update(skip_locked=True)))
+    .values(_CLAIMED)
+    .returning(instances)
+)
+
+_SETTLE = (
+    update(instances)
+    .where(instances.c.id == bindparam("i"), instances.c.fence == bindparam("f"))
+    .values(due_at=bindparam("d"), lease_until=0.0, lease_holder="")
+)
 
 
 class SqlInstances:
@@ -91,13 +117,12 @@ class SqlInstances:
         return found[0]
 
     async def find(self, *, phases: Collection[InstancePhase] = (), limit: int = 100_000) -> list[Instance]:
-        condition = instances.c.phase.in_([str(p) for p in phases]) if phases else _LIVE
-
-        def work(connection: Connection) -> list[Instance]:
-            query = select(instances).where(condition).order_by(instances.c.id.desc()).limit(limit)
-            return [codec.instance(row) for row in connection.execute(query).mappings()]
-
-        return await self._db.run(work)
+        wanted = instances.c.phase.in_([str(p) for p in phases])
+        some = select(instances).where(wanted).order_by(instances.c.id.desc()).limit(bindparam("most"))
+        query = some if phases else _FIND_LIVE
+        return await self._db.run(
+            lambda c: [codec.instance(row) for row in c.execute(query, {"most": limit}).mappings()]
+        )
 
     async def by_name(self, names: Collection[str]) -> dict[str, Instance]:
         def work(connection: Connection) -> dict[str, Instance]:
@@ -111,20 +136,9 @@ class SqlInstances:
     ) -> list[Claim]:
         def work(connection: Connection) -> list[Claim]:
             clock = self._db.server_now(connection, now)
-            wanted = instances.c.due_at <= now.timestamp()
-            if only:
-                wanted = or_(wanted, instances.c.id.in_(list(only)))
-            free = instances.c.lease_until <= clock
-            due = select(instances.c.id).where(and_(_LIVE, wanted, free)).order_by(instances.c.due_at).limit(limit)
-            if not self._db.sqlite:
-                due = due.with_for_update(skip_locked=True)
-            taken = (
-                update(instances)
-                .where(instances.c.id.in_(due))
-                .values(fence=instances.c.fence + 1, lease_holder=holder, lease_until=clock + lease_s)
-                .returning(instances)
-            )
-            rows = connection.execute(taken).mappings().all()
+            values = {"holder": holder, "now": now.timestamp(), "clock": clock, "until": clock + lease_s}
+            statement = _CLAIM if self._db.sqlite else _CLAIM_UNLOCKED
+            rows = connection.execute(statement, values | {"most": limit, "only": list(only)}).mappings().all()
             return [Claim(codec.instance(row), row["fence"]) for row in rows]
 
         return await self._db.run(work)
@@ -145,12 +159,7 @@ class SqlInstances:
         if not claims:
             return
         rows = [{"i": key, "f": fence, "d": due.timestamp()} for key, (fence, due) in claims.items()]
-        statement = (
-            update(instances)
-            .where(instances.c.id == bindparam("i"), instances.c.fence == bindparam("f"))
-            .values(due_at=bindparam("d"), lease_until=0.0, lease_holder="")
-        )
-        await self._db.run(lambda connection: connection.execute(statement, rows) and None)
+        await self._db.run(lambda connection: connection.execute(_SETTLE, rows) and None)
 
     async def due(self) -> datetime | None:
         def work(connection: Connection) -> float | None:

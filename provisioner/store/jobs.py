@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from provisioner.domain import lifecycle
@@ -30,7 +30,11 @@ from .sql import Database
 
 _turn = func.row_number().over(partition_by=jobs.c.owner, order_by=(jobs.c.created_at, jobs.c.id))
 _queued = select(jobs, _turn.label("turn")).where(jobs.c.phase == "queued").subquery()
-_FAIRLY = select(_queued).order_by(_queued.c.turn, _queued.c.created_at, _queued.c.id)
+_FAIRLY = select(_queued).order_by(_queued.c.turn, _queued.c.created_at, _queued.c.id).limit(bindparam("most"))
+_NEWEST = select(jobs).order_by(jobs.c.id.desc()).limit(bindparam("most"))
+_IN_PHASES = _NEWEST.where(jobs.c.phase.in_(bindparam("phases", expanding=True)))
+_ATTEMPTS = select(attempts).order_by(attempts.c.job_id, attempts.c.number)
+_LIVE_ATTEMPTS = _ATTEMPTS.where(attempts.c.phase != "ended")
 
 
 class SqlJobs:
@@ -73,16 +77,14 @@ class SqlJobs:
         return found[0]
 
     async def find(self, *, owner: str | None = None, phases: Collection[JobPhase] = (), limit: int = 100) -> list[Job]:
-        query = select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+        query = _IN_PHASES if phases else _NEWEST
         if owner is not None:
             query = query.where(jobs.c.owner == owner)
-        if phases:
-            query = query.where(jobs.c.phase.in_([str(p) for p in phases]))
-        return await self._db.run(lambda c: [codec.job(row) for row in c.execute(query).mappings()])
+        values = {"most": limit} | ({"phases": [str(p) for p in phases]} if phases else {})
+        return await self._db.run(lambda c: [codec.job(row) for row in c.execute(query, values).mappings()])
 
     async def waiting(self, limit: int = 1000) -> list[Job]:
-        query = _FAIRLY.limit(limit)
-        return await self._db.run(lambda c: [codec.job(row) for row in c.execute(query).mappings()])
+        return await self._db.run(lambda c: [codec.job(row) for row in c.execute(_FAIRLY, {"most": limit}).mappings()])
 
     async def finish(
         self, job: Job, outcome: Outcome, reason: Reason, at: datetime, *, exit_code: int | None = None
@@ -200,16 +202,17 @@ class SqlJobs:
         return await self._db.run(work)
 
     async def attempts(self, job_id: str) -> list[Attempt]:
-        return await self._attempts(attempts.c.job_id == job_id)
+        return await self._attempts(_ATTEMPTS.where(attempts.c.job_id == job_id))
 
     async def attempt(self, job_id: str, number: int) -> Attempt:
-        found = await self._attempts(and_(attempts.c.job_id == job_id, attempts.c.number == number))
+        one = and_(attempts.c.job_id == job_id, attempts.c.number == number)
+        found = await self._attempts(_ATTEMPTS.where(one))
         if not found:
             raise NotFound(f"no attempt {number} of {job_id}")
         return found[0]
 
     async def live_attempts(self) -> list[Attempt]:
-        return await self._attempts(attempts.c.phase != "ended")
+        return await self._attempts(_LIVE_ATTEMPTS)
 
     async def delete(self, job_id: str) -> None:
         job = await self.get(job_id)
@@ -223,8 +226,7 @@ class SqlJobs:
 
         await self._db.run(work)
 
-    async def _attempts(self, condition: Any) -> list[Attempt]:
-        query = select(attempts).where(condition).order_by(attempts.c.job_id, attempts.c.number)
+    async def _attempts(self, query: Select[Any]) -> list[Attempt]:
         return await self._db.run(lambda c: [codec.attempt(row) for row in c.execute(query).mappings()])
 
     def _instance(self, connection: Connection, attempt: Attempt) -> Instance:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.fakes import postgres, s3
@@ -26,10 +27,16 @@ class Pair:
 
     a: World
     b: World
+    database: str
 
     def ready(self) -> None:
+        """Both run, and each knows of the other, so that whichever launches a machine tells it of both."""
         for world in (self.a, self.b):
             world.json("ps")
+        known = "select count(*) from controllers one, controllers two where one.holder <> two.holder"
+        with psycopg.connect(self.database) as connection:
+            knew = f"{known} and one.seen_at > two.since"
+            self.a.until(lambda: connection.execute(knew).fetchone() == (2,), 30, "each to know the other")
 
     def submit(self, world: World, steps: int, pause_s: float) -> str:
         return world.submit(
@@ -59,7 +66,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
             world.home.mkdir(mode=0o700)
             (world.home / "settings.yaml").write_text(f"local: {{machines: {tmp_path / 'a' / 'machines'}}}\n")
         try:
-            yield Pair(*worlds)
+            yield Pair(*worlds, database)
         finally:
             for world in worlds:
                 world.close()
@@ -67,7 +74,8 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 
 def ended_well(pair: Pair, world: World, job: str, steps: int, attempts: int = 1) -> None:
     done = world.wait_done(job)
-    assert (done["outcome"], done["attempts"]) == ("succeeded", attempts), (done, pair.a.log(), pair.b.log())
+    ended = [(one["number"], one["reason"]) for one in done["attempts_list"]]
+    assert (done["outcome"], len(ended)) == ("succeeded", attempts), f"{ended}\n{pair.a.log()}\n{pair.b.log()}"
     check_log(world, job, done, steps)
     check_results(world, job, world.home.parent / f"pulled {job}", steps)
 

@@ -105,7 +105,7 @@ def test_an_orphaned_job_is_stopped_kindly_and_the_machine_ends(tmp_path: Path) 
         c.down = True
         assert child.wait(30) == 0
         assert (tmp_path / "asked").exists()
-        assert machine.said("data.lost")
+        assert [one["attempt"] for one in machine.said("data.unconfirmed")] == ["j1/1"]
         assert machine.pids() == []
 
 
