@@ -17,7 +17,6 @@ from . import http1, wire
 from .http1 import Address, Body, Connection, Head
 
 T = TypeVar("T")
-_TIMEOUT_S = 30.0
 
 
 class Unreachable(OSError):
@@ -53,12 +52,13 @@ class Backoff:
 
 
 class Link:
-    """`session` is set once the machine has joined."""
+    """`session` is set once the machine has joined; `answer_s` is what the controller may take for an answer."""
 
-    def __init__(self, urls: list[str], ca_pem: str = "", session: str = "") -> None:
+    def __init__(self, urls: list[str], ca_pem: str = "", session: str = "", answer_s: float = 30.0) -> None:
         """Raises: ValueError for a URL that nothing can be sent to."""
         self.session = session
         self._ca_pem = ca_pem
+        self._answer_s = answer_s
         self._places = [http1.address(url) for url in urls]
         self._turn = 0
         self._kept = threading.local()
@@ -73,15 +73,15 @@ class Link:
             if places and places != self._places:
                 self._places, self._turn = places, 0
 
-    def call(self, path: str, message: Any, kind: type[T], *, timeout_s: float = _TIMEOUT_S) -> T:
+    def call(self, path: str, message: Any, kind: type[T]) -> T:
         """Post a message, get one. Raises: Unreachable, Refused."""
-        return _decoded(kind, self.ask("POST", path, wire.encode(message), timeout_s=timeout_s))
+        return _decoded(kind, self.ask("POST", path, wire.encode(message)))
 
-    def ask(self, method: str, path: str, body: bytes = b"", *, timeout_s: float = _TIMEOUT_S) -> bytes:
+    def ask(self, method: str, path: str, body: bytes = b"") -> bytes:
         """Each URL is tried once. Raises: Unreachable, Refused."""
         for left in range(len(self._places) - 1, -1, -1):
             try:
-                with self.exchange(method, path, {}, body, timeout_s=timeout_s) as (_, connection):
+                with self.exchange(method, path, {}, body, timeout_s=self._answer_s) as (_, connection):
                     return connection.body()
             except Unreachable:
                 if not left:
@@ -97,7 +97,7 @@ class Link:
             if news.is_set():
                 raise Interrupted
 
-        timeout_s = wait_s + _TIMEOUT_S
+        timeout_s = wait_s + self._answer_s
         try:
             with self.exchange("POST", path, {}, wire.encode(message), timeout_s=timeout_s, waiting=waiting) as got:
                 return _decoded(kind, got[1].body())
@@ -146,11 +146,11 @@ class Link:
             if connection is not None:
                 self._keep(connection)
 
-    def open(self, timeout_s: float = _TIMEOUT_S) -> Connection:
+    def open(self) -> Connection:
         """A connection of one's own to the controller. Raises: Unreachable."""
         place = self._place()
         try:
-            return Connection(place, timeout_s, self._context(place, ours=True))
+            return Connection(place, self._answer_s, self._context(place, ours=True))
         except OSError as error:
             self._turn += 1
             raise Unreachable(f"{place.authority}: {error}") from error

@@ -20,7 +20,7 @@ class Machine:
         self.home = home
         self.config = config
         self.program = program
-        self.link = Link(config.urls, config.ca_pem)
+        self.link = Link(config.urls, config.ca_pem, answer_s=config.answer_s)
         self.duties = Duties()
         self.signals = Signals(lambda: self.duties.wake("tend", "logs"))
         self.facts: dict[str, Any] = {}

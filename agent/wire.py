@@ -46,6 +46,7 @@ class AgentConfig:
     orphan_s: float = 3600.0
     hold_unsent_s: float = 3600.0
     poll_s: float = 25.0
+    answer_s: float = 30.0
     spool_limit_bytes: int = 256 * 2**20
     metadata_url: str = "http://169.254.169.254"
     protocol: int = PROTOCOL

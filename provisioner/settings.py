@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.policy import Policy
@@ -31,6 +32,8 @@ ENVIRONMENT: Mapping[str, str] = {
     "RUNNER_OBJECTS_URL": "object store: a directory (default: objects in the home), s3://, gs:// or az://",
     "RUNNER_POLICY_SCALE": "multiplies every time-out of the policy; for tests",
 }
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class LocalSettings(BaseModel):
@@ -67,6 +70,17 @@ class Settings(BaseModel):
     retention: RetentionSettings = RetentionSettings()
     policy: dict[str, float] = Field(default_factory=dict)
 
+    @field_validator("public_url")
+    @classmethod
+    def _reachable(cls, value: str) -> str:
+        """Agents send their sessions there."""
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/")):
+            raise ValueError("write https://HOST:PORT")
+        if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+            raise ValueError("https is needed beyond this computer")
+        return value.rstrip("/")
+
     def make_policy(self) -> Policy:
         """Raises: InvalidRequest for a name that the policy does not have."""
         known = {name for name in Policy.__dataclass_fields__ if name.endswith(("_s", "_share", "_bytes"))}
@@ -100,7 +114,8 @@ def load(home: Path, environment: Mapping[str, str]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise InvalidRequest(f"{path}: {where}: {first['msg']}", hint="see the settings reference") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise InvalidRequest(f"{path}: {where}: {message}", hint="see the settings reference") from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -48,9 +48,12 @@ class Controller:
 
 
 @asynccontextmanager
-async def composed(home: Home, environment: Mapping[str, str], agent_urls: list[str]) -> AsyncIterator[Controller]:
-    """`agent_urls` is where agents of local machines find this controller. Raises: RequestError, StoreError."""
+async def composed(
+    home: Home, environment: Mapping[str, str], *, served: bool = False, own_tls: bool = False
+) -> AsyncIterator[Controller]:
+    """`served`: it has a TCP port; `own_tls`: under our own authority. Raises: RequestError, StoreError."""
     settings = load(home.path, environment)
+    agent_urls = [settings.public_url] if served and settings.public_url else [f"unix:{home.agents_socket}"]
     store_url = settings.store_url or f"sqlite:///{home.database}"
     shared = store_url.startswith("postgresql")
     if shared:
@@ -62,6 +65,7 @@ async def composed(home: Home, environment: Mapping[str, str], agent_urls: list[
     store = await open_store(store_url, secret_key=key, home=home.path)
     try:
         controller_id = await store.records.controller_id()
+        ca_pem = await _authority(store, key) if own_tls and agent_urls[0].startswith("https:") else ""
         logs: Logs = SealedLogs(store.database, objects) if shared else FileLogs(home.logs)
         providers = {"local": _local(home, settings, controller_id, shared)}
         engine: Engine = Engine(
@@ -70,7 +74,7 @@ async def composed(home: Home, environment: Mapping[str, str], agent_urls: list[
             clock=clock,
             policy=policy,
             rng=random.SystemRandom(),
-            config_for=config_for(store.records, clock, policy, session_key, lambda: engine.urls or agent_urls),
+            config_for=config_for(store.records, clock, policy, session_key, lambda: engine.urls or agent_urls, ca_pem),
             holder=f"{socket.gethostname()}:{os.getpid()}",
             controllers=store.controllers if shared else None,
             urls=agent_urls,
@@ -93,6 +97,12 @@ def _local(home: Home, settings: Settings, controller_id: str, shared: bool) -> 
         usd_per_hour=settings.local.usd_per_hour,
         scope=scope,
     )
+
+
+async def _authority(store: Store, key: bytes) -> str:
+    from .tls import authority
+
+    return await authority(store.records, key)
 
 
 def _check_shared(settings: Settings, environment: Mapping[str, str]) -> None:

@@ -22,7 +22,12 @@ ConfigFor = Callable[[Instance], Awaitable[str]]
 
 
 def config_for(
-    records: Records, clock: Clock, policy: Policy, key: bytes, urls: Callable[[], Sequence[str]]
+    records: Records,
+    clock: Clock,
+    policy: Policy,
+    key: bytes,
+    urls: Callable[[], Sequence[str]],
+    ca_pem: str = "",
 ) -> ConfigFor:
     """The engine asks it before each launch; it also tells the store to expect that join."""
 
@@ -41,6 +46,7 @@ def config_for(
                     idle_s=instance.idle_timeout_s or 0.0,
                     lifetime_s=instance.max_lifetime_s,
                     policy=policy,
+                    ca_pem=ca_pem,
                 )
             )
         )

@@ -19,12 +19,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 
 from provisioner import __version__
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.job import JobPhase
+from provisioner.settings import LOOPBACK
 from provisioner.web.listen import Listener
 from provisioner.web.services import Services
 from provisioner.web.sites import agents_site, control_site, people_site
@@ -35,7 +37,6 @@ from .retention import Retention
 from .watch import watched
 
 _log = structlog.get_logger()
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,15 @@ class ServeOptions:
 
 async def serve(options: ServeOptions, environment: Mapping[str, str]) -> None:
     """Run until told to end. Raises: RequestError or StoreError when it cannot start."""
-    if not options.embedded and options.host not in _LOOPBACK and not options.tls:
+    if not options.embedded and options.host not in LOOPBACK and not options.tls:
         raise InvalidRequest(
             f"refusing to serve on {options.host} without TLS", hint="add --tls auto, or --tls CERT,KEY"
         )
     home = Home(options.home)
     home.make()
     with home.held(patience_s=3.0 if options.embedded else 15.0):
-        async with composed(home, environment, [f"unix:{home.agents_socket}"]) as controller:
+        served, own_tls = not options.embedded, options.tls == "auto"
+        async with composed(home, environment, served=served, own_tls=own_tls) as controller:
             await _Serving(controller, options).run()
 
 
@@ -137,8 +139,9 @@ class _Serving:
         if self._options.tls == "auto":
             from .tls import leaf
 
-            names = [self._options.host, "localhost", "127.0.0.1"]
             controller = self._controller
+            public = urlsplit(controller.settings.public_url).hostname or "localhost"
+            names = list(dict.fromkeys([self._options.host, "localhost", "127.0.0.1", public]))
             cert, key, ca = await leaf(
                 controller.store.records, controller.secret_key, controller.home.path / "tls", names
             )

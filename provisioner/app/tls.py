@@ -44,6 +44,12 @@ async def leaf(records: Records, secret_key: bytes, folder: Path, names: list[st
     return await asyncio.to_thread(_write, folder, (cert.public_bytes(_PEM), _private(key), ca_cert.public_bytes(_PEM)))
 
 
+async def authority(records: Records, secret_key: bytes) -> str:
+    """The authority's certificate, as PEM."""
+    cert, _ = await _authority(records, secret_key)
+    return cert.public_bytes(_PEM).decode()
+
+
 def _write(folder: Path, files: tuple[bytes, bytes, bytes]) -> tuple[Path, Path, Path]:
     folder.mkdir(exist_ok=True, mode=0o700)
     paths = folder / "controller.pem", folder / "controller.key", folder / "ca.pem"

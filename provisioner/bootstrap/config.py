@@ -19,8 +19,11 @@ def agent_config(
     idle_s: float,
     lifetime_s: float,
     policy: Policy,
+    ca_pem: str = "",
 ) -> AgentConfig:
-    """`idle_s` and `lifetime_s` are the controller's limits; the agent's own are longer, so that it acts second."""
+    """`idle_s` and `lifetime_s` are the controller's limits; the agent's own are longer, so that it acts second.
+
+    `ca_pem` is the one authority that the controller's certificate may be of; "" for those that the machine trusts."""
     return AgentConfig(
         instance=instance,
         name=name,
@@ -28,6 +31,7 @@ def agent_config(
         join_token=join_token,
         on_end=ON_END[provider],
         provider=provider,
+        ca_pem=ca_pem,
         boot_deadline_s=policy.boot_timeout_s,
         idle_s=idle_s + policy.agent_idle_s,
         lifetime_s=lifetime_s + policy.drain_s,
@@ -35,4 +39,5 @@ def agent_config(
         orphan_s=policy.orphan_s,
         hold_unsent_s=policy.hold_unsent_s,
         poll_s=policy.agent_poll_s,
+        answer_s=policy.agent_answer_s,
     )

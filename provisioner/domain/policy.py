@@ -34,6 +34,7 @@ class Policy:
     refused_s: float = 180.0
     refused_max_s: float = 1800.0
     agent_poll_s: float = 25.0
+    agent_answer_s: float = 30.0
     agent_idle_s: float = 600.0
     agent_silence_s: float = 1800.0
     orphan_s: float = 3600.0

@@ -6,11 +6,12 @@ import contextlib
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from .ports import free_port
 
 _USER = "runner"
 
@@ -31,7 +32,7 @@ def server() -> Iterator[str]:
     assert folder is not None
     top = Path(tempfile.mkdtemp(prefix="runner-pg-"))
     demote = _other_user(top)
-    port = _free_port()
+    port = free_port()
     try:
         _do([folder / "initdb", "-D", top / "data", "-U", _USER, "-A", "trust", "-E", "UTF8", "-N"], demote)
         options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={top} -c fsync=off"
@@ -69,10 +70,3 @@ def _do(words: list[object], demote: dict[str, int]) -> None:
     )
     if done.returncode != 0:
         raise RuntimeError(f"{words[0]} failed: {done.stdout!r}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -9,7 +9,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from .ports import free_port
 
 CEPH_PROGRAMS = ("radosgw", "radosgw-admin", "ceph-mon", "ceph-osd", "ceph-mgr", "ceph", "monmaptool", "uuidgen")
 CEPH_PACKAGES = "radosgw ceph-mon ceph-osd ceph-mgr ceph-common uuid-runtime"
@@ -66,7 +67,7 @@ class Server:
 
 @contextlib.contextmanager
 def moto(folder: Path) -> Iterator[Server]:
-    port = _free_port()
+    port = free_port()
     with (folder / "moto.log").open("wb") as log:
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -89,7 +90,7 @@ def ceph(folder: Path) -> Iterator[Server]:
     """One monitor, one manager, one OSD keeping objects in memory, one gateway."""
     for name in ("mon", "mgr", "osd", "rgw", "run", "log"):
         (folder / name).mkdir(parents=True)
-    ports = [_free_port() for _ in range(3)]
+    ports = [free_port() for _ in range(3)]
     fsid, config = str(uuid.uuid4()), folder / "ceph.conf"
     config.write_text(_ceph_config(folder, fsid, ports))
     try:
@@ -183,12 +184,6 @@ def _ceph_config(folder: Path, fsid: str, ports: Sequence[int]) -> str:
         "rgw_thread_pool_size": "64",
     }
     return "[global]\n" + "".join(f"{name} = {value}\n" for name, value in lines.items())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _until_answers(url: str, limit_s: float) -> None:

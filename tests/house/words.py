@@ -24,6 +24,7 @@ POLICY = {
     "refused_s": "how long refused capacity is remembered the first time; it doubles",
     "refused_max_s": "the longest that it is remembered",
     "agent_poll_s": "how long an agent's sync is held open while there is nothing new to say",
+    "agent_answer_s": "how long an agent waits for an answer, the poll itself aside, before it asks elsewhere",
     "agent_idle_s": "how long an agent without work waits, beyond its controller's limit, before it ends its machine",
     "agent_silence_s": "how long an agent with nothing to run waits for a silent controller before it ends its machine",
     "orphan_s": "how long a job goes on when its controller is silent",
@@ -45,7 +46,7 @@ POLICY = {
 SETTINGS = {
     "store_url": "the database; see `RUNNER_STORE_URL`",
     "objects_url": "the object store; see `RUNNER_OBJECTS_URL`",
-    "public_url": "where machines reach this controller, when that is not where it listens",
+    "public_url": "where machines reach a served controller, as http(s)://HOST:PORT; this computer's own need none",
     "max_usd_per_hour": "the hourly prices of all machines together stay within this",
     "max_instances": "there are never more machines at once than this",
     "policy_scale": "multiplies every time-out of the policy; for tests",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.ports import free_port, listening
 from tests.system.world import World, world
 
 
@@ -86,16 +87,14 @@ def test_a_taken_port(w: World) -> None:
 
 
 def test_a_wrong_token(w: World) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen(
         w.command("serve", "--port", str(port)), env=w.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
         w.until(lambda: (w.home / "control.sock").exists(), 20, "the server")
         remote = {"RUNNER_SERVER": f"http://127.0.0.1:{port}"}
-        w.until(lambda: _connects(port), 20, "the port")
+        w.until(lambda: listening(port), 20, "the port")
         refused(w, 3, "token", "ps", extra=remote | {"RUNNER_TOKEN": "rt_wrong"})
         token = w.run("token", "create", "me").stdout.decode().strip()
         done = subprocess.run(
@@ -151,11 +150,6 @@ def test_an_unknown_command(w: World) -> None:
 
 def test_an_unknown_job(w: World) -> None:
     refused(w, 2, "no job 'j-nothing'", "show", "j-nothing")
-
-
-def _connects(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system")

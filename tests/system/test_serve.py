@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -16,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.impostor import impostor
+from tests.fakes.ports import free_port
+from tests.system.served import served
 from tests.system.world import World, world
 
 
@@ -23,24 +24,6 @@ from tests.system.world import World, world
 def w(tmp_path: Path) -> Iterator[World]:
     with world(tmp_path) as made:
         yield made
-
-
-@contextlib.contextmanager
-def served(w: World, *options: str) -> Iterator[int]:
-    """A controller on a free port, ended kindly."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    with (w.home.parent / "serve.log").open("ab") as log:
-        running = subprocess.Popen(
-            w.command("serve", "--port", str(port), *options), env=w.environment, stdout=log, stderr=log
-        )
-    try:
-        w.until(lambda: _connects(port), 20, "the port to open")
-        yield port
-    finally:
-        running.terminate()
-        assert running.wait(30) == 0, (w.home.parent / "serve.log").read_text()
 
 
 def remote(w: World, scheme: str, port: int, token: str, *words: str) -> subprocess.CompletedProcess[bytes]:
@@ -65,6 +48,40 @@ def test_a_job_over_tls_and_what_roles_may_do(w: World) -> None:
         stored = (w.home / "runner.db").read_bytes() + (w.home / "runner.db-wal").read_bytes()
         assert not any(token.encode() in stored for token in tokens.values())
         w.nothing_left()
+
+
+def test_a_machine_dials_the_public_url_and_trusts_our_authority_alone(w: World) -> None:
+    """The agent speaks TLS to the port; an impostor there, with a certificate of another authority, hears nothing."""
+    port = free_port()
+    w.home.mkdir(mode=0o700)
+    (w.home / "settings.yaml").write_text(f"public_url: https://localhost:{port}\n")
+    with served(w, "--tls", "auto", port=port):
+        job = w.submit("--no-workdir", "--", "sh", "-c", "echo over tls; sleep 4; echo end")
+        w.until(lambda: w.run("logs", job).stdout == b"over tls\n", 30, "the first line")
+        (machine,) = w.machine_names()
+        (config,) = (w.home / "machines" / machine).rglob("config.json")
+        given = json.loads(config.read_text())
+        assert given["urls"] == [f"https://localhost:{port}"]
+        assert given["ca_pem"] == (w.home / "tls/ca.pem").read_text()
+    with impostor(w.home.parent / "other", port) as heard:
+        time.sleep(2.0)
+        assert heard.connections > 0
+        assert heard.requests == 0
+    with served(w, "--tls", "auto", port=port):
+        done = w.wait_done(job)
+        assert (done["outcome"], done["attempts"]) == ("succeeded", 1), w.log()
+        assert w.run("logs", job).stdout == b"over tls\nend\n"
+        w.nothing_left()
+
+
+@pytest.mark.parametrize("url", ["ftp://here", "https://", "http://runner.example:8765", "https://here/path"])
+def test_a_public_url_that_machines_could_not_use(w: World, url: str) -> None:
+    w.home.mkdir(mode=0o700)
+    (w.home / "settings.yaml").write_text(f"public_url: {url}\n")
+    done = w.run("serve", check=False)
+    assert done.returncode == 2
+    assert b"settings.yaml: public_url: " in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
 
 
 def test_a_served_controller_takes_over_and_jobs_go_on(w: World) -> None:
@@ -138,11 +155,6 @@ def _health(port: int) -> dict[str, Any]:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
         health: dict[str, Any] = json.load(answer)
         return health
-
-
-def _connects(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_the_record_says_where_the_work_came_from(w: World, tmp_path: Path) -> None:
