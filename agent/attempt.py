@@ -23,6 +23,7 @@ from .config import Home, boottime
 from .files import read_json, write_json
 from .spool import SpoolReader
 
+_FULL_BYTES = 2**16  # less room than this is none; arbitrary
 _SAFE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$")
 
 
@@ -58,7 +59,7 @@ class Attempt:
 
     def look(self) -> bool:
         """Read what the supervisor has written since. Whether anything that is told to the controller changed."""
-        before = (self.phase, self.exit is None)
+        before = (self.phase, self.exit is None, self.state.get("waits_for", ""))
         if self.mark is None:
             self.mark = read_json(os.path.join(self.folder, "supervisor.json"))
         if self.exit is None:
@@ -66,7 +67,7 @@ class Attempt:
             self.exit = read_json(os.path.join(self.folder, "exit.json"))
         if self.exit is not None and self.exited_at is None:
             self.exited_at = boottime()
-        return before != (self.phase, self.exit is None)
+        return before != (self.phase, self.exit is None, self.state.get("waits_for", ""))
 
     def note(self, **parts: Any) -> None:
         """Remember parts of what has been done; `facts` are added to those that are there."""
@@ -124,10 +125,22 @@ class Attempt:
             return wire.AttemptState(**self.done["ended"])
         said = wire.AttemptState(self.order.job, self.order.number, self.phase, facts=dict(self.done["facts"]))
         if self.exit is None:
-            return said
+            return (
+                dataclasses.replace(said, facts={**said.facts, "waits_for": waits})
+                if (waits := self._waits())
+                else said
+            )
         return dataclasses.replace(
             said, exit_code=self.exit["exit_code"], why=self.exit["why"], detail=self.exit["detail"]
         )
+
+    def _waits(self) -> str:
+        """What its output waits for room in. A supervisor on a full disk cannot leave word of it."""
+        try:
+            disk = os.statvfs(self.folder)
+        except OSError:
+            return ""
+        return self.state.get("waits_for") or ("disk" if disk.f_bavail * disk.f_frsize < _FULL_BYTES else "")
 
     def unsent_bytes(self) -> int:
         return 0 if self.ended else max(0, self.spool.size() - self.log_safe)

@@ -10,7 +10,7 @@ from provisioner.domain.errors import StaleWrite
 from provisioner.domain.facts import AttemptReport
 from provisioner.domain.job import Attempt, AttemptPhase, Instance, InstancePhase, Job, Outcome, Reason, Why
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Store
+from provisioner.domain.ports import Clock, Event, Store
 
 from .desk import EngineDesk
 from .observe import Observed
@@ -20,6 +20,7 @@ _MOST_OF_ITS_OWN = 0.5  # arbitrary: of its lifetime, booting takes up to the re
 _MOST_OF_ANY = 0.8  # arbitrary: the same of one that others had used before
 _NOBODYS_FAULT = frozenset({Why.LOST, Why.PREEMPTED, Why.SUPERVISOR_LOST})
 _SUSPICIOUS = frozenset({Why.LOST, Why.SUPERVISOR_LOST})
+_WAITS = {"spool": "its output comes faster than it can be sent", "disk": "its machine's disk is full"}
 _GAP = "what it had not sent yet is lost"
 
 
@@ -121,6 +122,7 @@ class Attempts:
         self._clock = clock
         self._policy = policy
         self._untold: dict[str, datetime] = {}
+        self._waits: dict[str, str] = {}
 
     async def look(self, live: list[Attempt], instances: Mapping[str, Instance], jobs: Mapping[str, Job]) -> set[str]:
         """Instances on which an attempt ended now."""
@@ -153,9 +155,21 @@ class Attempts:
             trial = await self._trial(job, attempt, instance)
             await self._end(attempt, judge(trial, told, self._clock.now()), told)
             return True
+        await self._note_wait(attempt, str(told.facts.get("waits_for", "")))
         if told.phase in ("running", "syncing") and attempt.phase is AttemptPhase.ASSIGNED:
             await self._store.jobs.started(attempt, self._clock.now())
         return False
+
+    async def _note_wait(self, attempt: Attempt, waits_for: str) -> None:
+        """An event when a job begins to wait for room for what it writes, and one when it goes on."""
+        if waits_for == self._waits.get(attempt.key, ""):
+            return
+        what = "attempt.waits" if waits_for else "attempt.goes_on"
+        message = _WAITS.get(waits_for, waits_for[:40])
+        await self._store.records.record(
+            Event(what, self._clock.now(), message, attempt.job_id, attempt.number, attempt.instance_id)
+        )
+        self._waits[attempt.key] = waits_for
 
     async def _not_told(self, attempt: Attempt, job: Job, instance: Instance, heard_at: datetime) -> bool:
         """Once could be a message from before; for a while, the agent has lost it."""
@@ -185,5 +199,6 @@ class Attempts:
             results_complete=bool(facts.get("results_complete")),
             log_complete=bool(facts.get("log_complete")),
         )
-        self._untold.pop(attempt.key, None)
+        for known in (self._untold, self._waits):
+            known.pop(attempt.key, None)
         self._desk.ended(attempt)

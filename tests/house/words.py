@@ -68,6 +68,8 @@ EVENTS = {
     "job.cancel_asked": "somebody asked to cancel it, kindly or at once",
     "job.done": "it is over; the message says how",
     "attempt.started": "the command, or its set-up, began",
+    "attempt.waits": "what it writes waits for room; the message says where",
+    "attempt.goes_on": "there is room again",
     "attempt.ended": "it is over; the message says how",
     "instance.planned": "a machine is wanted on this offer; its price is reserved",
     "instance.launching": "the cloud is being asked",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sqlite3
 import subprocess
@@ -150,32 +149,3 @@ def test_an_unknown_command(w: World) -> None:
 
 def test_an_unknown_job(w: World) -> None:
     refused(w, 2, "no job 'j-nothing'", "show", "j-nothing")
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system")
-def test_no_space_loses_nothing(w: World, tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(small)], check=False)
-    if mounted.returncode != 0:
-        pytest.skip("this machine lets nobody mount a small file system")
-    try:
-        w.home = small / "h"
-        count = 2_000_000
-        job = w.submit("--no-workdir", "--", "seq", str(count))
-        w.until(lambda: w.json("machines"), 20, "the machine")
-        fill = small / "fill"
-        with fill.open("wb") as file:
-            try:
-                while file.write(b"0" * 2**20):
-                    file.flush()
-            except OSError:
-                pass
-        fill.unlink(missing_ok=True)
-        done = w.wait_done(job)
-        assert done["outcome"] == "succeeded"
-        assert w.run("logs", job).stdout == b"".join(b"%d\n" % n for n in range(1, count + 1))
-        w.nothing_left()
-    finally:
-        w.close()
-        subprocess.run(["umount", "-l", str(small)], check=False)

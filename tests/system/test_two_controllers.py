@@ -80,6 +80,7 @@ def ended_well(pair: Pair, world: World, job: str, steps: int, attempts: int = 1
     check_results(world, job, world.home.parent / f"pulled {job}", steps)
 
 
+@pytest.mark.system
 def test_what_an_agent_tells_one_controller_is_no_silence_for_the_other(pair: Pair) -> None:
     pair.ready()
     job = pair.submit(pair.a, 50, _SILENT_S / 50)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from provisioner.bootstrap.bundle import packed
+from tests.fakes.disk import small_disk
 
-from .supervised import Attempt, Place, place, small_disk, until
+from .supervised import Attempt, Place, place, until
 
 MIB = 2**20
 WRITE = "import os\nfor i in range(40):\n v = memoryview(b'%07d\\n' % i * 65536)\n while v: v = v[os.write(1, v):]"

@@ -1,0 +1,37 @@
+"""A small disk of a test's own, and what fills it."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size_bytes: int) -> Iterator[bool]:
+    """`folder` on a file system of its own; False where this may not be done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    words = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)]
+    done = subprocess.run(words, capture_output=True, check=False).returncode == 0
+    try:
+        yield done
+    finally:
+        if done:
+            subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+class Ballast:
+    """What takes all the room that is left in a folder. `drop` gives it back."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "ballast"
+
+    def fill(self) -> None:
+        """Until the disk takes no more."""
+        with contextlib.suppress(OSError), self._path.open("ab", buffering=0) as file:
+            while (file.write(bytes(4096)) or 0) == 4096:
+                pass
+
+    def drop(self) -> None:
+        self._path.unlink(missing_ok=True)
