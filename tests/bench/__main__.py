@@ -18,6 +18,7 @@ ALL = (
     "results_io",
     "swarm",
     "many_jobs",
+    "two_controllers",
 )
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg
 import pytest
 
-from tests.fakes import postgres, s3
+from tests.fakes import postgres
+from tests.system.pair import Pair, paired
 from tests.system.test_kills import check_log, check_results
 from tests.system.world import World
 
@@ -21,55 +20,19 @@ pytestmark = [
 _SILENT_S = 180.0 * 0.05 * 1.6  # past the time after which silence counts, at this scale
 
 
-@dataclass
-class Pair:
-    """Two homes on one database, whose machines are in one folder of this host."""
-
-    a: World
-    b: World
-    database: str
-
-    def ready(self) -> None:
-        """Both run, and each knows of the other, so that whichever launches a machine tells it of both."""
-        for world in (self.a, self.b):
-            world.json("ps")
-        known = "select count(*) from controllers one, controllers two where one.holder <> two.holder"
-        with psycopg.connect(self.database) as connection:
-            knew = f"{known} and one.seen_at > two.since"
-            self.a.until(lambda: connection.execute(knew).fetchone() == (2,), 30, "each to know the other")
-
-    def submit(self, world: World, steps: int, pause_s: float) -> str:
-        return world.submit(
-            *("--output", "result.txt", "--checkpoint", "ckpt:1s", "--workdir", str(self.a.home.parent / "work")),
-            *("--", "python3", "steps.py", str(steps), str(pause_s)),
-        )
-
-
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
-    (tmp_path / "s3").mkdir()
     (tmp_path / "work").mkdir()
     (tmp_path / "work/steps.py").write_text(Path(__file__).with_name("steps.py").read_text())
-    with postgres.server() as database, s3.moto(tmp_path / "s3") as store:
-        store.make_bucket("team-data")
-        keys = {
-            "AWS_ENDPOINT_URL": store.endpoint,
-            "AWS_ACCESS_KEY_ID": store.access_key,
-            "AWS_SECRET_ACCESS_KEY": store.secret_key,
-            "AWS_REGION": "us-east-1",
-            "RUNNER_OBJECTS_URL": "s3://team-data/runner",
-            "RUNNER_STORE_URL": database,
-            "RUNNER_SECRET_KEY": "a" * 64,
-        }
-        worlds = [World(tmp_path / name, extra=dict(keys)) for name in ("a", "b")]
-        for world in worlds:
-            world.home.mkdir(mode=0o700)
-            (world.home / "settings.yaml").write_text(f"local: {{machines: {tmp_path / 'a' / 'machines'}}}\n")
-        try:
-            yield Pair(*worlds, database)
-        finally:
-            for world in worlds:
-                world.close()
+    with paired(tmp_path) as made:
+        yield made
+
+
+def submit(pair: Pair, world: World, steps: int, pause_s: float) -> str:
+    return world.submit(
+        *("--output", "result.txt", "--checkpoint", "ckpt:1s", "--workdir", str(pair.a.home.parent / "work")),
+        *("--", "python3", "steps.py", str(steps), str(pause_s)),
+    )
 
 
 def ended_well(pair: Pair, world: World, job: str, steps: int, attempts: int = 1) -> None:
@@ -83,7 +46,7 @@ def ended_well(pair: Pair, world: World, job: str, steps: int, attempts: int = 1
 @pytest.mark.system
 def test_what_an_agent_tells_one_controller_is_no_silence_for_the_other(pair: Pair) -> None:
     pair.ready()
-    job = pair.submit(pair.a, 50, _SILENT_S / 50)
+    job = submit(pair, pair.a, 50, _SILENT_S / 50)
     ended_well(pair, pair.b, job, 50)
     pair.b.nothing_left()
 
@@ -91,7 +54,7 @@ def test_what_an_agent_tells_one_controller_is_no_silence_for_the_other(pair: Pa
 @pytest.mark.parametrize("victim", ["launched", "other"])
 def test_one_of_two_is_killed_and_its_jobs_go_on(pair: Pair, victim: str) -> None:
     pair.ready()
-    jobs = [pair.submit(world, 60, 0.1) for world in (pair.a, pair.b)]
+    jobs = [submit(pair, world, 60, 0.1) for world in (pair.a, pair.b)]
     for job in jobs:
         pair.a.until(lambda job=job: pair.a.job(job)["phase"] == "running", 30, "both to run")
     time.sleep(1.0)
