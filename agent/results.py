@@ -13,6 +13,7 @@ from .gather import Found, Gatherer
 from .link import Backoff, Refused, Unreachable
 from .machine import Machine
 from .say import say
+from .standing import Standing
 from .upload import Changed, Uploader
 
 _FACTS_LINES = 100
@@ -27,6 +28,7 @@ class Results:
         self._backoffs: dict[str, Backoff] = {}
         self._due: dict[str, float] = {}
         self._sent: dict[str, list[tuple[str, str]]] = {}
+        self._standing: dict[str, Standing] = {}
 
     def run(self, turn: Turn) -> None:
         while not turn.over:
@@ -40,12 +42,13 @@ class Results:
     def once(self, attempt: Attempt) -> None:
         """What is due of one attempt."""
         now, final = boottime(), attempt.exit is not None
+        uploader = self._uploader(attempt)
         retrying = attempt.key in self._backoffs
         due = self._due.setdefault(attempt.key, now + attempt.order.outputs_every_s)
         if now < due and not (final and not retrying):
             return
         try:
-            self._sync(attempt, final)
+            self._sync(attempt, uploader, final)
             self._backoffs.pop(attempt.key, None)
             self._due[attempt.key] = boottime() + attempt.order.outputs_every_s
         except Changed:
@@ -56,13 +59,23 @@ class Results:
         except Refused as error:
             self._refused(attempt, final, error)
 
-    def _sync(self, attempt: Attempt, final: bool) -> None:
+    def _uploader(self, attempt: Attempt) -> Uploader:
+        """With the standing right renewed when it is time."""
+        standing = self._standing.setdefault(attempt.key, Standing())
+        uploader = Uploader(self._machine.link, attempt.order.job, attempt.order.number, "results", standing)
+        try:
+            uploader.stand()
+        except Refused as error:
+            standing.postpone()
+            say("results.no_standing_right", attempt=attempt.key, error=str(error))
+        return uploader
+
+    def _sync(self, attempt: Attempt, uploader: Uploader, final: bool) -> None:
         gatherer = self._gatherers.setdefault(attempt.key, Gatherer(attempt.workspace))
         found = gatherer.outputs(attempt.order.outputs)
         listed = [(file.path, file.sha256) for file in found.files]
         if not final and (not listed or self._sent.get(attempt.key) == listed):
             return
-        uploader = Uploader(self._machine.link, attempt.order.job, attempt.order.number, "results")
         uploader.send(found.files)
         sequence = attempt.done.get("results_sequence", 0) + 1
         attempt.note(results_sequence=sequence)
@@ -84,7 +97,7 @@ class Results:
             self._machine.duties.wake("tend")
 
     def _forget(self, kept: set[str]) -> None:
-        for table in (self._gatherers, self._backoffs, self._due, self._sent):
+        for table in (self._gatherers, self._backoffs, self._due, self._sent, self._standing):
             for key in [key for key in table if key not in kept]:
                 del table[key]
 

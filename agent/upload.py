@@ -2,7 +2,8 @@
 
 Objects are named by the sha256 of their content, so sending one twice, or by two attempts, does no harm, and what the
 store has already is not sent. What is sent is hashed again on its way: a file that changed since it was looked at never
-gets under a name that is not its own. The manifest goes last.
+gets under a name that is not its own. The manifest goes last. While the controller is away a standing right will do for
+the files; only the controller can say that they are stored.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Callable, Optional, TypeVar
 from . import wire
 from .link import Link, Unreachable
 from .say import say
+from .standing import LEFT, Standing
 
 T = TypeVar("T")
 _BLOCK = 2**20
@@ -75,11 +77,21 @@ def parallel(items: list[T], work: Callable[[T], None], threads: int = _AT_ONCE)
 class Uploader:
     """Objects and manifests of one attempt in one area."""
 
-    def __init__(self, link: Link, job: str, number: int, area: str) -> None:
+    def __init__(self, link: Link, job: str, number: int, area: str, standing: Optional[Standing] = None) -> None:
         self._link = link
+        self._standing = standing or Standing()
         self._job = job
         self._number = number
         self._area = area
+
+    def stand(self) -> None:
+        """Ask for the standing right, when it is time. Raises: Refused."""
+        if self._standing.due:
+            try:
+                given = self._ask("standing", [])
+                self._standing.take(given.post, given.expires_s)
+            except Unreachable:
+                self._standing.postpone()
 
     def send(self, files: list[Local]) -> None:
         """All of them stored when it returns. Raises: Changed, Unreachable, Refused."""
@@ -88,7 +100,13 @@ class Uploader:
         for start in range(0, len(keys), _BATCH):
             batch = [unique[key] for key in keys[start : start + _BATCH]]
             items = [wire.GrantItem(file.sha256, file.size, file.sha256) for file in batch]
-            granted = {grant.key: grant for grant in self._ask("put", items).grants}
+            try:
+                granted = {grant.key: grant for grant in self._ask("put", items).grants}
+            except Unreachable:
+                if not self._standing.usable:
+                    raise
+                parallel([file for file in batch if file.sha256 not in self._standing.sent], self._alone)
+                continue
             missing = [file.path for file in batch if file.sha256 not in granted]
             if missing:
                 raise Unreachable(f"no grant was given for {missing[0]}")
@@ -99,11 +117,24 @@ class Uploader:
         """Raises: Unreachable, Refused."""
         entries = [file.entry for file in files]
         body = wire.Manifest(self._job, self._number, self._area, sequence, final, entries, refused)
-        self._link.ask("POST", "/agent/v1/manifest", wire.encode(body))
+        message = wire.encode(body)
+        try:
+            self._link.ask("POST", "/agent/v1/manifest", message)
+        except Unreachable:
+            if self._standing.usable:
+                self._standing.send(self._link, LEFT, len(message), lambda: iter([message]))
+            raise
 
     def _ask(self, op: str, items: list[wire.GrantItem], *uploads: dict[str, object]) -> wire.Grants:
         ask = wire.GrantAsk(self._job, self._number, self._area, op, items, list(uploads))
         return self._link.call("/agent/v1/grants", ask, wire.Grants)
+
+    def _alone(self, file: Local) -> None:
+        number = file.open()
+        try:
+            self._standing.send(self._link, file.sha256, file.size, lambda: checked_blocks(number, file))
+        finally:
+            os.close(number)
 
     def _put(self, file: Local, grant: wire.Grant) -> None:
         number = file.open()

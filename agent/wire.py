@@ -192,11 +192,13 @@ class GrantItem:
 
 @dataclass(frozen=True)
 class GrantAsk:
-    """`area`: `results`, `checkpoints`, `workspace` or `inputs`. `op`: `put`, `get`, `list` (inputs) or `complete`.
+    """`area`: `results`, `checkpoints`, `workspace` or `inputs`. `op`: `put`, `get`, `list` (inputs), `complete`,
+    `standing`.
 
     `complete` finishes multipart uploads: `uploads` is a list of {key, upload_id, parts: [etag, ...]}. `list` takes
     one source and answers one grant an object: its full URL as `key`, `size`, and as `sha256` whatever tells one
     content from another, if anything does; with a `url` if it can be read at once, else `get` is asked for it.
+    `standing` answers with `post`, for `expires_s`, or without where the store has no such right.
     """
 
     job: str
@@ -229,7 +231,7 @@ class Grant:
 
 @dataclass(frozen=True)
 class Grants:
-    """`post`: a standing right for the whole prefix ({url, fields, prefix}), where the store can sign one."""
+    """`post` answers `standing`: a right for the whole prefix ({url, fields, prefix}), where the store signs one."""
 
     grants: list[Grant] = field(default_factory=list)
     expires_s: float = 900.0

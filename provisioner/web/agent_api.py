@@ -24,7 +24,18 @@ from provisioner.domain.ports import LogSpan, ManifestRow, WantedAttempt
 
 from .agent_access import AgentAccess
 from .body import store_stream, whole
-from .grants import EXPIRES_S, MOST_ITEMS, Granted, Granting, Item, checked_put_key, input_behind, prefix_of, readable
+from .grants import (
+    EXPIRES_S,
+    MOST_ITEMS,
+    STANDING_S,
+    Granted,
+    Granting,
+    Item,
+    checked_put_key,
+    input_behind,
+    prefix_of,
+    readable,
+)
 from .manifests import Manifests
 from .serve_object import streamed
 from .services import Services
@@ -202,11 +213,12 @@ class AgentRoutes:
 
     async def _grant(self, ask: wire.GrantAsk, job: Job, attempt: Attempt) -> wire.Grants:
         items = [Item(item.key, item.size, item.sha256) for item in ask.items]
-        granting, post = self._granting, None
+        granting = self._granting
         match ask.op:
             case "put":
                 granted = await granting.put(ask.area, job, attempt, items)
-                post = await granting.post(ask.area, job, attempt)
+            case "standing":
+                return wire.Grants([], STANDING_S, await granting.post(ask.area, job, attempt))
             case "get":
                 granted = await granting.get(ask.area, job, attempt, items)
             case "list" if ask.area == "inputs":
@@ -216,7 +228,7 @@ class AgentRoutes:
                 granted = []
             case _:
                 raise InvalidRequest(f"op {ask.op[:40]!r} of {ask.area[:40]!r} is not known")
-        return wire.Grants([_grant(one) for one in granted], EXPIRES_S, post)
+        return wire.Grants([_grant(one) for one in granted], EXPIRES_S)
 
     def _report(self, message: wire.Sync) -> Report:
         return Report(

@@ -21,9 +21,11 @@ from .services import Services
 from .submit import SHA256
 
 EXPIRES_S = 900.0  # arbitrary: long enough for one batch over a slow line
+STANDING_S = 4 * 3600.0  # arbitrary: longer than an agent goes on without its controller
 ROUTE = "/agent/v1/objects/"
 MOST_ITEMS = 10_000
 MANIFEST = "manifest.json"
+LEFT = "left.json"  # what an agent calls the manifest that it could not hand over
 _MULTIPART_FROM = 64 * 2**20  # bytes; arbitrary
 _LARGEST_POST = 5 * 2**30  # bytes. Source: Amazon S3 API reference, POST object.
 _HEADS_AT_ONCE = 16
@@ -66,7 +68,7 @@ def checked_put_key(area: str, key: str) -> str:
     """A key below the area's prefix that an agent may write. Raises: InvalidRequest."""
     if area == "checkpoints" and not SHA256.fullmatch(key):
         raise InvalidRequest(f"a checkpoint's key is the sha256 of its bytes, not {key[:80]!r}")
-    if key == MANIFEST or not key or any(part in ("", ".", "..") for part in key.split("/")):
+    if key in (MANIFEST, LEFT) or not key or any(part in ("", ".", "..") for part in key.split("/")):
         raise InvalidRequest(f"not a key to write: {key[:80]!r}")
     return key
 
@@ -99,7 +101,7 @@ class Granting:
         if not self._objects.signs:
             return None
         prefix = prefix_of(area, job.id, attempt.number)
-        policy = await self._objects.post_policy(prefix, EXPIRES_S, _LARGEST_POST)
+        policy = await self._objects.post_policy(prefix, STANDING_S, _LARGEST_POST)
         return None if policy is None else {**policy, "prefix": prefix}
 
     async def get(self, area: str, job: Job, attempt: Attempt, items: Sequence[Item]) -> list[Granted]:

@@ -15,12 +15,30 @@ from weakref import WeakValueDictionary
 from provisioner.domain.errors import InvalidRequest, ObjectsError
 from provisioner.domain.ports import ManifestRow
 
-from .grants import MANIFEST, checked_put_key, prefix_of
+from .grants import LEFT, MANIFEST, checked_put_key, prefix_of
 from .services import Services
 from .submit import SHA256
 
 KEPT_CHECKPOINTS = 2
 _NAMED = 5
+
+
+async def left_behind(services: Services, job_id: str, number: int) -> dict[str, Any] | None:
+    """The manifest that an agent left beside its files because it did not reach a controller any more; None where there
+    is none, or not all of its files are there."""
+    prefix = prefix_of("results", job_id, number)
+    objects = services.objects
+    try:
+        raw = b"".join([block async for block in objects.get(f"{prefix}/{LEFT}")])
+        body: dict[str, Any] = json.loads(raw)
+        for entry in body["files"]:
+            _check_entry("results", entry)
+        sizes = {info.key: info.size for info in await objects.under(prefix)}
+        there = all(sizes.get(f"{prefix}/{one['key']}") == one["size"] for one in body["files"])
+        whose = (body["job"], body["number"], body["area"])
+    except (ObjectsError, InvalidRequest, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return body if there and whose == (job_id, number, "results") else None
 
 
 class Manifests:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -91,3 +93,31 @@ def _bucket(server: s3.Server) -> object:
 def put(bucket: object, files: dict[str, bytes]) -> None:
     for key, data in files.items():
         bucket.put_object(Key=key, Body=data)  # type: ignore[attr-defined]
+
+
+def test_what_a_job_made_while_the_controller_was_away(w: World, server: s3.Server, tmp_path: Path) -> None:
+    """Its files go up without the controller; handed over when it is back, and to be had if the machine dies before."""
+    bucket = _bucket(server)
+    script = "echo begun; sleep 3; seq 100000 > made.txt; echo $RUNNER_ATTEMPT > attempt.txt; echo ended"
+    words = ("--no-workdir", "--output", "*.txt", "--", "sh", "-c", script)
+    for dies in (False, True):
+        job = w.submit(*words)
+        w.until(lambda job=job: w.run("logs", job).stdout == b"begun\n", 30, "it to begin")
+        time.sleep(0.5)
+        w.kill("controller")
+        left = f"runner/results/{job}/1/left.json"
+        w.until(lambda left=left: _says_final(bucket, left), 30, "the manifest to be left")
+        if dies:
+            w.kill("respawn", "agent", "supervisor")
+        done = w.wait_done(job)
+        assert (done["outcome"], done["attempts"]) == ("succeeded", 2 if dies else 1), (done["attempts_list"], w.log())
+        target = tmp_path / f"pulled-{dies}"
+        w.run("pull", "--attempt", "1", job, str(target))
+        assert (target / "made.txt").read_text().split() == [str(n) for n in range(1, 100001)]
+        assert (target / "attempt.txt").read_text() == "1\n"
+        w.nothing_left()
+
+
+def _says_final(bucket: Any, key: str) -> bool:
+    found = list(bucket.objects.filter(Prefix=key))
+    return bool(found) and json.loads(found[0].get()["Body"].read())["final"]

@@ -11,6 +11,7 @@ from provisioner.domain.errors import NotFound
 from provisioner.domain.ports import ManifestRow
 
 from ..auth import Use, Viewer
+from ..manifests import left_behind
 from ..serve_object import streamed
 from ..services import Services
 
@@ -48,7 +49,13 @@ async def file(id: str, attempt: int, path: str, request: Request, services: Use
 
 async def _manifest(services: Services, job_id: str, attempt: int | None) -> ManifestRow | None:
     rows = await services.store.records.manifests(job_id, "results")
-    return next((row for row in reversed(rows) if attempt is None or row.number == attempt), None)
+    row = next((row for row in reversed(rows) if attempt is None or row.number == attempt), None)
+    if attempt is None or (row is not None and row.final) or not services.objects.signs:
+        return row
+    body = await left_behind(services, job_id, attempt)
+    if body is None or (row is not None and row.sequence >= body["sequence"]):
+        return row
+    return ManifestRow(job_id, attempt, "results", body["sequence"], body["final"], services.clock.now(), body)
 
 
 async def _files(services: Services, job_id: str, attempt: int) -> dict[str, dict[str, Any]]:

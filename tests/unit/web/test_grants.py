@@ -282,7 +282,7 @@ async def test_a_signing_store_is_written_and_read_directly(signing: Served) -> 
 
 async def test_a_standing_right_adds_below_the_prefix(signing: Served) -> None:
     agent, attempt = await signing.running(SPEC)
-    policy = (await agent.ask(attempt, "results", "put", item(b"x"))).post
+    policy = (await agent.ask(attempt, "results", "standing")).post
     assert policy is not None
     assert policy["prefix"] == f"results/{attempt.job_id}/1"
     fields = policy["fields"] | {"key": policy["fields"]["key"].replace("${filename}", sha256(b"x"))}
