@@ -30,6 +30,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "RUNNER_NEW_SECRET_KEY": "key that `runner db rekey` changes to (default: a new one, written to the file `key`)",
     "RUNNER_STORE_URL": "database: sqlite:///PATH (default: runner.db in the home) or postgresql://...",
     "RUNNER_OBJECTS_URL": "object store: a directory (default: objects in the home), s3://, gs:// or az://",
+    "RUNNER_DEBUG_CLI": "set to anything: show where an error came from that the command line calls a bug",
     "RUNNER_POLICY_SCALE": "multiplies every time-out of the policy; for tests",
 }
 

@@ -17,6 +17,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -73,6 +74,7 @@ class _Serving:
         self._ending = asyncio.Event()
         self._began_at = controller.clock.now()
         self._idle_since = controller.clock.monotonic()
+        self._trouble: tuple[datetime, str] | None = None
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -83,7 +85,7 @@ class _Serving:
         try:
             async with asyncio.TaskGroup() as group:
                 duties = [
-                    group.create_task(watched("engine", controller.engine.run)),
+                    group.create_task(watched("engine", controller.engine.run, self._crashed)),
                     group.create_task(watched("retention", self._retain)),
                     group.create_task(watched("idle", self._watch_idle)),
                 ]
@@ -103,6 +105,9 @@ class _Serving:
         _log.info("controller.ending", why=why)
         self._ending.set()
 
+    def _crashed(self, what: str) -> None:
+        self._trouble = (self._controller.clock.now(), what)
+
     def _services(self) -> Services:
         c = self._controller
         return Services(
@@ -116,6 +121,7 @@ class _Serving:
             status=self._status,
             shutdown=self._end,
             gc=self._gc,
+            trouble=lambda: self._trouble,
             agent_urls=lambda: c.engine.urls,
         )
 

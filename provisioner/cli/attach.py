@@ -6,6 +6,7 @@ the job to end kindly, the second ends it at once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -56,6 +57,7 @@ class Attached:
         self._deaf: set[int] = set()
         self._over = threading.Event()
         self._telling = threading.Lock()
+        self._trouble = ""
 
     def listen(self) -> None:
         """From here on an interruption is for the job, also while it is still being submitted."""
@@ -139,13 +141,22 @@ class Attached:
         client = self._client.another()
         while not self._over.is_set():
             try:
-                self._take_events(client, wait_s=10)
+                if not self._take_events(client, wait_s=10):
+                    self._ask_health(client)
             except CliError:
                 client.close()
                 self._over.wait(0.5)
 
-    def _take_events(self, client: Client, *, wait_s: int) -> None:
-        """Say those that nobody has said yet. Raises: CliError."""
+    def _ask_health(self, client: Client) -> None:
+        """Nothing has happened for a while: is that the job's own pace? Raises: CliError."""
+        with contextlib.suppress(ValueError):
+            found = json.loads(client.open("GET", "/healthz").read())
+            if (error := found.get("error", "")) and error != self._trouble:
+                render.say(f"runner: the controller cannot work: {error}")
+            self._trouble = error
+
+    def _take_events(self, client: Client, *, wait_s: int) -> bool:
+        """Say those that nobody has said yet; whether there were any. Raises: CliError."""
         found = client.get("/events", job=self._job_id, after=self._after, wait_s=wait_s)
         with self._telling:
             for event in found:
@@ -153,6 +164,7 @@ class Attached:
                     self._after = event["id"]
                     if line := _line(event):
                         render.say(f"runner: {line}")
+        return bool(found)
 
     def _finish(self) -> int:
         self._asking(lambda: self._take_events(self._client, wait_s=0))  # a short job's are told too

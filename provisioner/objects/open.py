@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -25,6 +26,8 @@ def open_objects(url: str) -> Objects:
     if not urlsplit(url).netloc:
         raise InvalidRequest(f"{url!r} names no bucket", hint=f"write {scheme}://BUCKET/PREFIX")
     if scheme == "s3":
+        if importlib.util.find_spec("boto3") is None:
+            raise InvalidRequest("S3 needs boto3", hint="pip install 'gpu-runner[aws]'")
         from .s3 import S3Objects
 
         return S3Objects(url, foreign=open_foreign)

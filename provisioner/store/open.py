@@ -108,6 +108,7 @@ def _sole(path: Path) -> Iterator[None]:
     """SQLite belongs to one controller. Raises: StoreError naming the holder."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
         lock = Path(f"{path}.lock").open("a+")  # noqa: SIM115  (held until the store closes)
     except OSError as error:
         raise StoreError(f"cannot use {path}: {error.strerror}", hint="check RUNNER_STORE_URL") from error

@@ -7,6 +7,7 @@ loss. PostgreSQL: a small pool; row locks where two controllers could meet. `inl
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -67,6 +68,8 @@ def connect(url: str) -> Engine:
     if url.startswith("sqlite"):
         return _sqlite(url)
     if url.startswith("postgresql"):
+        if importlib.util.find_spec("psycopg") is None:
+            raise StoreError("PostgreSQL needs psycopg", hint="pip install 'gpu-runner[postgres]'")
         return create_engine(
             url.replace("postgresql://", "postgresql+psycopg://", 1), pool_size=_POOL, pool_pre_ping=True
         )

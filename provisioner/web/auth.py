@@ -52,10 +52,10 @@ async def token_login(request: Request) -> Caller:
     services = services_of(request)
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.startswith("rt_"):
-        raise Unauthenticated("this controller needs a token", hint="set RUNNER_TOKEN; `runner token add` makes one")
+        raise Unauthenticated("this controller needs a token", hint="set RUNNER_TOKEN; `runner token create` makes one")
     row = await services.store.records.token(hashed(token), services.clock.now())
     if row is None:
-        raise Unauthenticated("this token is wrong, or has expired", hint="`runner token add` makes another")
+        raise Unauthenticated("this token is wrong, or has expired", hint="`runner token create` makes another")
     return Caller(row.name, row.role)
 
 

@@ -30,7 +30,14 @@ class Health:
             "oldest_waiting_s": await self.oldest_waiting_s(),
             "version": self._version,
         }
+        if error := self._error():
+            body["error"] = error
         return 200 if ok else 503, body
+
+    def _error(self) -> str:
+        """What the engine broke on since its last good pass."""
+        trouble, at = self._services.trouble(), self._services.desk.last_pass_at
+        return trouble[1] if trouble is not None and (at is None or trouble[0] > at) else ""
 
     def last_pass_age_s(self) -> float | None:
         at = self._services.desk.last_pass_at

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from provisioner.domain.policy import Policy
@@ -42,10 +43,14 @@ def _random_bits(count: int) -> int:
     return _RANDOM.getrandbits(count)
 
 
+def _no_trouble() -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Services:
     """`status` gives what the composition root knows; `shutdown(why)` ends the controller; `gc(dry_run, expired)`
-    collects now. `bits(n)` gives n random bits."""
+    collects now. `bits(n)` gives n random bits; `trouble()` when the engine last broke, and on what."""
 
     store: Store
     desk: Desk
@@ -59,6 +64,7 @@ class Services:
     gc: Callable[[bool, bool], Awaitable[dict[str, Any]]]
     bits: Callable[[int], int] = _random_bits
     agent_urls: Callable[[], Sequence[str]] = tuple
+    trouble: Callable[[], tuple[datetime, str] | None] = _no_trouble
     ending: Ending = field(default_factory=Ending)
     traffic: Traffic = field(default_factory=Traffic)
     shelf: Shelf = field(default_factory=Shelf)

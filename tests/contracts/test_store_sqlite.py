@@ -36,6 +36,15 @@ class TestSqliteInline(StoreLaws):
         await store.close()
 
 
+async def test_nobody_else_may_read_the_file(tmp_path: Path) -> None:
+    store = await open_store(f"sqlite:///{tmp_path / 'runner.db'}", secret_key=KEY)
+    try:
+        modes = [(tmp_path / f"runner.db{end}").stat().st_mode & 0o077 for end in ("", "-wal", "-shm")]
+        assert modes == [0, 0, 0]
+    finally:
+        await store.close()
+
+
 async def test_one_controller_at_a_time(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/runner.db"
     store = await open_store(url, secret_key=KEY)

@@ -62,6 +62,7 @@ class FakeApi:
     secrets: dict[str, str] = field(default_factory=dict)
     manifest: dict[str, Any] | None = None
     readings: list[list[Any]] = field(default_factory=list)
+    health: dict[str, Any] = field(default_factory=lambda: {"ok": True})
 
     def __enter__(self) -> FakeApi:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -367,6 +368,7 @@ _ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("GET", "/jobs/([^/]+)/readings", _Handler.read_readings),
     ("GET", "/jobs/[^/]+/results/1/files/(.+)", _Handler.file),
     ("GET", "/jobs/([^/]+)/results", _Handler.manifest),
+    ("GET", "/healthz", lambda handler, _: handler._json(handler.api.health, 200 if handler.api.health["ok"] else 503)),
     ("GET", "/events", _Handler.read_events),
     ("GET", "/instances", _Handler.machines),
     ("GET", "/instances/[^/]+", lambda handler, query: handler.machine(query)),

@@ -39,8 +39,7 @@ def test_every_phase_has_a_line_in_its_table() -> None:
 
 def test_no_variable_is_read_that_is_not_documented() -> None:
     for_others = {"RUNNER_ATTEMPT_KEY", "RUNNER_INSTANCE"}  # marks on processes, by which they are found again
-    for_us = {"RUNNER_DEBUG_CLI"}
-    assert scan.read_by_us() - for_others - for_us - set(ENVIRONMENT) == set()
+    assert scan.read_by_us() - for_others - set(ENVIRONMENT) == set()
 
 
 def test_every_relative_link_leads_somewhere() -> None:

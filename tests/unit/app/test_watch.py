@@ -13,5 +13,7 @@ async def test_a_crash_is_followed_by_another_start() -> None:
         if len(starts) < 3:
             raise RuntimeError("broken")
 
-    await watched("probe", loop)
+    heard: list[str] = []
+    await watched("probe", loop, heard.append)
     assert starts == [0, 1, 2]
+    assert heard == ["probe: broken"] * 2

@@ -180,6 +180,20 @@ def test_a_controller_in_trouble_is_asked_again_for_the_log(terminal: Terminal, 
     assert (out, running.returncode) == (b"out\n", 0), errors
 
 
+def test_what_keeps_the_controller_from_working_is_told_once(terminal: Terminal, api: FakeApi) -> None:
+    api.script = Script(wait_for_cancel=True)
+    api.health = {"ok": False, "error": "engine: the database failed: database or disk is full"}
+    with terminal.begin("run", "--no-workdir", "--", "x") as running:
+        api.wait_for(lambda: len(api.sent("GET", "/healthz")) > 2)
+        (job_id,) = api.jobs
+        api.end(job_id, "succeeded", 0)
+        _, errors = running.communicate(timeout=30)
+    assert running.returncode == 0
+    assert (
+        errors.count(b"runner: the controller cannot work: engine: the database failed: database or disk is full") == 1
+    )
+
+
 def test_following_survives_a_controller_that_restarts(terminal: Terminal, api: FakeApi) -> None:
     api.script = Script(output=[(1, b"one\n")], wait_for_cancel=True)
     with terminal.begin("run", "--no-workdir", "--", "x") as running:

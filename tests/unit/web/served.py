@@ -128,6 +128,7 @@ class Served:
         self.store = store
         self.desk = FakeDesk(ladder_now=Ladder((Rung(OFFER),)), last_pass_at=datetime.now(UTC))
         self.ended: list[str] = []
+        self.trouble: tuple[datetime, str] | None = None
         self.bits = random.Random(7).getrandbits
         self.services = Services(
             store=store,
@@ -140,6 +141,7 @@ class Served:
             status=lambda: {"version": "0", "pid": 1},
             shutdown=self.ended.append,
             gc=self._gc,
+            trouble=lambda: self.trouble,
         )
         self.listeners: list[Listener] = []
 

@@ -177,6 +177,16 @@ async def test_health_tells_of_the_last_pass(web: Served) -> None:
     stale = await web.control.get("/healthz")
     assert (stale.status, stale.json["ok"]) == (503, False)
     assert stale.json["last_pass_age_s"] > 60
+    assert "error" not in stale.json
+
+
+async def test_health_tells_on_what_the_engine_broke(web: Served) -> None:
+    now = datetime.now(UTC)
+    web.trouble = (now, "engine: the disk is full")
+    web.desk.last_pass_at = now - timedelta(seconds=61)
+    assert (await web.control.get("/healthz")).json["error"] == "engine: the disk is full"
+    web.desk.last_pass_at = now + timedelta(seconds=1)
+    assert "error" not in (await web.control.get("/healthz")).json
 
 
 async def test_metrics_are_prometheus_text(web: Served) -> None:
