@@ -12,14 +12,16 @@ import hashlib
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Optional
 
-from .upload import Changed, Local
+from .upload import Changed, Local, stamp_of
 
 _BLOCK = 2**20
 _TRIES = 3
+_TICK_NS = 10**9  # far above the granularity of a file's times; arbitrary
 _NOT_TAKEN = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -44,7 +46,7 @@ class Gatherer:
 
     def __init__(self, workspace: str) -> None:
         self._root = os.path.realpath(workspace)
-        self._known: dict[str, tuple[Stamp, str]] = {}
+        self._known: dict[str, tuple[tuple[int, ...], str]] = {}
 
     def outputs(self, patterns: list[str]) -> Found:
         """Everything that the patterns match, in order of path."""
@@ -93,20 +95,23 @@ class Gatherer:
             digest = self._hash(number, path, before)
         finally:
             os.close(number)
-        return Local(path, before.st_size, digest, stat.S_IMODE(before.st_mode) & 0o777, lambda: self._open(path))
+        mode = stat.S_IMODE(before.st_mode) & 0o777
+        return Local(path, before.st_size, digest, mode, lambda: self._open(path), stamp_of(before))
 
     def _hash(self, number: int, path: str, before: os.stat_result) -> str:
-        stamp = (before.st_size, before.st_mtime_ns, before.st_ino)
+        stamp = stamp_of(before)
         known = self._known.get(path)
         if known is not None and known[0] == stamp:
             return known[1]
+        began_ns = time.time_ns()
         digest = hashlib.sha256()
         while block := os.read(number, _BLOCK):
             digest.update(block)
         after = os.fstat(number)
-        if (after.st_size, after.st_mtime_ns, after.st_ino) != stamp:
+        if stamp_of(after) != stamp:
             raise Changed(path)
-        self._known[path] = (stamp, digest.hexdigest())
+        if before.st_ctime_ns < began_ns - _TICK_NS:  # else it could be written again without showing it
+            self._known[path] = (stamp, digest.hexdigest())
         return digest.hexdigest()
 
     def _open(self, path: str) -> int:

@@ -76,7 +76,7 @@ class Results:
         listed = [(file.path, file.sha256) for file in found.files]
         if not final and (not listed or self._sent.get(attempt.key) == listed):
             return
-        uploader.send(found.files)
+        uploader.send(found.files, settled=final)
         sequence = attempt.done.get("results_sequence", 0) + 1
         attempt.note(results_sequence=sequence)
         uploader.manifest(sequence, final, found.files, found.refused)

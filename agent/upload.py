@@ -1,9 +1,9 @@
 """Files to the object store by grants, and the manifest that makes them count.
 
 Objects are named by the sha256 of their content, so sending one twice, or by two attempts, does no harm, and what the
-store has already is not sent. What is sent is hashed again on its way: a file that changed since it was looked at never
-gets under a name that is not its own. The manifest goes last. While the controller is away a standing right will do for
-the files; only the controller can say that they are stored.
+store has already is not sent. What is sent is hashed again on its way, unless nobody is left who could write it: a file
+that changed since it was looked at never gets under a name that is not its own. The manifest goes last. While the
+controller is away a standing right will do for the files; only the controller can say that they are stored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .standing import LEFT, Standing
 T = TypeVar("T")
 _BLOCK = 2**20
 _AT_ONCE = 8
-_BATCH = 200
+_BATCH, _BATCHES_AT_ONCE = 200, 2  # while one is sent the next one's grants are asked for
 _TRIES = 3
 
 
@@ -33,13 +33,15 @@ class Changed(Exception):
 
 @dataclass(frozen=True)
 class Local:
-    """A file to be taken: `path` as in the manifest; `open` gives a descriptor of what was looked at."""
+    """A file to be taken: `path` as in the manifest; `open` gives a descriptor of what was looked at; `stamp` is what
+    `stamp_of` said when it was hashed."""
 
     path: str
     size: int
     sha256: str
     mode: int
     open: Callable[[], int]
+    stamp: tuple[int, ...] = ()
 
     @property
     def entry(self) -> wire.FileEntry:
@@ -93,25 +95,27 @@ class Uploader:
             except Unreachable:
                 self._standing.postpone()
 
-    def send(self, files: list[Local]) -> None:
-        """All of them stored when it returns. Raises: Changed, Unreachable, Refused."""
-        unique = {file.sha256: file for file in files}
-        keys = list(unique)
-        for start in range(0, len(keys), _BATCH):
-            batch = [unique[key] for key in keys[start : start + _BATCH]]
-            items = [wire.GrantItem(file.sha256, file.size, file.sha256) for file in batch]
-            try:
-                granted = {grant.key: grant for grant in self._ask("put", items).grants}
-            except Unreachable:
-                if not self._standing.usable:
-                    raise
-                parallel([file for file in batch if file.sha256 not in self._standing.sent], self._alone)
-                continue
-            missing = [file.path for file in batch if file.sha256 not in granted]
-            if missing:
-                raise Unreachable(f"no grant was given for {missing[0]}")
-            wanted = [(file, granted[file.sha256]) for file in batch if not granted[file.sha256].exists]
-            parallel(wanted, lambda pair: self._put(*pair))
+    def send(self, files: list[Local], *, settled: bool = False) -> None:
+        """All of them stored when it returns. `settled`: nobody writes them any more. Raises: Changed, Unreachable,
+        Refused."""
+        unique = list({file.sha256: file for file in files}.values())
+        batches = [unique[start : start + _BATCH] for start in range(0, len(unique), _BATCH)]
+        parallel(batches, lambda batch: self._batch(batch, settled), threads=_BATCHES_AT_ONCE)
+
+    def _batch(self, batch: list[Local], settled: bool) -> None:
+        items = [wire.GrantItem(file.sha256, file.size, file.sha256) for file in batch]
+        try:
+            granted = {grant.key: grant for grant in self._ask("put", items).grants}
+        except Unreachable:
+            if not self._standing.usable:
+                raise
+            parallel([file for file in batch if file.sha256 not in self._standing.sent], self._alone)
+            return
+        missing = [file.path for file in batch if file.sha256 not in granted]
+        if missing:
+            raise Unreachable(f"no grant was given for {missing[0]}")
+        wanted = [(file, granted[file.sha256]) for file in batch if not granted[file.sha256].exists]
+        parallel(wanted, lambda pair: self._put(*pair, settled))
 
     def manifest(self, sequence: int, final: bool, files: list[Local], refused: list[str]) -> None:
         """Raises: Unreachable, Refused."""
@@ -136,13 +140,13 @@ class Uploader:
         finally:
             os.close(number)
 
-    def _put(self, file: Local, grant: wire.Grant) -> None:
+    def _put(self, file: Local, grant: wire.Grant, settled: bool) -> None:
         number = file.open()
         try:
             for left in range(_TRIES - 1, -1, -1):
                 try:
                     if grant.parts:
-                        self._parts(number, file, grant)
+                        self._parts(number, file, grant, settled)
                     else:
                         self._whole(number, file, grant)
                     return
@@ -161,9 +165,10 @@ class Uploader:
         with send as (_, connection):
             connection.body()
 
-    def _parts(self, number: int, file: Local, grant: wire.Grant) -> None:
+    def _parts(self, number: int, file: Local, grant: wire.Grant, settled: bool) -> None:
         """Several parts at once. The upload is completed only if the file was what was promised before and after."""
-        before = _stamp(number)
+        before = stamp_of(os.fstat(number))
+        known = settled and before == file.stamp
         etags = [""] * len(grant.parts)
 
         def part(index: int) -> None:
@@ -178,10 +183,12 @@ class Uploader:
                 etags[index] = head.headers.get("etag", "")
 
         hashing = _Hashing(number, file)
-        hashing.start()
+        if not known:
+            hashing.start()
         parallel(list(range(len(grant.parts))), part, threads=4)
-        hashing.join()
-        if hashing.found != file.sha256 or _stamp(number) != before:
+        if not known:
+            hashing.join()
+        if not (known or hashing.found == file.sha256) or stamp_of(os.fstat(number)) != before:
             raise Changed(file.path)
         self._ask("complete", [], {"key": grant.key, "upload_id": grant.upload_id, "parts": etags})
 
@@ -230,6 +237,6 @@ def _slice(number: int, start: int, size: int) -> Iterator[bytes]:
         start, size = start + len(block), size - len(block)
 
 
-def _stamp(number: int) -> tuple[int, int, int]:
-    now = os.fstat(number)
-    return now.st_size, now.st_mtime_ns, now.st_ctime_ns
+def stamp_of(about: os.stat_result) -> tuple[int, ...]:
+    """What differs once a file was written, replaced or renamed."""
+    return about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino

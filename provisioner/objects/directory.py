@@ -98,7 +98,7 @@ class DirectoryObjects:
             with _mapped(keys[first]):
                 await asyncio.to_thread(_remove, paths[first : first + _BATCH], self._root)
 
-    async def sign(self, key: str, method: str, expires_s: float) -> SignedRequest:
+    async def sign(self, keys: Sequence[str], method: str, expires_s: float) -> list[SignedRequest]:
         raise ObjectsError("a directory cannot sign requests")
 
     async def multipart(self, key: str, size: int, expires_s: float) -> Multipart:

@@ -1,4 +1,4 @@
-"""What only S3 has, through boto3: requests signed one by one, multipart uploads by URL, and POST policies.
+"""What only S3 has, through boto3: multipart uploads by URL, and POST policies.
 
 Bytes still move through obstore; boto3 only signs, opens and completes uploads. It is imported on first use, in a
 thread, because that takes a quarter of a second.
@@ -11,15 +11,14 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from provisioner.domain.errors import ObjectsError
-from provisioner.domain.ports import Multipart, SignedRequest
+from provisioner.domain.ports import Multipart
 
 from .keys import checked, checked_folder
-from .store import ObstoreObjects, OpenForeign
+from .store import LONGEST_S, ObstoreObjects, OpenForeign
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
@@ -28,7 +27,6 @@ T = TypeVar("T")
 # Source: Amazon S3 user guide, "multipart upload limits": at most 10,000 parts, 5 MiB to 5 GiB each.
 _MOST_PARTS = 10_000
 _PART, _LARGEST_PART = 16 * 2**20, 5 * 2**30
-_LONGEST_S = 7 * 86400.0  # Source: Amazon S3 user guide, SigV4 query parameters, X-Amz-Expires.
 
 
 class S3Objects(ObstoreObjects):
@@ -41,24 +39,13 @@ class S3Objects(ObstoreObjects):
         self._made: S3Client | None = None
         self._making = threading.Lock()
 
-    async def sign(self, key: str, method: str, expires_s: float) -> SignedRequest:
-        if method not in ("GET", "PUT"):
-            raise ObjectsError(f"cannot sign {method}")
-        verb = "get_object" if method == "GET" else "put_object"
-        full, seconds = self._full(checked(key)), _seconds(expires_s)
-        url = await self._signing(partial(self._signed, verb, full, seconds))
-        return SignedRequest(url, method, {"Content-Type": "application/octet-stream"} if method == "PUT" else {})
-
     async def multipart(self, key: str, size: int, expires_s: float) -> Multipart:
         full, seconds, part_size = self._full(checked(key)), _seconds(expires_s), part_size_for(size)
         count = max(1, -(-size // part_size))
 
         def begin() -> Multipart:
             upload_id = self._client().create_multipart_upload(Bucket=self._bucket, Key=full)["UploadId"]
-            urls = tuple(
-                self._signed("upload_part", full, seconds, UploadId=upload_id, PartNumber=number)
-                for number in range(1, count + 1)
-            )
+            urls = tuple(self._part(full, seconds, upload_id, number) for number in range(1, count + 1))
             return Multipart(upload_id, part_size, urls)
 
         return await self._signing(begin)
@@ -95,9 +82,9 @@ class S3Objects(ObstoreObjects):
     def _full(self, key: str) -> str:
         return f"{self._prefix}/{key}" if self._prefix else key
 
-    def _signed(self, verb: str, full: str, seconds: int, **more: Any) -> str:
-        parameters = {"Bucket": self._bucket, "Key": full, **more}
-        return str(self._client().generate_presigned_url(verb, Params=parameters, ExpiresIn=seconds))
+    def _part(self, full: str, seconds: int, upload_id: str, number: int) -> str:
+        parameters = {"Bucket": self._bucket, "Key": full, "UploadId": upload_id, "PartNumber": number}
+        return str(self._client().generate_presigned_url("upload_part", Params=parameters, ExpiresIn=seconds))
 
     async def _signing(self, call: Callable[[], T]) -> T:
         with self._ours():
@@ -160,4 +147,4 @@ def _make_client() -> S3Client:
 
 
 def _seconds(expires_s: float) -> int:
-    return max(1, int(min(expires_s, _LONGEST_S)))
+    return max(1, int(min(expires_s, LONGEST_S)))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from obstore.store import AzureStore, GCSStore, S3Store
 
 SCHEMES = ("s3", "gs", "az")
+LONGEST_S = 7 * 86400.0  # Source: Amazon S3 user guide, SigV4 query parameters, X-Amz-Expires.
 _PART = 16 * 2**20  # bytes of one part of a put, and of one block of a get; arbitrary
 _AT_ONCE = 4
 _READ = 2**20
@@ -115,21 +116,22 @@ class ObstoreObjects:
             with self._mapped(wanted[first]), contextlib.suppress(FileNotFoundError):
                 await obstore.delete_async(self._store(), wanted[first : first + 1000])
 
-    async def sign(self, key: str, method: str, expires_s: float) -> SignedRequest:
+    async def sign(self, keys: Sequence[str], method: str, expires_s: float) -> list[SignedRequest]:
         import obstore
 
         if method not in ("GET", "PUT"):
             raise ObjectsError(f"cannot sign {method}")
-        with self._mapped(key):
-            url = await obstore.sign_async(
-                self._store(), cast(Literal["GET", "PUT"], method), checked(key), timedelta(seconds=expires_s)
-            )
+        if not keys:
+            return []
+        verb, span = cast(Literal["GET", "PUT"], method), timedelta(seconds=min(expires_s, LONGEST_S))
+        with self._mapped(keys[0]):
+            urls = await obstore.sign_async(self._store(), verb, [checked(key) for key in keys], span)
         headers = {"x-ms-blob-type": "BlockBlob"} if method == "PUT" and self._scheme == "az" else {}
-        return SignedRequest(url, method, headers)
+        return [SignedRequest(url, method, headers) for url in urls]
 
     async def multipart(self, key: str, size: int, expires_s: float) -> Multipart:
         """One part, to be sent with a plain PUT and completed by nobody: `upload_id` is empty."""
-        signed = await self.sign(key, "PUT", expires_s)
+        (signed,) = await self.sign([key], "PUT", expires_s)
         return Multipart("", max(1, size), (signed.url,))
 
     async def complete(self, key: str, upload_id: str, etags: Sequence[str]) -> None:

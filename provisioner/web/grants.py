@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from provisioner.domain.errors import Forbidden, InvalidRequest, NotFound, ObjectsError
 from provisioner.domain.job import Attempt, Job
-from provisioner.domain.ports import Objects
+from provisioner.domain.ports import ObjectInfo, Objects, SignedRequest
 
 from .services import Services
 from .submit import SHA256
@@ -84,7 +84,22 @@ class Granting:
         """What to send where, and what is there already."""
         prefix = prefix_of(area, job.id, attempt.number)
         there = await self._sizes(prefix, [checked_put_key(area, item.key) for item in items])
-        return [await self._put(f"{prefix}/{item.key}", item, there.get(item.key)) for item in items]
+        granted: dict[str, Granted] = {}
+        for item in items:
+            if there.get(item.key) == item.size:
+                granted[item.key] = Granted(item.key, exists=True, size=item.size, sha256=item.sha256)
+            elif self._objects.signs and item.size >= _MULTIPART_FROM:
+                upload = await self._objects.multipart(f"{prefix}/{item.key}", item.size, EXPIRES_S * 4)
+                if upload.upload_id:
+                    granted[item.key] = Granted(
+                        item.key, "", "PUT", size=item.size, sha256=item.sha256, part_size=upload.part_size,
+                        parts=list(upload.urls), upload_id=upload.upload_id,
+                    )  # fmt: skip
+        whole = [item for item in items if item.key not in granted]
+        requests = await self._to_write([f"{prefix}/{item.key}" for item in whole])
+        for item, one in zip(whole, requests, strict=True):
+            granted[item.key] = Granted(item.key, one.url, one.method, one.headers, size=item.size, sha256=item.sha256)
+        return [granted[item.key] for item in items]
 
     async def complete(self, area: str, job: Job, attempt: Attempt, uploads: Sequence[Mapping[str, Any]]) -> None:
         """Raises: InvalidRequest, ObjectsError."""
@@ -107,7 +122,15 @@ class Granting:
     async def get(self, area: str, job: Job, attempt: Attempt, items: Sequence[Item]) -> list[Granted]:
         if area == "inputs":
             return [await self._input(job, attempt, item.key) for item in items]
-        return [await self._get(readable(area, job, attempt, item.key), item) for item in items]
+        keys = [readable(area, job, attempt, item.key) for item in items]
+        infos = await self._heads(keys)
+        urls = await _to_read(self._objects, keys, keys)
+        found = []
+        for key, info, url, item in zip(keys, infos, urls, items, strict=True):
+            if info is None:
+                raise NotFound(f"no object {key!r}")
+            found.append(Granted(item.key, url, "GET", size=info.size, sha256=item.sha256))
+        return found
 
     async def list(self, job: Job, attempt: Attempt, items: Sequence[Item]) -> list[Granted]:
         """Every object below each of the job's sources named in `items`; its key is its whole URL."""
@@ -123,34 +146,18 @@ class Granting:
                 raise NotFound(f"nothing at {item.key}", hint="check the job's inputs")
             if len(found) + len(infos) > MOST_ITEMS:
                 raise InvalidRequest(f"more than {MOST_ITEMS} objects below {item.key}", hint="name narrower inputs")
-            for info in infos:
-                below = info.key.removeprefix(key).lstrip("/")
-                url = item.key.rstrip("/") + (f"/{below}" if below else "")
-                address = await self._read_url(store, info.key, _input_key(job, attempt, index, below))
+            below = [info.key.removeprefix(key).lstrip("/") for info in infos]
+            ours = [_input_key(job, attempt, index, one) for one in below]
+            addresses = await _to_read(store, [info.key for info in infos], ours)
+            for info, one, address in zip(infos, below, addresses, strict=True):
+                url = item.key.rstrip("/") + (f"/{one}" if one else "")
                 found.append(Granted(url, address, "GET", size=info.size, sha256=info.version))
         return found
 
-    async def _put(self, key: str, item: Item, there: int | None) -> Granted:
-        if there is not None and there == item.size:
-            return Granted(item.key, exists=True, size=item.size, sha256=item.sha256)
+    async def _to_write(self, keys: Sequence[str]) -> Sequence[SignedRequest]:
         if not self._objects.signs:
-            return Granted(item.key, ROUTE + quote(key), size=item.size, sha256=item.sha256)
-        if item.size >= _MULTIPART_FROM:
-            upload = await self._objects.multipart(key, item.size, EXPIRES_S * 4)
-            if upload.upload_id:
-                return Granted(
-                    item.key, "", "PUT", size=item.size, sha256=item.sha256, part_size=upload.part_size,
-                    parts=list(upload.urls), upload_id=upload.upload_id,
-                )  # fmt: skip
-        signed = await self._objects.sign(key, "PUT", EXPIRES_S)
-        return Granted(item.key, signed.url, signed.method, signed.headers, size=item.size, sha256=item.sha256)
-
-    async def _get(self, key: str, item: Item) -> Granted:
-        info = await self._objects.head(key)
-        if info is None:
-            raise NotFound(f"no object {key!r}")
-        url = await self._read_url(self._objects, key, key)
-        return Granted(item.key, url, "GET", size=info.size, sha256=item.sha256)
+            return [SignedRequest(ROUTE + quote(key), "PUT") for key in keys]
+        return await self._objects.sign(keys, "PUT", EXPIRES_S)
 
     async def _input(self, job: Job, attempt: Attempt, url: str) -> Granted:
         """One object below one of the job's sources, by its whole URL."""
@@ -161,26 +168,31 @@ class Granting:
         if info is None:
             raise NotFound(f"nothing at {url}")
         below = url.removeprefix(job.spec.inputs[index].source.rstrip("/")).lstrip("/")
-        address = await self._read_url(store, key, _input_key(job, attempt, index, below))
+        (address,) = await _to_read(store, [key], [_input_key(job, attempt, index, below)])
         return Granted(url, address, "GET", size=info.size)
-
-    async def _read_url(self, store: Objects, key: str, ours: str) -> str:
-        if not store.signs:
-            return ROUTE + quote(ours)
-        return (await store.sign(key, "GET", EXPIRES_S)).url
 
     async def _sizes(self, prefix: str, keys: Sequence[str]) -> dict[str, int]:
         """Of those that are there, by key below the prefix."""
         if len(keys) >= _LIST_FROM:
             return {info.key.removeprefix(f"{prefix}/"): info.size for info in await self._objects.under(prefix)}
+        infos = await self._heads([f"{prefix}/{key}" for key in keys])
+        return {key: info.size for key, info in zip(keys, infos, strict=True) if info is not None}
+
+    async def _heads(self, keys: Sequence[str]) -> Sequence[ObjectInfo | None]:
         gate = asyncio.Semaphore(_HEADS_AT_ONCE)
 
-        async def look(key: str) -> tuple[str, int] | None:
+        async def look(key: str) -> ObjectInfo | None:
             async with gate:
-                info = await self._objects.head(f"{prefix}/{key}")
-            return None if info is None else (key, info.size)
+                return await self._objects.head(key)
 
-        return dict(filter(None, await asyncio.gather(*(look(key) for key in keys))))
+        return await asyncio.gather(*(look(key) for key in keys))
+
+
+async def _to_read(store: Objects, keys: Sequence[str], ours: Sequence[str]) -> list[str]:
+    """URLs to get objects from: signed, or through this controller under the keys that it knows them by."""
+    if not store.signs:
+        return [ROUTE + quote(key) for key in ours]
+    return [signed.url for signed in await store.sign(keys, "GET", EXPIRES_S)]
 
 
 def readable(area: str, job: Job, attempt: Attempt, key: str) -> str:

@@ -139,11 +139,21 @@ class SigningLaws:
         assert objects.signs
 
     async def test_a_signed_put_then_get_moves_the_bytes(self, objects: Objects) -> None:
-        put = await objects.sign("sign/one", "PUT", 60)
+        (put,) = await objects.sign(["sign/one"], "PUT", 60)
         assert (await send(put.url, put.method, b"hello", put.headers))[0] == 200
         assert await read(objects, "sign/one") == b"hello"
-        get = await objects.sign("sign/one", "GET", 60)
+        (get,) = await objects.sign(["sign/one"], "GET", 60)
         assert await send(get.url, get.method, None, get.headers) == (200, b"hello", None)
+
+    async def test_many_are_signed_at_once_in_order_whatever_their_names(self, objects: Objects) -> None:
+        keys = ["many/plain", "many/two words", "many/a+b&c=d%20e", "many/größe", "many/deep/er#1?x"]
+        puts = await objects.sign(keys, "PUT", 60)
+        for key, put in zip(keys, puts, strict=True):
+            assert (await send(put.url, put.method, key.encode(), put.headers))[0] == 200
+            assert await read(objects, key) == key.encode()
+        gets = await objects.sign(keys, "GET", 60)
+        assert [(await send(get.url, get.method, None, get.headers))[1] for get in gets] == [k.encode() for k in keys]
+        assert await objects.sign([], "GET", 60) == []
 
     async def test_a_multipart_upload_shows_once_it_is_completed(self, objects: Objects) -> None:
         data = os.urandom(17 * 2**20)
@@ -167,7 +177,7 @@ class SigningLaws:
     async def test_a_policy_lets_objects_in_below_its_prefix(self, objects: Objects) -> None:
         policy = await objects.post_policy("post/here", 60, 1000)
         assert policy is not None
-        below = (await objects.sign("post/here/inner/x", "GET", 60)).url
+        below = (await objects.sign(["post/here/inner/x"], "GET", 60))[0].url
         fields = dict(policy["fields"]) | {"key": policy["fields"]["key"].replace("${filename}", "inner/x")}
         assert (await post(policy["url"], fields, b"posted"))[0] in (200, 201, 204)
         assert await read(objects, "post/here/inner/x") == b"posted"
@@ -179,11 +189,11 @@ class EnforcingLaws:
 
     async def test_a_signed_url_opens_no_other_key(self, objects: Objects) -> None:
         await objects.put("enforce/secret", b"s")
-        signed = await objects.sign("enforce/mine", "GET", 60)
+        (signed,) = await objects.sign(["enforce/mine"], "GET", 60)
         assert (await send(signed.url.replace("enforce/mine", "enforce/secret"), "GET", None))[0] == 403
 
     async def test_a_signed_get_cannot_put(self, objects: Objects) -> None:
-        signed = await objects.sign("enforce/get", "GET", 60)
+        (signed,) = await objects.sign(["enforce/get"], "GET", 60)
         assert (await send(signed.url, "PUT", b"x"))[0] == 403
 
     async def test_a_policy_lets_nothing_in_outside_its_prefix_or_too_large(self, objects: Objects) -> None:

@@ -22,7 +22,7 @@ class TestDirectory(ObjectsLaws):
         assert not objects.signs
         assert await objects.post_policy("a", 60, 1) is None
         with pytest.raises(ObjectsError):
-            await objects.sign("a", "PUT", 60)
+            await objects.sign(["a"], "PUT", 60)
 
     async def test_nothing_hidden_is_left_behind(self, objects: Objects, tmp_path: Path) -> None:
         await objects.put("a/b", b"x")

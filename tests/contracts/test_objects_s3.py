@@ -46,7 +46,7 @@ class TestMoto(ObjectsLaws, SigningLaws):
         (found,) = await other.under(key)
         assert found.key == f"{key}/deep/file"
         assert await read(other, found.key) == b"input"
-        signed = await other.sign(found.key, "GET", 60)
+        (signed,) = await other.sign([found.key], "GET", 60)
         assert "deep/file" in signed.url
 
 

@@ -5,11 +5,8 @@ A file grows as a hidden `.part` beside its place, is resumed where it broke, an
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import os
 import threading
-import urllib.parse
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,13 +16,13 @@ import click
 
 from provisioner.cli import render
 from provisioner.cli.amounts import shown_size
-from provisioner.cli.client import Client, refusal
-from provisioner.cli.embedded import again, another, connected
-from provisioner.cli.failures import CliError, Unreachable
+from provisioner.cli.client import Client
+from provisioner.cli.embedded import another, connected
+from provisioner.cli.failures import CliError
+from provisioner.cli.fetch import Fetcher, file_sha256
 
-_CHUNK = 2**20
-_TRIES = 5
 _AT_ONCE = 16  # files under way at the same time; arbitrary
+_LINKS_AT_ONCE = 500
 
 
 @click.command()
@@ -43,7 +40,7 @@ def command(job: str, folder: Path | None, attempt: int | None, as_json: bool) -
         raise CliError(f"{job_id} has no results yet", "it has them once an output was synced", 1)
     top = folder or Path(job_id)
     files: list[dict[str, Any]] = manifest["files"]
-    fetched = bring(client, f"/jobs/{job_id}/results/{told['attempt']}/files", files, top)
+    fetched = bring(client, f"/jobs/{job_id}/results/{told['attempt']}", files, top)
     if as_json:
         render.as_json([{"id": one["path"], **one} for one in files])
     state = "" if told["final"] else " so far; the job goes on"
@@ -53,14 +50,16 @@ def command(job: str, folder: Path | None, attempt: int | None, as_json: bool) -
 
 def bring(client: Client, prefix: str, files: Sequence[dict[str, Any]], top: Path) -> list[dict[str, Any]]:
     """Those that had to be fetched. None is, if any of them would be written elsewhere. Raises: CliError."""
-    places = [_place(top, one["path"]) for one in files]
+    places = _places(top, files)
     stop, own = threading.Event(), threading.local()
+    links = _Links(another(client.target), prefix)
 
     def one_file(one: dict[str, Any], place: Path) -> bool:
-        if not hasattr(own, "client"):
-            own.client = another(client.target)
-        return _bring(own.client, prefix, one, place, stop)
+        if not hasattr(own, "fetcher"):
+            own.fetcher = Fetcher(another(client.target), prefix, stop)
+        return _bring(own.fetcher, one, place, links)
 
+    links.plan(files)
     with ThreadPoolExecutor(min(_AT_ONCE, max(1, len(files)))) as pool:
         under_way = [pool.submit(one_file, one, place) for one, place in zip(files, places, strict=True)]
         try:
@@ -71,18 +70,56 @@ def bring(client: Client, prefix: str, files: Sequence[dict[str, Any]], top: Pat
             raise
 
 
-def _place(top: Path, path: str) -> Path:
-    """Where a file goes. Raises: CliError when that is not below `top`, links on the way there included."""
-    parts = path.split("/")
-    if not all(parts) or {".", ".."} & set(parts) or "\0" in path:
-        raise CliError(f"{path!r} would be written outside {top}", "nothing was fetched", 3)
-    target = top.joinpath(*parts)
-    if not Path(os.path.realpath(target.parent)).is_relative_to(os.path.realpath(top)):
-        raise CliError(f"{path!r} would be written outside {top}, through a link there", "nothing was fetched", 3)
-    return target
+class _Links:
+    """Where files can be had without asking for each: many are asked for at once, when the first of them is wanted."""
+
+    def __init__(self, client: Client, prefix: str) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._lock = threading.Lock()
+        self._batch_of: dict[str, list[str]] = {}
+        self._known: dict[str, str] = {}
+        self._none = False
+
+    def plan(self, files: Sequence[dict[str, Any]]) -> None:
+        paths = [one["path"] for one in files]
+        for first in range(0, len(paths), _LINKS_AT_ONCE):
+            batch = paths[first : first + _LINKS_AT_ONCE]
+            self._batch_of |= dict.fromkeys(batch, batch)
+
+    def of(self, path: str) -> str:
+        """ "" where the controller itself has to be asked."""
+        with self._lock:
+            if path not in self._known and not self._none:
+                batch = self._batch_of[path]
+                try:
+                    found = self._client.post(f"{self._prefix}/links", {"paths": batch})["links"]
+                except CliError:
+                    found = {}
+                self._known |= found
+                self._none = not found
+            return self._known.pop(path, "")
 
 
-def _bring(client: Client, prefix: str, one: dict[str, Any], target: Path, stop: threading.Event) -> bool:
+def _places(top: Path, files: Sequence[dict[str, Any]]) -> list[Path]:
+    """Where files go. Raises: CliError when one is not below `top`, links on the way there included."""
+    real, checked = os.path.realpath(top), set[Path]()
+    places = []
+    for one in files:
+        parts = one["path"].split("/")
+        if not all(parts) or {".", ".."} & set(parts) or "\0" in one["path"]:
+            raise CliError(f"{one['path']!r} would be written outside {top}", "nothing was fetched", 3)
+        target = top.joinpath(*parts)
+        if target.parent not in checked and not Path(os.path.realpath(target.parent)).is_relative_to(real):
+            raise CliError(
+                f"{one['path']!r} would be written outside {top}, through a link there", "nothing was fetched", 3
+            )
+        checked.add(target.parent)
+        places.append(target)
+    return places
+
+
+def _bring(fetcher: Fetcher, one: dict[str, Any], target: Path, links: _Links) -> bool:
     """Whether it had to be fetched."""
     mode = one.get("mode", 0o644) & 0o777
     try:
@@ -91,7 +128,7 @@ def _bring(client: Client, prefix: str, one: dict[str, Any], target: Path, stop:
             return False
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name[:100]}.{one['sha256'][:16]}.part")
-        _whole(client, f"{prefix}/{urllib.parse.quote(one['path'])}", part, one, stop)
+        fetcher.whole(one, part, links.of(one["path"]))
         part.chmod(mode)
         part.replace(target)
     except OSError as error:
@@ -102,78 +139,4 @@ def _bring(client: Client, prefix: str, one: dict[str, Any], target: Path, stop:
 def _is_there(target: Path, one: dict[str, Any]) -> bool:
     if target.is_symlink() or not target.is_file() or target.stat().st_size != one["size"]:
         return False
-    return bool(_digest(target) == one["sha256"])
-
-
-def _whole(client: Client, path: str, part: Path, one: dict[str, Any], stop: threading.Event) -> None:
-    """Make `part` exactly the recorded bytes. Raises: CliError when several tries in a row brought nothing."""
-    lost = 0
-    while lost < _TRIES and not stop.is_set():
-        had = _size(part)
-        try:
-            _fetch(client, path, part, one["size"], stop)
-            if _digest(part) == one["sha256"]:
-                return
-            part.unlink()
-        except Unreachable:
-            again(client)
-        lost = 0 if _size(part) > had else lost + 1
-    raise CliError(f"{one['path']} does not arrive as it was recorded", "pull again; what verified is kept", 1)
-
-
-def _fetch(client: Client, path: str, part: Path, size: int, stop: threading.Event) -> None:
-    """Append what is missing. Raises: Unreachable when the transfer breaks, CliError when it is refused."""
-    have = _size(part)
-    if have == size and size:
-        return
-    wanted = {"Range": f"bytes={have}-"} if 0 < have < size else {}
-    response = client.open("GET", path, None, wanted, timeout_s=300)
-    if response.status in (302, 303, 307, 308):
-        location = response.headers["Location"]
-        response.read()
-        response = _signed(location, wanted)
-    if response.status >= 400:
-        raise refusal(response)
-    with part.open("ab" if response.status == 206 else "wb") as file:
-        while not stop.is_set() and (data := _some(response, client)):
-            file.write(data)
-    if _size(part) < size:
-        client.close()
-        raise Unreachable("the transfer broke")
-
-
-def _some(response: http.client.HTTPResponse, client: Client) -> bytes:
-    try:
-        return response.read(_CHUNK)
-    except http.client.IncompleteRead as error:
-        return error.partial
-    except (OSError, http.client.HTTPException) as error:
-        client.close()
-        raise Unreachable(f"the transfer broke: {error}") from error
-
-
-def _signed(url: str, wanted: dict[str, str]) -> http.client.HTTPResponse:
-    """Straight from the object store, without credentials of ours."""
-    import urllib.error
-    import urllib.request
-
-    try:
-        request = urllib.request.Request(url, headers=wanted)
-        answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=300)
-    except urllib.error.HTTPError as error:
-        raise Unreachable(f"the object store answered {error.code}") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise Unreachable(f"the object store does not answer: {error}") from error
-    return answer
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(_CHUNK):
-            digest.update(data)
-    return digest.hexdigest()
+    return bool(file_sha256(target) == one["sha256"])

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
+from pydantic import BaseModel, Field
 
 from provisioner.domain.errors import NotFound
 from provisioner.domain.ports import ManifestRow
@@ -18,6 +19,13 @@ from ..services import Services
 router = APIRouter(tags=["results"])
 
 _SIGNED_FOR_S = 3600.0  # arbitrary: long enough for one large file
+_MOST_LINKS = 1000
+
+
+class Wanted(BaseModel):
+    """Paths as the manifest has them."""
+
+    paths: Annotated[list[str], Field(max_length=_MOST_LINKS)]
 
 
 @router.get("/jobs/{id}/results")
@@ -43,8 +51,23 @@ async def file(id: str, attempt: int, path: str, request: Request, services: Use
         )
     key = f"results/{job.id}/{attempt}/{entry['key']}"
     if services.objects.signs:
-        return RedirectResponse((await services.objects.sign(key, "GET", _SIGNED_FOR_S)).url, 307)
+        (signed,) = await services.objects.sign([key], "GET", _SIGNED_FOR_S)
+        return RedirectResponse(signed.url, 307)
     return await streamed(services.objects, key, request.headers.get("range"))
+
+
+@router.post("/jobs/{id}/results/{attempt}/links")
+async def links(id: str, attempt: int, wanted: Wanted, services: Use, caller: Viewer) -> JSONResponse:
+    """Where each of many files can be had without asking again, for an hour; nothing where the store does not sign."""
+    job = await services.store.jobs.get(id)
+    files = await _files(services, job.id, attempt)
+    if unknown := [path for path in wanted.paths if path not in files]:
+        raise NotFound(f"attempt {attempt} of {job.id} has no result {unknown[0]!r}")
+    if not services.objects.signs:
+        return JSONResponse({"links": {}})
+    keys = [f"results/{job.id}/{attempt}/{files[path]['key']}" for path in wanted.paths]
+    signed = await services.objects.sign(keys, "GET", _SIGNED_FOR_S)
+    return JSONResponse({"links": {path: one.url for path, one in zip(wanted.paths, signed, strict=True)}})
 
 
 async def _manifest(services: Services, job_id: str, attempt: int | None) -> ManifestRow | None:

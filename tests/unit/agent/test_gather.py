@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -98,14 +100,29 @@ def test_a_file_swapped_for_a_link_after_the_look_is_not_opened(root: Path) -> N
 
 
 def test_an_unchanged_file_is_not_read_again(root: Path) -> None:
+    size = 2**20
+    (root / "a.txt").write_bytes(bytes(size))
     gatherer = Gatherer(str(root))
-    (before,) = gatherer.outputs(["a.txt"]).files
+    assert _read_by(lambda: gatherer.outputs(["a.txt"])) >= size
+    assert _read_by(lambda: gatherer.outputs(["a.txt"])) >= size, "what was written a moment ago is not trusted"
+    time.sleep(1.1)
+    gatherer.outputs(["a.txt"])
+    assert _read_by(lambda: gatherer.outputs(["a.txt"])) < size
     stamp = (root / "a.txt").stat()
-    (root / "a.txt").write_text("b.txt")
+    (root / "a.txt").write_bytes(b"1" * size)
     os.utime(root / "a.txt", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    assert gatherer.outputs(["a.txt"]).files[0].sha256 == before.sha256
-    os.utime(root / "a.txt", ns=(1, 1))
-    assert gatherer.outputs(["a.txt"]).files[0].sha256 == hashlib.sha256(b"b.txt").hexdigest()
+    assert gatherer.outputs(["a.txt"]).files[0].sha256 == hashlib.sha256(b"1" * size).hexdigest()
+
+
+def _read_by(work: Callable[[], object]) -> int:
+    """Bytes that this process read meanwhile."""
+
+    def read() -> int:
+        return int(Path("/proc/self/io").read_text().split()[1])
+
+    before = read()
+    work()
+    return read() - before
 
 
 @pytest.mark.parametrize("now", [b"other", b"short", b""])
