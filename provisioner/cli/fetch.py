@@ -32,6 +32,7 @@ class Fetcher:
         self._prefix = prefix
         self._stop = stop
         self._stores: dict[str, http.client.HTTPConnection] = {}
+        self._proxied: dict[str, bool] = {}
 
     def whole(self, one: dict[str, Any], part: Path, link: str = "") -> None:
         """Make `part` exactly the recorded bytes. `link` is tried first. Raises: CliError after several tries in a row
@@ -88,7 +89,10 @@ class Fetcher:
     def _stored(self, url: str, wanted: dict[str, str]) -> http.client.HTTPResponse:
         """Straight from the object store, without credentials of ours. Raises: Unreachable."""
         try:
-            response = _by_proxy(url, wanted) or self._direct(url, wanted)
+            place = "/".join(url.split("/", 3)[:3])
+            if place not in self._proxied:
+                self._proxied[place] = _has_proxy(place)
+            response = _by_proxy(url, wanted) if self._proxied[place] else self._direct(url, wanted)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise Unreachable(f"the object store does not answer: {error}") from error
@@ -173,14 +177,18 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _by_proxy(url: str, wanted: dict[str, str]) -> http.client.HTTPResponse | None:
-    """Where the environment names a proxy for it; None where it does not."""
+def _has_proxy(place: str) -> bool:
+    """Whether the environment names a proxy for a URL's host."""
+    import urllib.request
+
+    where = urllib.parse.urlsplit(place)
+    return where.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(where.hostname or "")
+
+
+def _by_proxy(url: str, wanted: dict[str, str]) -> http.client.HTTPResponse:
     import urllib.error
     import urllib.request
 
-    where = urllib.parse.urlsplit(url)
-    if where.scheme not in urllib.request.getproxies() or urllib.request.proxy_bypass(where.hostname or ""):
-        return None
     try:
         found: http.client.HTTPResponse = urllib.request.urlopen(
             urllib.request.Request(url, headers=wanted), timeout=_TIMEOUT_S

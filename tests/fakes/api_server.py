@@ -62,6 +62,7 @@ class FakeApi:
     secrets: dict[str, str] = field(default_factory=dict)
     manifest: dict[str, Any] | None = None
     readings: list[list[Any]] = field(default_factory=list)
+    links: dict[str, str] = field(default_factory=dict)
     health: dict[str, Any] = field(default_factory=lambda: {"ok": True})
 
     def __enter__(self) -> FakeApi:
@@ -307,6 +308,9 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._bytes(rest, status)
 
+    def find_links(self, body: Any) -> None:
+        self._json({"links": {path: self.api.links[path] for path in body["paths"] if path in self.api.links}})
+
     def has_blob(self, digest: str, _: Any) -> None:
         self._bytes(b"", 200 if digest in self.api.blobs else 404)
 
@@ -368,6 +372,7 @@ _ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("GET", "/jobs/([^/]+)/readings", _Handler.read_readings),
     ("GET", "/jobs/[^/]+/results/1/files/(.+)", _Handler.file),
     ("GET", "/jobs/([^/]+)/results", _Handler.manifest),
+    ("POST", "/jobs/[^/]+/results/1/links", _Handler.find_links),
     ("GET", "/healthz", lambda handler, _: handler._json(handler.api.health, 200 if handler.api.health["ok"] else 503)),
     ("GET", "/events", _Handler.read_events),
     ("GET", "/instances", _Handler.machines),

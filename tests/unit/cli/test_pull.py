@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 
 import pytest
 
 from tests.fakes.api_server import FakeApi, Script
+from tests.fakes.bucket import bucket
 
 from .terminal import Terminal
 
@@ -95,6 +97,23 @@ def test_a_transfer_that_breaks_again_and_again_goes_on_where_it_broke(
     assert done.returncode == 0, done.stderr
     assert [p.name for p in (terminal.folder / "out").iterdir()] == ["weights"]
     assert (terminal.folder / "out/weights").read_bytes() == api.script.files["weights"]
+
+
+def test_files_come_straight_from_the_object_store(terminal: Terminal, api: FakeApi, job: str) -> None:
+    """Over kept connections; what the store refuses, or breaks off, is had from the controller."""
+    files = {f"{n}": b"%d" % n * 1000 for n in range(100)} | {"large": os.urandom(20 * 2**20)}
+    api.script.files = dict(files)
+    with bucket(files, cut={"large"}) as store:
+        api.links = {path: f"{store.url}/{path}?signed=yes" for path in files} | {"7": f"{store.url}/absent?signed=no"}
+        done = terminal.run("pull", job, "out")
+    assert done.returncode == 0, done.stderr
+    assert {p.name: p.read_bytes() for p in (terminal.folder / "out").iterdir()} == files
+    assert sorted(path for _, path, _ in api.asked if "/files/" in path) == [
+        "/jobs/j-1/results/1/files/7",
+        "/jobs/j-1/results/1/files/large",
+    ]
+    assert len(api.sent("POST", "/jobs/j-1/results/1/links")) == 1
+    assert store.connections < 40
 
 
 def test_a_file_that_is_called_part_is_nobodys_part(terminal: Terminal, api: FakeApi, job: str) -> None:

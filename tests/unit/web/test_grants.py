@@ -278,6 +278,11 @@ async def test_a_signing_store_is_written_and_read_directly(signing: Served) -> 
     redirected = await signing.control.get(path)
     assert redirected.status == 307
     assert (await send(redirected.headers["location"], "GET", None))[1] == small
+    where = f"/api/v1/jobs/{attempt.job_id}/results/1/links"
+    told = (await signing.control.post(where, {"paths": ["large", "small"]})).json["links"]
+    assert [(await send(told[name], "GET", None))[1] for name in ("small", "large")] == [small, large]
+    assert (await signing.control.post(where, {"paths": ["small", "other"]})).status == 404
+    assert (await signing.control.post(where, {"paths": ["small"] * 1001})).status == 400
 
 
 async def test_a_standing_right_adds_below_the_prefix(signing: Served) -> None:
