@@ -26,6 +26,13 @@ def serve(
     asyncio.run(run(ServeOptions(home=home, embedded=embedded, host=host, port=port, tls=tls), os.environ))
 
 
+def install(home: Path, words: list[str]) -> list[str]:
+    """Have systemd run `serve` with these words; what was done, in lines. Raises: InvalidRequest."""
+    from .install import install as run
+
+    return run(home, words)
+
+
 def doctor(home: Path, provider: str = "") -> list[tuple[bool | None, str]]:
     """Lines of (fine, broken or neither, sentence), without needing a controller."""
     from .doctor import examine

@@ -8,13 +8,19 @@ import json
 import os
 import socket
 import urllib.parse
-from typing import IO, Any
+from typing import Any, Protocol
 
 from .failures import UNREACHABLE, CliError, Unreachable, from_answer
 
 API = "/api/v1"
 _TIMEOUT_S = 60.0
 _BLOCK = 2**18  # bytes of a file that are sent at once; arbitrary
+
+
+class Readable(Protocol):
+    """A body that is sent as it is read."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -63,7 +69,7 @@ class Client:
         self,
         method: str,
         path: str,
-        body: bytes | IO[bytes] | None = None,
+        body: bytes | Readable | None = None,
         headers: dict[str, str] | None = None,
         *,
         timeout_s: float = _TIMEOUT_S,
@@ -89,7 +95,7 @@ class Client:
             self._connection = None
 
     def _send(
-        self, method: str, path: str, body: bytes | IO[bytes] | None, headers: dict[str, str], timeout_s: float
+        self, method: str, path: str, body: bytes | Readable | None, headers: dict[str, str], timeout_s: float
     ) -> http.client.HTTPResponse:
         connection = self._connection or self._connect(timeout_s)
         self._connection = connection

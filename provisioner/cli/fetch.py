@@ -10,6 +10,7 @@ import http.client
 import queue
 import threading
 import urllib.parse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,16 @@ _AHEAD = 16  # chunks that wait to be hashed
 
 
 class Fetcher:
-    """One thread's way in, with a kept connection to each object store. `stop` ends what is under way."""
+    """One thread's way in, with a kept connection to each object store. `stop` ends what is under way; `came` is told
+    how many bytes arrived."""
 
-    def __init__(self, client: Client, prefix: str, stop: threading.Event) -> None:
+    def __init__(
+        self, client: Client, prefix: str, stop: threading.Event, came: Callable[[int], None] = lambda _: None
+    ) -> None:
         self._client = client
         self._prefix = prefix
         self._stop = stop
+        self._came = came
         self._stores: dict[str, http.client.HTTPConnection] = {}
         self._proxied: dict[str, bool] = {}
 
@@ -67,6 +72,7 @@ class Fetcher:
                 while not self._stop.is_set() and (data := self._some(response)):
                     hashing.add(data)
                     file.write(data)
+                    self._came(len(data))
         finally:
             found = hashing.end()
         if _size(part) < size:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from . import render
 from .amounts import shown_size
 from .client import Client, refusal
 from .failures import CliError
@@ -118,10 +119,26 @@ def _send_blob(client: Client, digest: str, size: int, file: IO[bytes]) -> None:
         return
     file.seek(0)
     headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
-    answer = client.open("PUT", f"/blobs/{digest}", file, headers, timeout_s=600)
+    progress = render.Progress("sending the working directory,", size)
+    try:
+        answer = client.open("PUT", f"/blobs/{digest}", _Told(file, progress), headers, timeout_s=600)
+    finally:
+        progress.end()
     if answer.status >= 400:
         raise refusal(answer)
     answer.read()
+
+
+class _Told:
+    """A file that says how much of it was read."""
+
+    def __init__(self, file: IO[bytes], progress: render.Progress) -> None:
+        self._file, self._progress = file, progress
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._progress.add(len(data))
+        return data
 
 
 class _Hashing:

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from .amounts import shown_size
+
 _BARS = " ▁▂▃▄▅▆▇█"
+_RED, _GREEN, _YELLOW, _BLUE = "31", "32", "33", "34"
+_COLOURS = {
+    "succeeded": _GREEN,
+    "running": _BLUE,
+    "queued": _YELLOW,
+    "held": _YELLOW,
+    **dict.fromkeys(("failed", "timed-out", "impossible", "over-budget", "expired"), _RED),
+}
+_COLOURED = re.compile(r"\x1b\[\d+m")
+_REDRAW_S = 0.1
 
 
 def say(text: str) -> None:
@@ -22,12 +38,55 @@ def as_json(value: object) -> None:
     print(json.dumps(value, indent=2))
 
 
+def state(word: str) -> str:
+    """A phase or outcome, coloured on a terminal unless NO_COLOR is set."""
+    code = _COLOURS.get(word)
+    if code is None or os.environ.get("NO_COLOR") or not sys.stdout.isatty():
+        return word
+    return f"\x1b[{code}m{word}\x1b[0m"
+
+
+class Progress:
+    """How far something has come, in bytes, on a line of its own that is overwritten; on a terminal only."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what, self._total, self._done = what, total, 0
+        self._shown_s = time.monotonic()
+        self._lock = threading.Lock()
+        self._drawn = False
+        self._on = sys.stderr.isatty()
+
+    def add(self, count: int) -> None:
+        with self._lock:
+            self._done += count
+            now_s = time.monotonic()
+            if self._on and now_s - self._shown_s >= _REDRAW_S:
+                self._shown_s, self._drawn = now_s, True
+                text = f"runner: {self._what} {shown_size(self._done)} of {shown_size(self._total)}"
+                self._write(f"\r{text}\x1b[K")
+
+    def end(self) -> None:
+        """Take the line away again."""
+        if self._drawn:
+            self._write("\r\x1b[K")
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Columns as wide as they need to be, two blanks apart."""
     cells = [tuple(head), *(tuple("" if one is None else str(one) for one in row) for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    widths = [max(_width(row[column]) for row in cells) for column in range(len(head))]
     for row in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        padded = (cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(padded).rstrip())
+
+
+def _width(cell: str) -> int:
+    return len(_COLOURED.sub("", cell))
 
 
 def ago(stamp: str | None) -> str:

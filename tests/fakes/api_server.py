@@ -53,6 +53,7 @@ class FakeApi:
     refuse: dict[tuple[str, str], tuple[int, dict[str, str]]] = field(default_factory=dict)
     cut_log_every: int = 0
     slow_submit_s: float = 0.0
+    slow_file_s: float = 0.0
     cut_file_after: int = 0
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -302,6 +303,7 @@ class _Handler(BaseHTTPRequestHandler):
         data = self.api.script.files[name]
         start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-")) if "Range" in self.headers else 0
         rest, status = data[start:], 206 if start else 200
+        time.sleep(self.api.slow_file_s)
         if self.api.cut_file_after and len(rest) > self.api.cut_file_after:
             self._bytes(rest[: self.api.cut_file_after], status, len(rest))
             self.close_connection = True

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from provisioner.cli import render
+from provisioner.cli import arguments, render
 from provisioner.cli.embedded import connected
 
 
 @click.command()
-@click.argument("job")
+@arguments.job
 @click.option("--now", is_flag=True, help="At once, without grace.")
 @click.option("--json", "as_json", is_flag=True)
 def command(job: str, now: bool, as_json: bool) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from provisioner.cli import arguments
 from provisioner.cli.attach import Attached
 from provisioner.cli.embedded import connected
 
 
 @click.command()
-@click.argument("job")
+@arguments.job
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job is done.")
 @click.option("--attempt", default="all", show_default=True, help="A number, `latest` or `all`.")
 def command(job: str, follow: bool, attempt: str) -> None:

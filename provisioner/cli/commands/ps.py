@@ -22,7 +22,7 @@ def command(everything: bool, limit: int, as_json: bool) -> None:
         (
             job["id"],
             job["spec"]["name"],
-            job["outcome"] or job["phase"],
+            render.state(job["outcome"] or job["phase"]),
             render.ago(job["created_at"]),
             render.usd(job.get("cost_usd"), job.get("cost_unknown", False)),
             render.reason(job["reason"]),

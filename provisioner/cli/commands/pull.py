@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from provisioner.cli import render
+from provisioner.cli import arguments, render
 from provisioner.cli.amounts import shown_size
 from provisioner.cli.client import Client
 from provisioner.cli.embedded import another, connected
@@ -26,7 +26,7 @@ _LINKS_AT_ONCE = 500
 
 
 @click.command()
-@click.argument("job")
+@arguments.job
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
 @click.option("--attempt", type=int, help="Of this attempt (default: the newest that has results).")
 @click.option("--json", "as_json", is_flag=True)
@@ -53,10 +53,11 @@ def bring(client: Client, prefix: str, files: Sequence[dict[str, Any]], top: Pat
     places = _places(top, files)
     stop, own = threading.Event(), threading.local()
     links = _Links(another(client.target), prefix)
+    progress = render.Progress("fetching", sum(one["size"] for one in files))
 
     def one_file(one: dict[str, Any], place: Path) -> bool:
         if not hasattr(own, "fetcher"):
-            own.fetcher = Fetcher(another(client.target), prefix, stop)
+            own.fetcher = Fetcher(another(client.target), prefix, stop, progress.add)
         return _bring(own.fetcher, one, place, links)
 
     links.plan(files)
@@ -68,6 +69,8 @@ def bring(client: Client, prefix: str, files: Sequence[dict[str, Any]], top: Pat
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+        finally:
+            progress.end()
 
 
 class _Links:

@@ -6,12 +6,13 @@ import os
 
 import click
 
+from provisioner.cli import arguments
 from provisioner.cli.commands.run import submit
 from provisioner.cli.embedded import connected
 
 
 @click.command()
-@click.argument("job")
+@arguments.job
 @click.option("--detach", is_flag=True, help="Leave it running and return.")
 @click.option("--json", "as_json", is_flag=True)
 def command(job: str, detach: bool, as_json: bool) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from provisioner.cli import render
 from provisioner.cli.embedded import home
 
 
@@ -14,9 +15,15 @@ from provisioner.cli.embedded import home
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8765, show_default=True)
 @click.option("--tls", default="", metavar="auto | CERT,KEY", help="Serve TLS.")
+@click.option("--install", is_flag=True, help="Have systemd start it now, at boot, and again when it fails.")
 @click.option("--home", "folder", type=click.Path(path_type=Path), help="Where everything is kept (RUNNER_HOME).")
-def command(embedded: bool, host: str, port: int, tls: str, folder: Path | None) -> None:
+def command(embedded: bool, host: str, port: int, tls: str, install: bool, folder: Path | None) -> None:
     """Serve the API on TCP, and on two sockets in the home."""
     from provisioner import app
 
+    if install:
+        words = ["--host", host, "--port", str(port), *(["--tls", tls] if tls else [])]
+        for line in app.install(folder or home(), words):
+            render.say(f"runner: {line}")
+        return
     app.serve(embedded=embedded, home=folder or home(), host=host, port=port, tls=tls)

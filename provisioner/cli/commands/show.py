@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from provisioner.cli import render
+from provisioner.cli import arguments, render
 from provisioner.cli.amounts import shown_size, shown_span
 from provisioner.cli.client import Client
 from provisioner.cli.embedded import connected
 
 
 @click.command()
-@click.argument("job")
+@arguments.job
 @click.option("--json", "as_json", is_flag=True)
 def command(job: str, as_json: bool) -> None:
     """Show a job: its record, attempts, results, readings and cost."""
@@ -38,7 +39,7 @@ def _head(job: dict[str, Any]) -> None:
     run = spec["run"] if isinstance(spec["run"], str) else " ".join(spec["run"])
     print(f"job       {job['id']}  {spec['name']}")
     print(f"run       {run}")
-    print(f"state     {job['outcome'] or job['phase']}  {render.reason(job['reason'])}".rstrip())
+    print(f"state     {render.state(job['outcome'] or job['phase'])}  {render.reason(job['reason'])}".rstrip())
     workspace = spec.get("workspace")
     if workspace:
         dirty = " with changes" if workspace["dirty"] else ""
@@ -57,8 +58,21 @@ def _attempt(client: Client, job_id: str, attempt: dict[str, Any]) -> None:
     if machine := facts.get("machine"):
         print(f"  machine {json.dumps(machine)}")
     rows = client.get(f"/jobs/{job_id}/readings", attempt=attempt["number"])
-    for name, scale in (("cpu", 100.0), ("memory_bytes", 1 / 2**20), ("disk_bytes", 1 / 2**30)):
-        values = [float(row[1][name]) * scale for row in rows if name in row[1]]
-        if values:
-            unit = {"cpu": "%", "memory_bytes": "MiB", "disk_bytes": "GiB"}[name]
-            print(f"  {name.split('_')[0]:7} {render.sparkline(values)} max {max(values):.0f} {unit}")
+    readings = [row[1] for row in rows]
+    for name, scale, unit in (
+        ("cpu", 100.0, "%"),
+        ("memory_bytes", 1 / 2**20, "MiB"),
+        ("disk_bytes", 1 / 2**30, "GiB"),
+    ):
+        _draw(name.split("_")[0], [row.get(name) for row in readings], scale, unit)
+    for index in range(max((len(row.get("gpus", ())) for row in readings), default=0)):
+        seen = [row["gpus"][index] for row in readings if len(row.get("gpus", ())) > index]
+        for name, word, unit in (("utilization", "", "%"), ("used_mib", " mem", "MiB"), ("celsius", " temp", "C")):
+            _draw(f"gpu{index}{word}", [one.get(name) for one in seen], 1.0, unit)
+
+
+def _draw(what: str, found: Sequence[object], scale: float, unit: str) -> None:
+    """A line, if there is a number among what was found: a GPU need not tell everything."""
+    values = [float(one) * scale for one in found if isinstance(one, int | float)]
+    if values:
+        print(f"  {what:10} {render.sparkline(values)} max {max(values):.0f} {unit}")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from provisioner.cli import render
+from provisioner.cli import arguments, render
 from provisioner.cli.embedded import connected
 from provisioner.cli.failures import CliError
 
 
 @click.command()
-@click.argument("instance", required=False)
+@click.argument("instance", required=False, shell_complete=arguments.complete_machines)
 @click.option("--all", "everything", is_flag=True, help="Every machine.")
 @click.option("--json", "as_json", is_flag=True)
 def command(instance: str | None, everything: bool, as_json: bool) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from provisioner.cli import render
+from provisioner.cli import arguments, render
 from provisioner.cli.embedded import connected
 
 
 @click.command()
-@click.argument("job")
+@arguments.job
 @click.option("--json", "as_json", is_flag=True)
 def command(job: str, as_json: bool) -> None:
     """Say why a job is as it is."""

@@ -43,13 +43,15 @@ class Terminal:
             check=False,
         )
 
-    def begin(self, *words: str) -> subprocess.Popen[bytes]:
+    def begin(
+        self, *words: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE
+    ) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-m", "provisioner", *words],
             env=self.environment,
             cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
         )
 
 

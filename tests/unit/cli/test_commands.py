@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 
 import pytest
 
@@ -46,6 +49,56 @@ def test_events_are_all_of_them_however_many(terminal: Terminal, api: FakeApi, j
 def test_collecting_at_a_server_that_is_away_does_not_turn_to_this_machine(terminal: Terminal) -> None:
     terminal.extra["RUNNER_SERVER"] = "http://127.0.0.1:1"
     assert terminal.run("gc", "--expired").returncode == 4
+
+
+def test_show_draws_each_gpu(terminal: Terminal, api: FakeApi, job: str) -> None:
+    one = {"name": "T4", "used_mib": 100.0, "utilization": 7.0, "celsius": 40.0}
+    api.readings = [
+        ["2026-11-21T00:00:00+00:00", {"cpu": 0.1, "gpus": [one, {**one, "utilization": load, "celsius": "[N/A]"}]}]
+        for load in (0.0, 50.0, 100.0)
+    ]
+    lines = terminal.run("show", job).stdout.splitlines()
+    assert "  gpu1       ▁▄█ max 100 %".replace("▁", " ") in lines
+    assert "  gpu0 temp  ███ max 40 C" in lines
+    assert not any("gpu1 temp" in line for line in lines)
+    assert "  gpu1 mem   ███ max 100 MiB" in lines
+
+
+def test_states_are_coloured_on_a_terminal_only(terminal: Terminal, api: FakeApi, job: str) -> None:
+    api.end(job, "failed", 1)
+    assert "\x1b" not in terminal.run("ps", "-a").stdout
+    seen = on_a_terminal(terminal, "ps", "-a")
+    assert "\x1b[31mfailed\x1b[0m" in seen
+    terminal.extra["NO_COLOR"] = "1"
+    assert "\x1b" not in on_a_terminal(terminal, "ps", "-a")
+
+
+def test_a_pull_shows_how_far_it_is_on_a_terminal_only(terminal: Terminal, api: FakeApi, job: str) -> None:
+    api.script.files = {"weights": bytes(30 * 2**20)}
+    api.slow_file_s = 0.5
+    assert "\rrunner: fetching" in on_a_terminal(terminal, "pull", job, "seen")
+    assert "fetching" not in terminal.run("pull", job, "unseen").stderr
+
+
+def test_shells_complete_ids(terminal: Terminal, api: FakeApi, job: str) -> None:
+    terminal.extra |= {"_RUNNER_COMPLETE": "bash_complete", "COMP_WORDS": "runner show j-", "COMP_CWORD": "2"}
+    assert terminal.run().stdout == f"plain,{job}\n"
+    api.stop()
+    assert terminal.run().stdout.split() == []
+
+
+def on_a_terminal(terminal: Terminal, *words: str) -> str:
+    """What a person would see, standard output and error on one terminal."""
+    ours, theirs = pty.openpty()
+    with terminal.begin(*words, stdout=theirs, stderr=theirs) as running:
+        os.close(theirs)
+        seen = b""
+        with contextlib.suppress(OSError):  # the terminal's other end is closed when the process is over
+            while data := os.read(ours, 2**16):
+                seen += data
+        running.wait(30)
+    os.close(ours)
+    return seen.decode()
 
 
 def test_show_draws_the_readings_and_names_the_outputs(terminal: Terminal, api: FakeApi, job: str) -> None:
