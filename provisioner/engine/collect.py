@@ -1,7 +1,8 @@
 """The net under everything else: machines that no row wants are ended, with brakes (invariant 9).
 
 Only complete listings count; a machine must be past a minimum age and seen twice, and a pass ends at most a share of
-all machines, so that a restored or empty database cannot kill a fleet.
+all machines, so that a restored or empty database cannot kill a fleet. The cloud's word for when a machine was launched
+cannot be relied on, since our clock may be wrong: one that we have been seeing for long enough is old as well.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def orphans(
     provider: str,
     machines: Iterable[Machine],
     seen_before: frozenset[str],
+    seen_for_s: Mapping[str, float],
     rows: Mapping[str, Instance],
     controller: str,
     now: datetime,
@@ -46,7 +48,8 @@ def orphans(
         row = rows.get(machine.name)
         if row is not None and row.phase is not InstancePhase.GONE:
             continue
-        old = now - machine.launched_at > timedelta(seconds=policy.collect_min_age_s)
+        least_s = policy.collect_min_age_s
+        old = now - machine.launched_at > timedelta(seconds=least_s) or seen_for_s.get(machine.name, 0.0) > least_s
         if expired(machine, now):
             found.append(Orphan(provider, machine, "past its expires-at"))
         elif machine.controller == controller and old and machine.name in seen_before:
@@ -97,8 +100,8 @@ class Collector:
                 continue
             count += len(listing.machines)
             rows = await self._store.instances.by_name([machine.name for machine in listing.machines])
-            before = self._observed.previous[provider, scope]
-            found += orphans(provider, listing.machines, before, rows, controller, now, self._policy)
+            before, seen_for_s = self._observed.previous[provider, scope], self._observed.seen_for_s(provider, scope)
+            found += orphans(provider, listing.machines, before, seen_for_s, rows, controller, now, self._policy)
         return [o for o in found if not expired_only or expired(o.machine, now)], count
 
     async def collect(

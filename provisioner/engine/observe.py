@@ -53,6 +53,7 @@ class Observed:
         self._asked_s: dict[tuple[str, str], float] = {}
         self._missing_since: dict[str, datetime] = {}
         self._index: dict[tuple[str, str], dict[str, Machine]] = {}
+        self._first_s: dict[tuple[str, str], dict[str, float]] = {}
         self._listed_s: dict[str, float] = {}
         self._wanted: set[str] = set()
         self._listing: dict[str, asyncio.Task[None]] = {}
@@ -80,6 +81,7 @@ class Observed:
         self.listening_since, self._listening_since_s = now, now_s
         for known in (self.listings, self.previous, self._index, self._missing_since, self._asked_s, self._listed_s):
             known.clear()
+        self._first_s.clear()
         self._shown.clear()
         self.elsewhere.clear()
         self.others_since = None
@@ -164,6 +166,8 @@ class Observed:
         self._asked_s[key] = asked_s
         index_before = self._index.get(key)
         self._index[key] = {machine.name: machine for machine in listing.machines}
+        first_s = self._first_s.get(key, {})
+        self._first_s[key] = {name: first_s.get(name, asked_s) for name in self._index[key]}
         news = self._some_absent or self._index[key] != index_before
         self._fresh |= news
         return news
@@ -195,6 +199,11 @@ class Observed:
             return Unknown()
         since = self._missing_since.setdefault(instance.name, listing.taken_at)
         return Absent(since, listing.taken_at)
+
+    def seen_for_s(self, provider: str, scope: str) -> dict[str, float]:
+        """How long each machine of the latest listing has been in every one, by name."""
+        now_s = self._clock.monotonic()
+        return {name: now_s - first_s for name, first_s in self._first_s.get((provider, scope), {}).items()}
 
     def forget(self, instance: Instance) -> None:
         self._missing_since.pop(instance.name, None)

@@ -43,8 +43,16 @@ LATE = {"expires-at": (NOW - timedelta(seconds=1)).isoformat()}
 )
 def test_orphans(case: str, machine: Machine, row: Instance | None, seen: frozenset[str], expected: list[str]) -> None:
     rows = {row.name: row} if row else {}
-    found = orphans("sim", [machine], seen, rows, "c-1", NOW, Policy())
+    found = orphans("sim", [machine], seen, {}, rows, "c-1", NOW, Policy())
     assert [orphan.why for orphan in found] == expected
+
+
+def test_a_machine_from_the_future_is_old_once_it_was_seen_for_long() -> None:
+    """Our clock was set back since it was launched, or is wrong."""
+    machine = replace(MACHINE, launched_at=NOW + timedelta(days=1))
+    for seen_for_s, expected in ((59.0, []), (61.0, ["no row knows it"])):
+        found = orphans("sim", [machine], SEEN, {machine.name: seen_for_s}, {}, "c-1", NOW, Policy())
+        assert [orphan.why for orphan in found] == expected
 
 
 async def _fleet(clock: SimClock, cloud: SimCloud, controller: str, count: int) -> None:
