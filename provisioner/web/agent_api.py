@@ -19,7 +19,7 @@ from starlette.routing import Route
 from agent import wire
 from provisioner.domain.errors import InvalidRequest, NotFound
 from provisioner.domain.facts import AttemptReport, Report
-from provisioner.domain.job import Attempt, Job
+from provisioner.domain.job import Attempt, AttemptPhase, Job
 from provisioner.domain.ports import LogSpan, ManifestRow, WantedAttempt
 
 from .agent_access import AgentAccess
@@ -250,8 +250,19 @@ class AgentRoutes:
             received, safe = await self._services.logs.offsets(job_id, number)
         order = None
         if one.job is not None and not one.forget and (job_id, number) not in reported:
+            if not await self._is_live(one.attempt):
+                return wire.AttemptOught(job_id, number, forget=True)
             order = await self._order(one.job, one.attempt)
         return wire.AttemptOught(job_id, number, order, one.cancel, one.forget, received, safe)
+
+    async def _is_live(self, attempt: Attempt) -> bool:
+        """What runs must be ordered once: where several controllers share the store, the desk may not know yet that
+        another has seen the attempt's end."""
+        now = await self._services.store.jobs.attempt(attempt.job_id, attempt.number)
+        if now.phase is not AttemptPhase.ENDED:
+            return True
+        self._services.desk.poke()
+        return False
 
     async def _order(self, job: Job, attempt: Attempt) -> wire.Order:
         """All that it takes to run one attempt; the only message with secrets in it."""

@@ -28,7 +28,7 @@ def test_the_invariants_hold_whatever_happens(first: int, store: SimStore) -> No
 
 @pytest.mark.parametrize("seed", [5, 105754, 306454])
 def test_what_once_broke_an_invariant_holds(seed: int, store: SimStore) -> None:
-    """Found in the soak tier: a wait that never ended; a checker too strict; a machine from before a clock was set back."""
+    """Found by the soak: a wait without end, a checker too strict, a machine from before a clock was set back."""
     episode(seed, store=store)
 
 

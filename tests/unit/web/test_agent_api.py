@@ -136,6 +136,15 @@ async def test_the_callers_shell_goes_to_no_rented_machine(web: Served) -> None:
     assert ought.order.shell_env == {}
 
 
+async def test_what_has_ended_is_never_ordered_again_though_the_desk_still_wants_it(web: Served) -> None:
+    """Another controller saw its end, and this one's last pass was before."""
+    agent, attempt = await web.running()
+    await web.store.jobs.end(attempt, Reason(Why.EXIT), web.services.clock.now(), outcome=Outcome.SUCCEEDED)
+    (one,) = (await agent.sync()).attempts
+    assert (one.order, one.forget) == (None, True)
+    assert web.desk.pokes > 0
+
+
 async def test_what_is_not_wanted_any_more_has_no_order(web: Served) -> None:
     agent, attempt = await web.running()
     web.desk.want(attempt.instance_id, Wanted(0, (WantedAttempt(None, attempt, cancel="now", forget=True),), end=True))
