@@ -28,6 +28,10 @@ class InputError(ValueError):
     """What was ordered cannot be had, and will not be by trying again."""
 
 
+class Killed(Exception):
+    """Somebody else ended the supervisor before it began: nobody's fault, to be tried again."""
+
+
 class Cancelled(Exception):
     """The attempt is not wanted any more."""
 

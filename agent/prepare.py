@@ -19,7 +19,7 @@ from . import supervisor, wire
 from .attempt import Attempt, remove
 from .duties import Turn
 from .files import read_json
-from .inputs import Cancelled, Fetcher, InputError, copy_hashed, fetch, free_bytes, inside, make_room
+from .inputs import Cancelled, Fetcher, InputError, Killed, copy_hashed, fetch, free_bytes, inside, make_room
 from .link import Backoff, Refused, Unreachable
 from .machine import Machine
 from .say import say
@@ -49,6 +49,8 @@ class Prepare:
             self._try(attempt, turn)
         except Cancelled:
             attempt.fail("cancelled", "cancelled before it started", exit_code=130)
+        except Killed as error:
+            attempt.fail("supervisor-lost", str(error))
         except (InputError, Refused, Unreachable, OSError) as error:
             attempt.fail("inputs-failed", str(error))
         except Exception as error:
@@ -127,6 +129,8 @@ class Prepare:
         path = os.path.join(attempt.folder, "supervisor.json")
         while (mark := read_json(path)) is None:
             done, status = os.waitpid(pid, os.WNOHANG)
+            if done and os.WIFSIGNALED(status):
+                raise Killed(f"its supervisor was killed by signal {os.WTERMSIG(status)} as it started")
             if done or time.monotonic() > deadline:
                 raise InputError(f"its supervisor did not start (status {status})")
             time.sleep(0.002)
