@@ -41,7 +41,8 @@ class Attempt:
         self.preparing = False
         self.log_received = 0
         self.log_safe = 0
-        self.log_refused = ""
+        self.log_trouble = ""  # why the controller does not take it now
+        self.log_lost = ""  # why it never will
         self.exited_at: Optional[float] = None
         self.state: dict[str, Any] = {}
         self._lock = threading.Lock()

@@ -16,7 +16,7 @@ from typing import Any, Callable, Optional
 from . import wire
 from .config import Home
 from .http1 import Connection
-from .link import Backoff, Link, Unreachable
+from .link import Backoff, Link, Refused, Unreachable
 from .upload import parallel
 
 _AT_ONCE = 8
@@ -26,10 +26,6 @@ _TRIES = 5
 
 class InputError(ValueError):
     """What was ordered cannot be had, and will not be by trying again."""
-
-
-class Killed(Exception):
-    """Somebody else ended the supervisor before it began: nobody's fault, to be tried again."""
 
 
 class Cancelled(Exception):
@@ -51,7 +47,8 @@ class Fetcher:
         return self._link.call("/agent/v1/grants", ask, wire.Grants).grants
 
     def cached(self, area: str, item: wire.GrantItem, grant: Optional[wire.Grant] = None) -> str:
-        """The path of a whole object in the cache, fetched if it is not there. Raises: InputError, Unreachable."""
+        """The path of a whole object in the cache, fetched if it is not there. Raises: InputError, Unreachable,
+        Refused."""
         name = hashlib.sha256(f"{item.key}\0{item.size}\0{item.sha256}".encode()).hexdigest()
         path = os.path.join(self._cache, area, name)
         if item.sha256 and os.path.exists(path):
@@ -66,10 +63,11 @@ class Fetcher:
                 grant = grant or _only(self.ask(area, "get", [item]), item.key)
                 self._fetch(grant, path)
                 return path
-            except Unreachable:
-                grant = None
-                if not left:
+            except (Unreachable, Refused) as error:
+                run_out = grant is not None  # the right that a store refused may have; what the controller refuses is so
+                if not left or (isinstance(error, Refused) and not run_out):
                     raise
+                grant = None
                 time.sleep(backoff.next())
         raise Unreachable(item.key)
 

@@ -17,6 +17,7 @@ from . import http1, wire
 from .http1 import Address, Body, Connection, Head
 
 T = TypeVar("T")
+AGAIN = frozenset({408, 425, 429})  # statuses that are about this moment, not about what was asked
 
 
 class Unreachable(OSError):
@@ -128,7 +129,8 @@ class Link:
     ) -> Iterator[tuple[Head, Connection]]:
         """One request; its answer's body is still to be read. Raises: Unreachable, Refused.
 
-        A `url` that starts with "/" is the controller's and carries our session; any other gets only `headers`.
+        A `url` that starts with "/" is the controller's and carries our session; any other gets only `headers`. A
+        controller that does not know the session has no word in what was asked: it is as good as unreachable.
         """
         ours = url.startswith("/")
         place, target = (self._place(), url) if ours else http1.split(url)
@@ -137,7 +139,7 @@ class Link:
         connection: Optional[Connection] = None
         try:
             connection, head = self._sent(place, timeout_s, (method, target, headers, body, size), waiting)
-            _judge(head, connection)
+            _judge(head, connection, ours)
             yield head, connection
         except OSError as error:
             self._turn += ours
@@ -211,12 +213,12 @@ class Link:
         return self._contexts[pinned]
 
 
-def _judge(head: Head, connection: Connection) -> None:
+def _judge(head: Head, connection: Connection, ours: bool) -> None:
     """Raises: Refused for what will not change by asking again, Unreachable for what may."""
     if head.status < 400:
         return
     said = http1.reason(connection.body())
-    if head.status >= 500 or head.status in (408, 425, 429):
+    if head.status >= 500 or head.status in AGAIN or (ours and head.status == 401):
         raise Unreachable(f"{connection.place.authority}: {head.status} {said}")
     raise Refused(head.status, said)
 

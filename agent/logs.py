@@ -14,7 +14,7 @@ from . import http1, wire
 from .attempt import Attempt
 from .duties import Turn
 from .http1 import Connection
-from .link import Backoff, Unreachable
+from .link import AGAIN, Backoff, Refused, Unreachable
 from .machine import Machine
 from .say import say
 from .watch import Watch
@@ -35,6 +35,8 @@ class Logs:
         self._machine = machine
         self._pipe: Optional[Connection] = None
         self._next: dict[str, int] = {}
+        self._refusals: dict[str, Backoff] = {}
+        self._not_before: dict[str, float] = {}
         self._moved_at = 0.0
         self._watch = Watch(machine.signals, once=True)
 
@@ -44,7 +46,7 @@ class Logs:
         try:
             while not turn.over:
                 try:
-                    moved = [self.once(attempt) for attempt in self._machine.attempts if _wants(attempt)]
+                    moved = [self._patiently(attempt) for attempt in self._machine.attempts if _wants(attempt)]
                     backoff.reset()
                 except OSError as error:
                     self._drop_pipe()
@@ -69,12 +71,30 @@ class Logs:
         asleep = asleep and self._watch.settled([attempt.spool.folder for attempt in attempts])
         return _ASLEEP_S if asleep else _CALM_S
 
+    def _patiently(self, attempt: Attempt) -> bool:
+        """A refusal is this attempt's alone, and never the end: its bytes are kept, and offered again and again."""
+        key = attempt.key
+        if time.monotonic() < self._not_before.get(key, 0.0):
+            return False
+        try:
+            moved = self.once(attempt)
+        except Refused as error:
+            say("log.refused", attempt=key, why=str(error))
+            self._drop_pipe()
+            attempt.log_trouble = str(error)
+            self._not_before[key] = time.monotonic() + self._refusals.setdefault(key, Backoff(0.1, 5.0)).next()
+            return False
+        attempt.log_trouble = ""
+        self._refusals.pop(key, None)
+        return moved
+
     def once(self, attempt: Attempt) -> bool:
-        """Send what is there. Whether there was anything. Raises: OSError when the controller cannot be reached."""
+        """Send what is there. Whether there was anything. Raises: OSError when the controller cannot be reached,
+        Refused when it does not want this attempt's log."""
         if attempt.key not in self._next:
             self._begin(attempt)
         size = attempt.spool.size()
-        if attempt.log_refused:
+        if attempt.log_lost:
             return False
         if self._next.get(attempt.key, 0) < size:
             self._send(attempt, size)
@@ -91,8 +111,7 @@ class Logs:
         """Where the controller says that it is."""
         received = self._ask(attempt)
         if received < attempt.spool.start():
-            attempt.log_refused = f"the controller has {received} bytes, freed here up to {attempt.spool.start()}"
-            say("log.lost", attempt=attempt.key, why=attempt.log_refused)
+            self._lost(attempt, f"the controller has {received} bytes, freed here up to {attempt.spool.start()}")
         self._next[attempt.key] = received
 
     def _ask(self, attempt: Attempt) -> int:
@@ -118,7 +137,7 @@ class Logs:
                 break
             expected = under_way.popleft()
             received = self._answer(attempt)
-            if received != expected and (attempt.log_refused or received < expected or not under_way):
+            if received != expected and (attempt.log_lost or received < expected or not under_way):
                 at = until = received
         self._next[attempt.key] = received
 
@@ -131,26 +150,31 @@ class Logs:
         self._pipe.send("POST", path, headers, body)
 
     def _answer(self, attempt: Attempt) -> int:
-        """The next answer's `received`. Raises: OSError."""
-        assert self._pipe is not None
+        """The next answer's `received`. Raises: OSError, Refused."""
+        if self._pipe is None:
+            raise Unreachable("the controller closed the connection")
         head = self._pipe.head()
         body = self._pipe.body()
         if not self._pipe.reusable:
             self._drop_pipe()
-        if head.status in (408, 425, 429) or head.status >= 500:
+        if head.status in AGAIN or head.status >= 500:
             raise Unreachable(f"{head.status} {http1.reason(body)}")
         if head.status >= 400:
-            attempt.log_refused = f"{head.status} {http1.reason(body)}"
-            say("log.refused", attempt=attempt.key, why=attempt.log_refused)
-            return self._next.get(attempt.key, 0)
+            raise Refused(head.status, http1.reason(body))
         try:
             ack = wire.decode(wire.LogAck, body)
         except ValueError as error:
             raise Unreachable(str(error)) from error
-        attempt.log_refused = ack.refused
+        if ack.refused:
+            self._lost(attempt, ack.refused)
         attempt.log_received = ack.received
         attempt.log_safe = max(attempt.log_safe, ack.safe)
         return ack.received
+
+    def _lost(self, attempt: Attempt, why: str) -> None:
+        """The rest will never be taken."""
+        attempt.log_lost = why
+        say("log.lost", attempt=attempt.key, why=why)
 
     def _drop_pipe(self) -> None:
         if self._pipe is not None:
@@ -169,4 +193,4 @@ def _chunk(attempt: Attempt, at: int) -> tuple[list[wire.LogSpan], bytes]:
 
 
 def _wants(attempt: Attempt) -> bool:
-    return not attempt.ended and not attempt.forget and not attempt.log_refused and attempt.mark is not None
+    return not attempt.ended and not attempt.forget and not attempt.log_lost and attempt.mark is not None

@@ -9,6 +9,7 @@ from . import wire
 from .attempt import Attempt, load_all
 from .config import Home, boottime
 from .duties import Duties
+from .join import joined
 from .link import Link
 from .watch import Signals
 
@@ -20,7 +21,7 @@ class Machine:
         self.home = home
         self.config = config
         self.program = program
-        self.link = Link(config.urls, config.ca_pem, answer_s=config.answer_s)
+        self.link = Link(config.urls, config.ca_pem, joined(home), config.answer_s)
         self.duties = Duties()
         self.signals = Signals(lambda: self.duties.wake("tend", "logs"))
         self.facts: dict[str, Any] = {}

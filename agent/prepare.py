@@ -19,7 +19,7 @@ from . import supervisor, wire
 from .attempt import Attempt, remove
 from .duties import Turn
 from .files import read_json
-from .inputs import Cancelled, Fetcher, InputError, Killed, copy_hashed, fetch, free_bytes, inside, make_room
+from .inputs import Cancelled, Fetcher, InputError, copy_hashed, fetch, free_bytes, inside, make_room
 from .link import Backoff, Refused, Unreachable
 from .machine import Machine
 from .say import say
@@ -30,6 +30,10 @@ _MARK_S = 30.0  # arbitrary: for a supervisor to leave its mark
 _CACHE_SHARE = 0.5
 
 
+class Killed(Exception):
+    """Somebody else ended the supervisor before it began: nobody's fault, to be tried again."""
+
+
 class Prepare:
     """`run` is the duty."""
 
@@ -38,10 +42,14 @@ class Prepare:
 
     def run(self, turn: Turn) -> None:
         while not turn.over:
-            for attempt in self._machine.attempts:
-                if attempt.mark is None and attempt.exit is None:
-                    self._prepare(attempt, turn)
+            self.once(turn)
             turn.wait(60.0)
+
+    def once(self, turn: Turn) -> None:
+        """All that have not begun yet, one after the other."""
+        for attempt in self._machine.attempts:
+            if attempt.mark is None and attempt.exit is None:
+                self._prepare(attempt, turn)
 
     def _prepare(self, attempt: Attempt, turn: Turn) -> None:
         attempt.preparing = True

@@ -12,7 +12,7 @@ from typing import Optional
 from . import wire, workload
 from .attempt import Attempt, safe
 from .duties import Turn
-from .join import join, joined
+from .join import join
 from .link import Backoff, Interrupted, Refused, Unreachable
 from .machine import Machine
 from .say import say
@@ -45,7 +45,6 @@ class Session:
 
     def _join(self, turn: Turn, backoff: Backoff) -> None:
         machine = self._machine
-        machine.link.session = joined(machine.home)
         while not machine.link.session and not turn.over:
             try:
                 machine.link.session = join(machine.home, machine.config, machine.link, machine.facts)

@@ -104,8 +104,8 @@ class Tend:
     def missing(self, attempt: Attempt) -> Optional[str]:
         """What still has to be made safe before it can end; None when nothing."""
         size = (attempt.exit or {}).get("log_size", 0)
-        if attempt.log_safe < size and not attempt.log_refused:
-            return f"log safe up to {attempt.log_safe} of {size} bytes"
+        if attempt.log_safe < size and not attempt.log_lost:
+            return f"log safe up to {attempt.log_safe} of {size} bytes: {_log_trouble(attempt)}"
         if attempt.mark is None:
             return None
         if attempt.order.outputs and "results" not in attempt.done:
@@ -117,14 +117,17 @@ class Tend:
     def _end(self, attempt: Attempt, missing: str) -> None:
         left = attempt.exit or {}
         size = left.get("log_size", 0)
+        log_complete = attempt.log_safe >= size
         nothing_to_send = not attempt.order.outputs or attempt.mark is None
         results = "complete" if nothing_to_send else attempt.done.get("results", missing)
         why, detail = left.get("why", ""), left.get("detail", "")
-        if results != "complete" and not why:
-            why, detail = "outputs-failed", f"results were not stored: {results}"
         unmatched = [line for line in attempt.done["facts"].get("refused", []) if line.startswith("no file matched")]
-        if unmatched and not why and left.get("exit_code") == 0:
+        if not why and results != "complete":
+            why, detail = "outputs-failed", f"results were not stored: {results}"
+        elif not why and unmatched and left.get("exit_code") == 0:
             why, detail = "outputs-failed", "; ".join(unmatched)
+        elif not why and not log_complete:
+            why, detail = "log-lost", f"log safe up to {attempt.log_safe} of {size} bytes: {_log_trouble(attempt)}"
         timings = {**attempt.done["facts"].get("timings", {}), **left.get("timings", {})}
         attempt.note(facts={"machine": self._machine.facts, "timings": timings})
         attempt.note(
@@ -136,7 +139,7 @@ class Tend:
                 "why": why,
                 "detail": detail,
                 "log_size": size,
-                "log_complete": attempt.log_safe >= size,
+                "log_complete": log_complete,
                 "results_complete": results == "complete",
                 "facts": attempt.done["facts"],
             }
@@ -148,6 +151,10 @@ class Tend:
         """A supervisor that was started by this very agent is its child."""
         if attempt.mark is not None:
             self._leaving.add(attempt.mark["pid"])
+
+
+def _log_trouble(attempt: Attempt) -> str:
+    return attempt.log_lost or attempt.log_trouble or "the controller has not answered"
 
 
 def _quiet(attempt: Attempt) -> bool:

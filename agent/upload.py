@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Callable, Optional, TypeVar
 
 from . import wire
-from .link import Link, Unreachable
+from .link import Link, Refused, Unreachable
 from .say import say
 from .standing import LEFT, Standing
 
@@ -141,6 +141,7 @@ class Uploader:
             os.close(number)
 
     def _put(self, file: Local, grant: wire.Grant, settled: bool) -> None:
+        """What the store refuses is not lost: the right may have run out, and is asked for again with the rest."""
         number = file.open()
         try:
             for left in range(_TRIES - 1, -1, -1):
@@ -154,6 +155,8 @@ class Uploader:
                     say("upload.failed", path=file.path, error=str(error), tries_left=left)
                     if not left:
                         raise
+                except Refused as error:
+                    raise Unreachable(f"the store refused {file.path}: {error}") from error
         finally:
             os.close(number)
 

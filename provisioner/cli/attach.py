@@ -40,6 +40,7 @@ _OURS = frozenset(
         "outputs-failed",
         "inputs-failed",
         "log-limit",
+        "log-lost",
         "setup-failed",
     }
 )

@@ -159,6 +159,7 @@ class Why(StrEnum):
     EXIT = "exit"
     TIMEOUT = "timeout"
     LOG_LIMIT = "log-limit"
+    LOG_LOST = "log-lost"
     SETUP_FAILED = "setup-failed"
     INPUTS_FAILED = "inputs-failed"
     OUTPUTS_FAILED = "outputs-failed"

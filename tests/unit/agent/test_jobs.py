@@ -158,6 +158,41 @@ def test_what_is_not_safe_is_kept_until_it_is(machine: Box) -> None:
     assert ended.log_complete
 
 
+@pytest.mark.parametrize("status", [400, 401, 404, 409])
+def test_a_refused_log_is_offered_until_it_is_taken(machine: Box, status: int) -> None:
+    """Whatever the controller meant: a job that is over waits for its log, and another's is not held up."""
+    c = machine.controller
+    machine.start()
+    c.faults.append(Fault("/log/j1/1", times=6, status=status))
+    key = c.order(order("echo one; sleep 0.3; echo two"))
+    other = c.order(order("echo other", job="j2"))
+    ended = c.ended(key)
+    assert (ended.exit_code, ended.why, ended.log_complete) == (0, "", True)
+    assert bytes(c.log(key).data) == b"one\ntwo\n"
+    assert c.ended(other).log_complete
+
+
+def test_a_log_that_is_never_taken_fails_the_job_aloud(tmp_path: Path) -> None:
+    with box(tmp_path, hold_unsent_s=1.0) as machine:
+        c = machine.controller
+        c.faults.append(Fault("/log/", times=500, status=404))
+        machine.start()
+        ended = c.ended(c.order(order("echo 1234 | tee r", outputs=["r"])))
+        assert (ended.exit_code, ended.why, ended.log_complete) == (0, "log-lost", False)
+        assert ended.detail.startswith("log safe up to 0 of 5 bytes: 404")
+        assert ended.results_complete
+
+
+def test_a_store_that_refuses_a_right_is_asked_with_a_new_one(machine: Box) -> None:
+    c = machine.controller
+    c.sources["s3://b/one.txt"] = {"s3://b/one.txt": b"one"}
+    c.faults += [Fault("/objects/inputs", times=2, status=403), Fault("/objects/results", times=2, status=403)]
+    machine.start()
+    ended = c.ended(c.order(order("cp one r", inputs=[wire.InputOrder("s3://b/one.txt", "one")], outputs=["r"])))
+    assert (ended.exit_code, ended.why, ended.results_complete) == (0, "", True)
+    assert c.file(c.final(), "r") == b"one"
+
+
 def test_the_supervisors_death_ends_the_attempt_and_its_tree(machine: Box) -> None:
     c = machine.controller
     machine.start()

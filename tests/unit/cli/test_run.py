@@ -49,6 +49,7 @@ def test_output_goes_where_the_job_sent_it_and_ours_to_stderr(terminal: Terminal
         ("expired", None, "expired", 125),
         ("failed", None, "lost", 125),
         ("failed", 0, "outputs-failed", 125),
+        ("failed", 0, "log-lost", 125),
         ("failed", 143, "log-limit", 125),
     ],
 )
