@@ -125,15 +125,11 @@ class Attempt:
         if self.ended:
             return wire.AttemptState(**self.done["ended"])
         said = wire.AttemptState(self.order.job, self.order.number, self.phase, facts=dict(self.done["facts"]))
-        if self.exit is None:
-            return (
-                dataclasses.replace(said, facts={**said.facts, "waits_for": waits})
-                if (waits := self._waits())
-                else said
-            )
-        return dataclasses.replace(
-            said, exit_code=self.exit["exit_code"], why=self.exit["why"], detail=self.exit["detail"]
-        )
+        if self.exit is not None:
+            return dataclasses.replace(said, **{part: self.exit[part] for part in ("exit_code", "why", "detail")})
+        if waits := self._waits():
+            said.facts["waits_for"] = waits
+        return said
 
     def _waits(self) -> str:
         """What its output waits for room in. A supervisor on a full disk cannot leave word of it."""

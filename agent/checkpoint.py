@@ -14,11 +14,11 @@ from typing import Optional
 from .attempt import Attempt
 from .config import boottime
 from .duties import Turn
-from .gather import Gatherer, Stamp, stamps
+from .gather import Gatherer, stamps
 from .link import Refused, Unreachable
 from .machine import Machine
 from .say import say
-from .upload import Changed, Local, Uploader
+from .upload import Changed, Local, Stamp, Uploader
 
 HELPER = ".complete"
 _LOOK_S = 0.5

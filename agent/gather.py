@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Optional
 
-from .upload import Changed, Local, stamp_of
+from .upload import Changed, Local, Stamp, stamp_of
 
 _BLOCK = 2**20
 _TRIES = 3
@@ -28,7 +28,6 @@ _NOT_TAKEN = {
     stat.S_IFBLK: "a device",
     stat.S_IFCHR: "a device",
 }
-Stamp = tuple[int, int, int]
 
 
 class NotTaken(Exception):
@@ -46,7 +45,7 @@ class Gatherer:
 
     def __init__(self, workspace: str) -> None:
         self._root = os.path.realpath(workspace)
-        self._known: dict[str, tuple[tuple[int, ...], str]] = {}
+        self._known: dict[str, tuple[Stamp, str]] = {}
 
     def outputs(self, patterns: list[str]) -> Found:
         """Everything that the patterns match, in order of path."""
@@ -224,13 +223,12 @@ def _set(inside: str) -> str:
 
 
 def stamps(workspace: str, folder: str) -> Optional[dict[str, Stamp]]:
-    """Names, sizes and times of all below a folder; None when it is not there."""
+    """Of all below a folder, by relative path; None when it is not there."""
     root = os.path.join(workspace, folder)
     if not os.path.isdir(root):
         return None
     found = {}
     for path in _walk(root, ""):
         with contextlib.suppress(OSError):
-            about = os.lstat(os.path.join(root, path))
-            found[path] = (about.st_size, about.st_mtime_ns, about.st_ino)
+            found[path] = stamp_of(os.lstat(os.path.join(root, path)))
     return found

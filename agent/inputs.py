@@ -64,7 +64,9 @@ class Fetcher:
                 self._fetch(grant, path)
                 return path
             except (Unreachable, Refused) as error:
-                run_out = grant is not None  # the right that a store refused may have; what the controller refuses is so
+                run_out = (
+                    grant is not None
+                )  # the right that a store refused may have; what the controller refuses is so
                 if not left or (isinstance(error, Refused) and not run_out):
                     raise
                 grant = None

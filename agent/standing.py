@@ -14,7 +14,6 @@ from typing import Any, Callable, Optional
 from .config import boottime
 from .link import Link, Unreachable
 
-LEFT = "left.json"
 _RENEWED_AT = 0.25  # of its time
 _ASK_AGAIN_S = 30.0
 

@@ -8,6 +8,7 @@ In its folder it reads `order.json` and `control` ("kindly" or "now"), and write
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -53,8 +54,8 @@ def start(folder: str, order: wire.Order, workspace: str, resumed: bool, spool_l
         )
     child.returncode = 0  # it is not ours to wait for: it outlives us
     assert child.stdin is not None
-    child.stdin.write(json.dumps(words).encode())
-    child.stdin.close()
+    with contextlib.suppress(BrokenPipeError), child.stdin:  # whoever waits for its mark sees how it died
+        child.stdin.write(json.dumps(words).encode())
     return child.pid
 
 

@@ -18,9 +18,10 @@ from typing import Callable, Optional, TypeVar
 from . import wire
 from .link import Link, Refused, Unreachable
 from .say import say
-from .standing import LEFT, Standing
+from .standing import Standing
 
 T = TypeVar("T")
+Stamp = tuple[int, ...]
 _BLOCK = 2**20
 _AT_ONCE = 8
 _BATCH, _BATCHES_AT_ONCE = 200, 2  # while one is sent the next one's grants are asked for
@@ -41,7 +42,7 @@ class Local:
     sha256: str
     mode: int
     open: Callable[[], int]
-    stamp: tuple[int, ...] = ()
+    stamp: Stamp = ()
 
     @property
     def entry(self) -> wire.FileEntry:
@@ -126,7 +127,7 @@ class Uploader:
             self._link.ask("POST", "/agent/v1/manifest", message)
         except Unreachable:
             if self._standing.usable:
-                self._standing.send(self._link, LEFT, len(message), lambda: iter([message]))
+                self._standing.send(self._link, wire.LEFT, len(message), lambda: iter([message]))
             raise
 
     def _ask(self, op: str, items: list[wire.GrantItem], *uploads: dict[str, object]) -> wire.Grants:
@@ -240,6 +241,6 @@ def _slice(number: int, start: int, size: int) -> Iterator[bytes]:
         start, size = start + len(block), size - len(block)
 
 
-def stamp_of(about: os.stat_result) -> tuple[int, ...]:
+def stamp_of(about: os.stat_result) -> Stamp:
     """What differs once a file was written, replaced or renamed."""
     return about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino

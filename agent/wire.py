@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional, TypeVar
 
 PROTOCOL = 1
+LEFT = "left.json"  # what an agent calls, in the object store, the manifest that it could not hand over
 T = TypeVar("T")
 
 

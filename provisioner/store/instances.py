@@ -29,6 +29,12 @@ _NEXT_DUE = select(
 ).where(_LIVE)
 # What every pass asks is built once: building a statement takes longer than SQLite takes to answer it.
 _FIND_LIVE = select(instances).where(_LIVE).order_by(instances.c.id.desc()).limit(bindparam("most"))
+_FIND_IN_PHASES = (
+    select(instances)
+    .where(instances.c.phase.in_(bindparam("phases", expanding=True)))
+    .order_by(instances.c.id.desc())
+    .limit(bindparam("most"))
+)
 _DUE_ROWS = (
     select(instances.c.id)
     .where(
@@ -41,7 +47,7 @@ _DUE_ROWS = (
 )
 _CLAIMED = {"fence": instances.c.fence + 1, "lease_holder": bindparam("holder"), "lease_until": bindparam("until")}
 _CLAIM = update(instances).where(instances.c.id.in_(_DUE_ROWS)).values(_CLAIMED).returning(instances)
-_CLAIM_UNLOCKED = (
+_CLAIM_SKIPPING = (
     update(instances)
     .where(instances.c.id.in_(_DUE_ROWS.with_for_update(skip_locked=True)))
     .values(_CLAIMED)
@@ -117,12 +123,9 @@ class SqlInstances:
         return found[0]
 
     async def find(self, *, phases: Collection[InstancePhase] = (), limit: int = 100_000) -> list[Instance]:
-        wanted = instances.c.phase.in_([str(p) for p in phases])
-        some = select(instances).where(wanted).order_by(instances.c.id.desc()).limit(bindparam("most"))
-        query = some if phases else _FIND_LIVE
-        return await self._db.run(
-            lambda c: [codec.instance(row) for row in c.execute(query, {"most": limit}).mappings()]
-        )
+        query = _FIND_IN_PHASES if phases else _FIND_LIVE
+        values = {"most": limit} | ({"phases": [str(p) for p in phases]} if phases else {})
+        return await self._db.run(lambda c: [codec.instance(row) for row in c.execute(query, values).mappings()])
 
     async def by_name(self, names: Collection[str]) -> dict[str, Instance]:
         def work(connection: Connection) -> dict[str, Instance]:
@@ -137,7 +140,7 @@ class SqlInstances:
         def work(connection: Connection) -> list[Claim]:
             clock = self._db.server_now(connection, now)
             values = {"holder": holder, "now": now.timestamp(), "clock": clock, "until": clock + lease_s}
-            statement = _CLAIM if self._db.sqlite else _CLAIM_UNLOCKED
+            statement = _CLAIM if self._db.sqlite else _CLAIM_SKIPPING
             rows = connection.execute(statement, values | {"most": limit, "only": list(only)}).mappings().all()
             return [Claim(codec.instance(row), row["fence"]) for row in rows]
 

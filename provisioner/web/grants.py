@@ -20,12 +20,13 @@ from provisioner.domain.ports import ObjectInfo, Objects, SignedRequest
 from .services import Services
 from .submit import SHA256
 
-EXPIRES_S = 900.0  # arbitrary: long enough for one batch over a slow line
+EXPIRES_S = 900.0  # of one small object's right; arbitrary
+_SLOWEST = 2**20  # bytes a second of all that was granted together, for which rights last; arbitrary
 STANDING_S = 4 * 3600.0  # arbitrary: longer than an agent goes on without its controller
 ROUTE = "/agent/v1/objects/"
 MOST_ITEMS = 10_000
 MANIFEST = "manifest.json"
-LEFT = "left.json"  # what an agent calls the manifest that it could not hand over
+LEFT = "left.json"  # as `wire.LEFT` has it
 _MULTIPART_FROM = 64 * 2**20  # bytes; arbitrary
 _LARGEST_POST = 5 * 2**30  # bytes. Source: Amazon S3 API reference, POST object.
 _HEADS_AT_ONCE = 16
@@ -89,14 +90,14 @@ class Granting:
             if there.get(item.key) == item.size:
                 granted[item.key] = Granted(item.key, exists=True, size=item.size, sha256=item.sha256)
             elif self._objects.signs and item.size >= _MULTIPART_FROM:
-                upload = await self._objects.multipart(f"{prefix}/{item.key}", item.size, EXPIRES_S * 4)
+                upload = await self._objects.multipart(f"{prefix}/{item.key}", item.size, _lasting_s(items))
                 if upload.upload_id:
                     granted[item.key] = Granted(
                         item.key, "", "PUT", size=item.size, sha256=item.sha256, part_size=upload.part_size,
                         parts=list(upload.urls), upload_id=upload.upload_id,
                     )  # fmt: skip
         whole = [item for item in items if item.key not in granted]
-        requests = await self._to_write([f"{prefix}/{item.key}" for item in whole])
+        requests = await self._to_write([f"{prefix}/{item.key}" for item in whole], _lasting_s(items))
         for item, one in zip(whole, requests, strict=True):
             granted[item.key] = Granted(item.key, one.url, one.method, one.headers, size=item.size, sha256=item.sha256)
         return [granted[item.key] for item in items]
@@ -124,7 +125,7 @@ class Granting:
             return [await self._input(job, attempt, item.key) for item in items]
         keys = [readable(area, job, attempt, item.key) for item in items]
         infos = await self._heads(keys)
-        urls = await _to_read(self._objects, keys, keys)
+        urls = await _to_read(self._objects, keys, keys, _lasting_s([info for info in infos if info is not None]))
         found = []
         for key, info, url, item in zip(keys, infos, urls, items, strict=True):
             if info is None:
@@ -148,16 +149,16 @@ class Granting:
                 raise InvalidRequest(f"more than {MOST_ITEMS} objects below {item.key}", hint="name narrower inputs")
             below = [info.key.removeprefix(key).lstrip("/") for info in infos]
             ours = [_input_key(job, attempt, index, one) for one in below]
-            addresses = await _to_read(store, [info.key for info in infos], ours)
+            addresses = await _to_read(store, [info.key for info in infos], ours, _lasting_s(infos))
             for info, one, address in zip(infos, below, addresses, strict=True):
                 url = item.key.rstrip("/") + (f"/{one}" if one else "")
                 found.append(Granted(url, address, "GET", size=info.size, sha256=info.version))
         return found
 
-    async def _to_write(self, keys: Sequence[str]) -> Sequence[SignedRequest]:
+    async def _to_write(self, keys: Sequence[str], expires_s: float) -> Sequence[SignedRequest]:
         if not self._objects.signs:
             return [SignedRequest(ROUTE + quote(key), "PUT") for key in keys]
-        return await self._objects.sign(keys, "PUT", EXPIRES_S)
+        return await self._objects.sign(keys, "PUT", expires_s)
 
     async def _input(self, job: Job, attempt: Attempt, url: str) -> Granted:
         """One object below one of the job's sources, by its whole URL."""
@@ -168,7 +169,7 @@ class Granting:
         if info is None:
             raise NotFound(f"nothing at {url}")
         below = url.removeprefix(job.spec.inputs[index].source.rstrip("/")).lstrip("/")
-        (address,) = await _to_read(store, [key], [_input_key(job, attempt, index, below)])
+        (address,) = await _to_read(store, [key], [_input_key(job, attempt, index, below)], _lasting_s([info]))
         return Granted(url, address, "GET", size=info.size)
 
     async def _sizes(self, prefix: str, keys: Sequence[str]) -> dict[str, int]:
@@ -188,11 +189,16 @@ class Granting:
         return await asyncio.gather(*(look(key) for key in keys))
 
 
-async def _to_read(store: Objects, keys: Sequence[str], ours: Sequence[str]) -> list[str]:
+def _lasting_s(items: Sequence[Item | ObjectInfo]) -> float:
+    """For how long the rights to all of these are good: the last one must not have run out when its turn comes."""
+    return EXPIRES_S + sum(item.size for item in items) / _SLOWEST
+
+
+async def _to_read(store: Objects, keys: Sequence[str], ours: Sequence[str], expires_s: float) -> list[str]:
     """URLs to get objects from: signed, or through this controller under the keys that it knows them by."""
     if not store.signs:
         return [ROUTE + quote(key) for key in ours]
-    return [signed.url for signed in await store.sign(keys, "GET", EXPIRES_S)]
+    return [signed.url for signed in await store.sign(keys, "GET", expires_s)]
 
 
 def readable(area: str, job: Job, attempt: Attempt, key: str) -> str:

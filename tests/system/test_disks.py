@@ -42,6 +42,20 @@ def printing(w: World) -> str:
     return job
 
 
+def machines_at(w: World, folder: Path) -> None:
+    w.home.mkdir(mode=0o700)
+    (w.home / "settings.yaml").write_text(f"local: {{machines: {folder}}}\n")
+
+
+def prints_on_a_full(disk: Path, w: World, target: Path) -> str:
+    """The job, which came to its whole end although the disk was full for a while."""
+    job, ballast = printing(w), Ballast(disk)
+    stay_full(ballast, _FULL_S)
+    ballast.drop()
+    whole(w, job, target)
+    return job
+
+
 def whole(w: World, job: str, target: Path) -> None:
     done = w.wait_done(job)
     assert (done["outcome"], done["attempts"]) == ("succeeded", 1), (done["attempts_list"], w.log())
@@ -54,23 +68,15 @@ def whole(w: World, job: str, target: Path) -> None:
 def test_the_controllers_disk(disk: Path, tmp_path: Path) -> None:
     """Its database, logs and objects; machines have room."""
     with world(disk) as w:
-        w.home.mkdir(mode=0o700)
-        (w.home / "settings.yaml").write_text(f"local: {{machines: {tmp_path / 'machines'}}}\n")
-        job, ballast = printing(w), Ballast(disk)
-        stay_full(ballast, _FULL_S)
-        ballast.drop()
-        whole(w, job, tmp_path / "pulled")
+        machines_at(w, tmp_path / "machines")
+        prints_on_a_full(disk, w, tmp_path / "pulled")
 
 
 def test_the_machines_disk(disk: Path, tmp_path: Path) -> None:
     """The job waits, and the event says for what."""
     with world(tmp_path) as w:
-        w.home.mkdir(mode=0o700)
-        (w.home / "settings.yaml").write_text(f"local: {{machines: {disk / 'machines'}}}\n")
-        job, ballast = printing(w), Ballast(disk)
-        stay_full(ballast, _FULL_S)
-        ballast.drop()
-        whole(w, job, tmp_path / "pulled")
+        machines_at(w, disk / "machines")
+        job = prints_on_a_full(disk, w, tmp_path / "pulled")
         said = [(one["what"], one["message"]) for one in w.json("events", "--job", job)]
         assert ("attempt.waits", "its machine's disk is full") in said
         assert ("attempt.goes_on", "") in said
@@ -79,17 +85,13 @@ def test_the_machines_disk(disk: Path, tmp_path: Path) -> None:
 @pytest.mark.system
 def test_both_at_once(disk: Path, tmp_path: Path) -> None:
     with world(disk) as w:
-        job, ballast = printing(w), Ballast(disk)
-        stay_full(ballast, _FULL_S)
-        ballast.drop()
-        whole(w, job, tmp_path / "pulled")
+        prints_on_a_full(disk, w, tmp_path / "pulled")
 
 
 def test_a_machine_for_which_there_is_no_room(disk: Path, tmp_path: Path) -> None:
     """It cannot be made; the job waits, and runs once there is."""
     with world(tmp_path) as w:
-        w.home.mkdir(mode=0o700)
-        (w.home / "settings.yaml").write_text(f"local: {{machines: {disk / 'machines'}}}\n")
+        machines_at(w, disk / "machines")
         ballast = Ballast(disk)
         ballast.fill()
         job = w.submit("--no-workdir", "--", "echo", "made")

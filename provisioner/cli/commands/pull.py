@@ -52,7 +52,7 @@ def bring(client: Client, prefix: str, files: Sequence[dict[str, Any]], top: Pat
     """Those that had to be fetched. None is, if any of them would be written elsewhere. Raises: CliError."""
     places = _places(top, files)
     stop, own = threading.Event(), threading.local()
-    links = _Links(another(client.target), prefix)
+    links = _Links(another(client.target), prefix, [one["path"] for one in files])
     progress = render.Progress("fetching", sum(one["size"] for one in files))
 
     def one_file(one: dict[str, Any], place: Path) -> bool:
@@ -60,7 +60,6 @@ def bring(client: Client, prefix: str, files: Sequence[dict[str, Any]], top: Pat
             own.fetcher = Fetcher(another(client.target), prefix, stop, progress.add)
         return _bring(own.fetcher, one, place, links)
 
-    links.plan(files)
     with ThreadPoolExecutor(min(_AT_ONCE, max(1, len(files)))) as pool:
         under_way = [pool.submit(one_file, one, place) for one, place in zip(files, places, strict=True)]
         try:
@@ -76,16 +75,13 @@ def bring(client: Client, prefix: str, files: Sequence[dict[str, Any]], top: Pat
 class _Links:
     """Where files can be had without asking for each: many are asked for at once, when the first of them is wanted."""
 
-    def __init__(self, client: Client, prefix: str) -> None:
+    def __init__(self, client: Client, prefix: str, paths: Sequence[str]) -> None:
         self._client = client
         self._prefix = prefix
         self._lock = threading.Lock()
-        self._batch_of: dict[str, list[str]] = {}
+        self._batch_of: dict[str, Sequence[str]] = {}
         self._known: dict[str, str] = {}
         self._none = False
-
-    def plan(self, files: Sequence[dict[str, Any]]) -> None:
-        paths = [one["path"] for one in files]
         for first in range(0, len(paths), _LINKS_AT_ONCE):
             batch = paths[first : first + _LINKS_AT_ONCE]
             self._batch_of |= dict.fromkeys(batch, batch)
@@ -96,7 +92,7 @@ class _Links:
             if path not in self._known and not self._none:
                 batch = self._batch_of[path]
                 try:
-                    found = self._client.post(f"{self._prefix}/links", {"paths": batch})["links"]
+                    found = self._client.post(f"{self._prefix}/links", {"paths": list(batch)})["links"]
                 except CliError:
                     found = {}
                 self._known |= found

@@ -40,5 +40,5 @@ def test_a_supervisor_that_is_killed_as_it_starts_is_lost(home: Home) -> None:
     turn = Duties().add("prepare", lambda turn: None)
     Prepare(machine).once(turn)
     assert attempt.exit is not None
-    assert attempt.exit["why"] == "supervisor-lost"
+    assert attempt.exit["why"] == "supervisor-lost", attempt.exit
     assert "signal 9" in attempt.exit["detail"]

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -283,6 +284,16 @@ async def test_a_signing_store_is_written_and_read_directly(signing: Served) -> 
     assert [(await send(told[name], "GET", None))[1] for name in ("small", "large")] == [small, large]
     assert (await signing.control.post(where, {"paths": ["small", "other"]})).status == 404
     assert (await signing.control.post(where, {"paths": ["small"] * 1001})).status == 400
+
+
+async def test_rights_last_for_as_long_as_a_slow_line_takes_for_all_of_them(signing: Served) -> None:
+    """A part whose turn comes after an hour is not refused for that."""
+    agent, attempt = await signing.running(SPEC)
+    small, large = item(b"x"), wire.GrantItem("a" * 64, 8 * 2**30, "a" * 64)
+    of_one, of_many = (await agent.ask(attempt, "results", "put", small, large)).grants
+    for url in (of_one.url, *of_many.parts):
+        seconds = int(parse_qs(urlsplit(url).query)["X-Amz-Expires"][0])
+        assert seconds > 8 * 2**30 / 2**20
 
 
 async def test_a_standing_right_adds_below_the_prefix(signing: Served) -> None:
