@@ -90,7 +90,8 @@ class _Serving:
                     group.create_task(watched("idle", self._watch_idle)),
                 ]
                 _settle_memory()
-                _log.info("controller.ready", pid=os.getpid(), home=str(controller.home.path))
+                at = [f"{self._options.host}:{listener.port}" for listener in listeners if not listener.local]
+                _log.info("controller.ready", pid=os.getpid(), home=str(controller.home.path), at=at)
                 await self._ending.wait()
                 for listener in listeners:
                     await listener.close()

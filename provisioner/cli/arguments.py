@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import click
 
 from .embedded import connected
@@ -27,4 +29,12 @@ def _known(path: str, incomplete: str, **query: object) -> list[str]:
     return [one["id"] for one in found if one["id"].startswith(incomplete)]
 
 
-job = click.argument("job", shell_complete=complete_jobs)
+def _as_path(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """One part of a URL's path, whatever a user may have typed."""
+    if value is not None and not value.strip(" ./"):
+        raise click.BadParameter(f"{value!r} is no name", ctx, param)
+    return value and quote(value, safe="")
+
+
+job = click.argument("job", shell_complete=complete_jobs, callback=_as_path)
+machine = click.argument("instance", required=False, shell_complete=complete_machines, callback=_as_path)

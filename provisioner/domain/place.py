@@ -39,10 +39,13 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """All offers in the order in which they are tried. `unanswered`: providers that could not be asked, and why."""
+    """All offers in the order in which they are tried. `unanswered`: providers that could not be asked, and why.
+    `unknown`: providers that were asked for and are not among those `known` here."""
 
     rungs: tuple[Rung, ...]
     unanswered: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
 
     @property
     def best(self) -> Offer | None:

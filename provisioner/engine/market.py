@@ -53,7 +53,12 @@ class Marketplace:
             force_on_demand=force_on_demand,
             excluded=self.paused,
         )
-        return replace(ladder, unanswered=tuple(answer for answer in answers if isinstance(answer, str)))
+        return replace(
+            ladder,
+            unanswered=tuple(answer for answer in answers if isinstance(answer, str)),
+            unknown=tuple(name for name in need.providers if name not in self._providers),
+            known=tuple(self._providers),
+        )
 
     async def _refusals(self, now: datetime) -> list[Refusal]:
         """Less those that end later than any could: they were written before the clock was set back."""

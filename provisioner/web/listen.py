@@ -77,6 +77,11 @@ class Listener:
         return cls(await _start(site, sock, context), sock, site.state.ending)
 
     @property
+    def local(self) -> bool:
+        """Whether it is a Unix socket."""
+        return self._path is not None
+
+    @property
     def port(self) -> int:
         """Of a TCP listener."""
         return int(self._socket.getsockname()[1])

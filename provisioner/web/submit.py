@@ -33,6 +33,9 @@ async def submit(services: Services, caller: Caller, job_id: str, spec: JobSpec,
     await _check_secrets(services, caller.owner, spec, handed)
     await _check_workspace(services, spec.workspace)
     ladder: Ladder = await services.desk.ladder(spec.need)
+    if ladder.unknown:
+        known = ", ".join(ladder.known) or "none"
+        raise InvalidRequest(f"no provider {ladder.unknown[0][:40]!r} here", hint=f"known: {known}")
     if ladder.over_budget:
         raise OverBudget("every offer that could run this costs more than the cap by itself", hint=_summary(ladder))
     if ladder.impossible:

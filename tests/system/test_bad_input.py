@@ -37,6 +37,7 @@ def test_an_unknown_gpu(w: World) -> None:
 
 def test_a_gpu_that_nobody_here_has(w: World) -> None:
     refused(w, 3, "H100", "run", "--gpu", "H100", "--no-workdir", "--", "true")
+    refused(w, 2, "no provider 'mars' here; known: local", "run", "--provider", "mars", "--no-workdir", "--", "true")
     assert w.json("ps", "-a") == []
 
 

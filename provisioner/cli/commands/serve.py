@@ -13,7 +13,7 @@ from provisioner.cli.embedded import home
 @click.command()
 @click.option("--embedded", is_flag=True, hidden=True)
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8765, show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0: any free one.")
 @click.option("--tls", default="", metavar="auto | CERT,KEY", help="Serve TLS.")
 @click.option("--install", is_flag=True, help="Have systemd start it now, at boot, and again when it fails.")
 @click.option("--home", "folder", type=click.Path(path_type=Path), help="Where everything is kept (RUNNER_HOME).")

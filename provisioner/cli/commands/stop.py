@@ -10,7 +10,7 @@ from provisioner.cli.failures import CliError
 
 
 @click.command()
-@click.argument("instance", required=False, shell_complete=arguments.complete_machines)
+@arguments.machine
 @click.option("--all", "everything", is_flag=True, help="Every machine.")
 @click.option("--json", "as_json", is_flag=True)
 def command(instance: str | None, everything: bool, as_json: bool) -> None:

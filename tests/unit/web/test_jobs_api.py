@@ -90,6 +90,14 @@ async def test_impossible_work_is_refused_with_the_ladder(web: Served) -> None:
     assert await web.store.records.secrets("ann", ["TOKEN"], job_id="job-one") == {}
 
 
+async def test_a_provider_that_is_not_here_is_named(web: Served) -> None:
+    web.desk.ladder_now = Ladder((), unknown=("mars",), known=("local", "aws"))
+    answer = await web.control.post("/api/v1/jobs", new())
+    assert (answer.status, answer.kind) == (400, "InvalidRequest")
+    assert answer.json["error"]["message"] == "no provider 'mars' here"
+    assert answer.json["error"]["hint"] == "known: local, aws"
+
+
 async def test_work_over_the_cap_is_refused_as_such(web: Served) -> None:
     web.desk.ladder_now = Ladder((Rung(OFFER, "alone costs more than the cap", lasting=True, over_cap=True),))
     answer = await web.control.post("/api/v1/jobs", new())
