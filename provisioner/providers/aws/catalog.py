@@ -18,6 +18,7 @@ from provisioner.domain.job import Need
 from provisioner.domain.offer import Market, Offer
 
 SHIPPED = Path(__file__).parent / "snapshot"
+_NOWHERE = "no source has it"
 _MINIMUM_S = 60.0  # source: Amazon EC2 On-Demand pricing: per second, with a minimum of 60 s
 
 
@@ -70,6 +71,11 @@ class Catalog:
         return {region: tuple(ids.split(",")) for region, _, ids in regions}
 
     @cached_property
+    def regions(self) -> tuple[str, ...]:
+        """Every region that has any type."""
+        return tuple(sorted({region for name in self._zone_rows for region in self.zones(name)}))
+
+    @cached_property
     def dated(self) -> str:
         """The oldest date in it: what it says may have changed since."""
         dates = [line.rsplit("\t", 1)[1] for name in ("types", "zones", "prices") for line in self._lines(name)]
@@ -99,7 +105,7 @@ class Catalog:
             instance_type=kind.name,
             market=market,
             usd_per_hour=price.usd_per_hour if price else None,
-            price_source=price.words if price else "",
+            price_source=price.words if price else _NOWHERE,
             scope=region,
             cpus=kind.cpus,
             memory_gib=kind.memory_gib,

@@ -57,7 +57,7 @@ def test_a_price_that_no_source_has_is_unknown_and_never_zero(catalog: Catalog) 
     offers = list(catalog.offers(Need(gpu=parse_gpu("T4")), disk_gib=100))
     unknown = [offer for offer in offers if offer.usd_per_hour is None]
     assert unknown
-    assert all(offer.price_source == "" for offer in unknown)
+    assert all(offer.price_source == "no source has it" for offer in unknown)
     assert all(offer.usd_per_hour for offer in offers if offer not in unknown)
 
 

@@ -1,0 +1,225 @@
+"""EC2 as a Provider.
+
+A machine is launched under its own name as EC2's client token, so that a lost answer leads back to the same machine,
+and carries every tag from that call on. What was launched is looked for in every region that the account has enabled,
+whatever the settings allow now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from provisioner.domain.errors import ProviderError, Rejected, Unreachable
+from provisioner.domain.job import Need
+from provisioner.domain.offer import LaunchOrder, Listing, Machine, MachineState, Market, Offer
+from provisioner.domain.ports import Clock
+
+from .account import Account
+from .catalog import Catalog
+from .images import OWNERS, Images
+from .network import Network
+from .pace import Calls
+from .tags import Tags, read
+
+_FIRST_REGION = "us-east-1"  # asked for the others when no profile names one; every account has it
+_REGIONS_KEPT_S = 3600.0  # arbitrary: a region is enabled by hand
+_STATES = {
+    "pending": MachineState.PENDING,
+    "running": MachineState.RUNNING,
+    "shutting-down": MachineState.STOPPING,
+    "stopping": MachineState.STOPPING,
+    "stopped": MachineState.STOPPED,
+}
+# Refusals of what was looked up here and may be gone: it is looked up again, which says so if it is gone for good.
+_OUT_OF_DATE = ("InvalidAMIID", "InvalidSubnetID", "InvalidGroup")
+_AGAIN = "runner gc shows what is there"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the settings say of AWS. `regions` limits where is launched, not where is looked; () are all enabled ones.
+    `disk_gib` is the root disk when a job asks for none."""
+
+    regions: tuple[str, ...] = ()
+    image: str = ""
+    subnets: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    security_groups: Mapping[str, str] = field(default_factory=dict)
+    instance_profile: str = ""
+    disk_gib: float = 100.0
+    image_owners: frozenset[str] = OWNERS
+
+
+class AwsProvider:
+    """`user_data` makes what a machine is told at its first boot; `controller` is whose machines are listed.
+
+    `any_controller`: list everybody's (to collect what has expired).
+    """
+
+    name = "aws"
+
+    def __init__(
+        self,
+        account: Account,
+        catalog: Catalog,
+        clock: Clock,
+        controller: str,
+        user_data: Callable[[LaunchOrder], str],
+        options: Options | None = None,
+        *,
+        any_controller: bool = False,
+        visibility_s: float = 120.0,
+    ) -> None:
+        self.visibility_s = visibility_s
+        self._account = account
+        self._catalog = catalog
+        self._clock = clock
+        self._user_data = user_data
+        self._options = options or Options()
+        self._tags = Tags(controller, any_controller)
+        self._images = Images(account, self._options.image_owners)
+        self._network = Network(account, self._tags, self._options.subnets, self._options.security_groups)
+        self._enabled: tuple[str, ...] = ()
+        self._enabled_s = 0.0
+
+    async def offers(self, need: Need) -> Sequence[Offer]:
+        """From the catalogue alone: no call is made."""
+        allowed = self._options.regions
+        regions = (
+            tuple(r for r in need.regions if r in allowed) if need.regions and allowed else need.regions or allowed
+        )
+        if need.regions and not regions:
+            return []
+        disk_gib = max(need.disk_gib, self._options.disk_gib)
+        asked = replace(need, regions=regions)
+        return await asyncio.to_thread(lambda: list(self._catalog.offers(asked, disk_gib=disk_gib)))
+
+    async def launch(self, order: LaunchOrder) -> Machine:
+        offer = order.offer
+        named = order.image or self._options.image
+        image = await self._images.of(offer, named)
+        place = await self._network.of(offer)
+        disk_gib = max(order.disk_gib or offer.disk_gib, image.least_gib)
+        disk = {
+            "VolumeSize": int(disk_gib + 0.999),
+            "VolumeType": "gp3",
+            "Encrypted": True,
+            "DeleteOnTermination": True,
+        }
+        spot = offer.market is Market.SPOT
+        words: dict[str, Any] = {
+            "ClientToken": order.name,
+            "MinCount": 1,
+            "MaxCount": 1,
+            "ImageId": image.id,
+            "InstanceType": offer.instance_type,
+            "NetworkInterfaces": [
+                {
+                    "DeviceIndex": 0,
+                    "SubnetId": place.subnet,
+                    "Groups": [place.group],
+                    "DeleteOnTermination": True,
+                }
+            ],
+            "BlockDeviceMappings": [{"DeviceName": image.root, "Ebs": disk}],
+            "InstanceInitiatedShutdownBehavior": "terminate",
+            "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1},
+            "UserData": self._user_data(order),
+            "TagSpecifications": self._tags.specifications(order, spot=spot),
+        }
+        if spot:
+            words["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": _spot(offer.usd_per_hour)}
+        if self._options.instance_profile:
+            words["IamInstanceProfile"] = {"Name": self._options.instance_profile}
+        try:
+            answer = await self._account.call(Calls.LAUNCH, offer.region, "run_instances", offer=offer, **words)
+        except Rejected as error:
+            if "IdempotentParameterMismatch" in error.message:
+                return await self._launched_before(order, error)
+            if not any(code in error.message for code in _OUT_OF_DATE):
+                raise
+            self._images.forget(offer, named)
+            self._network.forget(offer.region)
+            raise Unreachable(f"what was known of {offer.region} is out of date: {error.message}") from error
+        return _machine(answer["Instances"][0], offer.region)
+
+    async def machines(self) -> Sequence[Listing]:
+        regions = await self._regions()
+        return await asyncio.gather(*(self._listing(region) for region in regions))
+
+    async def terminate(self, machine_ref: str, name: str, scope: str) -> None:
+        try:
+            wanted = [machine_ref] if machine_ref else [row["InstanceId"] for row in await self._called(name, scope)]
+            if wanted:
+                await self._account.call(Calls.DELETE, scope, "terminate_instances", InstanceIds=wanted)
+        except Rejected as error:
+            if "InvalidInstanceID.NotFound" not in error.message:
+                raise
+
+    async def _launched_before(self, order: LaunchOrder, error: ProviderError) -> Machine:
+        """An earlier call under this name said something else in passing (another address of ours, a newer image): the
+        machine that it made is the one that is meant."""
+        found = await self._called(order.name, order.offer.region, gone=True)
+        if not found:
+            raise Unreachable(f"{order.name} was launched and does not show yet", hint=_AGAIN) from error
+        row = found[0]
+        if row["InstanceType"] != order.offer.instance_type:
+            raise Rejected(f"{order.name} is a {row['InstanceType']} already: this is a bug", hint=_AGAIN) from error
+        return _machine(row, order.offer.region)
+
+    async def _called(self, name: str, region: str, *, gone: bool = False) -> list[Mapping[str, Any]]:
+        filters = self._tags.filters(name)
+        if not gone:
+            filters.append({"Name": "instance-state-name", "Values": list(_STATES)})
+        return await self._instances(region, filters)
+
+    async def _instances(self, region: str, filters: list[dict[str, Any]]) -> list[Mapping[str, Any]]:
+        reservations = await self._account.pages(region, "describe_instances", "Reservations", Filters=filters)
+        return [row for reservation in reservations for row in reservation["Instances"]]
+
+    async def _listing(self, region: str) -> Listing:
+        taken_at = self._clock.now()
+        filters = [*self._tags.filters(), {"Name": "instance-state-name", "Values": list(_STATES)}]
+        try:
+            rows = await self._instances(region, filters)
+        except ProviderError as error:
+            return Listing(region, taken_at, error=error.message)
+        return Listing(region, taken_at, tuple(_machine(row, region) for row in rows))
+
+    async def _regions(self) -> tuple[str, ...]:
+        """All that the account has enabled; those of the catalogue, each of which then says so, when it cannot tell."""
+        now_s = self._clock.monotonic()
+        if self._enabled and now_s - self._enabled_s < _REGIONS_KEPT_S:
+            return self._enabled
+        try:
+            first = await self._account.default_region() or _FIRST_REGION
+            answer = await self._account.call(Calls.READ, first, "describe_regions")
+        except ProviderError:
+            return self._enabled or self._catalog.regions
+        self._enabled = tuple(sorted(row["RegionName"] for row in answer["Regions"]))
+        self._enabled_s = now_s
+        return self._enabled
+
+
+def _spot(ceiling: Decimal | None) -> dict[str, Any]:
+    """One machine, gone for good when it is taken back."""
+    words: dict[str, Any] = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
+    return words | ({"MaxPrice": f"{ceiling:f}"} if ceiling is not None else {})
+
+
+def _machine(row: Mapping[str, Any], region: str) -> Machine:
+    name, controller, tags = read(row.get("Tags", ()))
+    launched_at: datetime = row["LaunchTime"]
+    return Machine(
+        ref=row["InstanceId"],
+        name=name,
+        controller=controller,
+        scope=region,
+        state=_STATES.get(row["State"]["Name"], MachineState.STOPPING),
+        launched_at=launched_at.astimezone(UTC),
+        tags=tags,
+    )

@@ -1,0 +1,260 @@
+"""EC2 as a server: moto's, behind a proxy of ours that adds what moto lacks and breaks what a network breaks.
+
+Added: client tokens that work (one machine a token, `IdempotentParameterMismatch` for another request under it, and for
+a token whose machine is gone that machine again), a choice of enabled regions, instances that show late, images under
+the paths of their publishers. Broken, as a test says: answers lost after the effect, and any error code in its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import threading
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from . import s3
+
+REGIONS = ("eu-west-1", "us-east-1")
+IMAGES = "/aws/service/"
+_XMLNS = "http://ec2.amazonaws.com/doc/2016-11-15/"
+_IN_SCOPE = re.compile(r"Credential=[^/]+/\d+/([a-z0-9-]+)/([a-z0-9]+)/")
+ET.register_namespace("", _XMLNS)
+
+
+@dataclass
+class Trouble:
+    """The next `times` calls of `action`, after the first `skip`. `lose`: done, and the answer never sent. `code`:
+    refused with it and `status`, nothing done."""
+
+    action: str
+    code: str = ""
+    lose: bool = False
+    times: int = 1
+    skip: int = 0
+    status: int = 400
+    message: str = "as it was told to"
+
+
+@dataclass
+class Cloud:
+    """State of the proxy, and how a test plays the cloud. `late_s`: how long after its launch an instance shows."""
+
+    endpoint: str = ""
+    late_s: float = 0.0
+    troubles: list[Trouble] = field(default_factory=list)
+    calls: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    images: dict[str, str] = field(default_factory=dict)
+    launched_at: dict[str, float] = field(default_factory=dict)
+    tokens: dict[tuple[str, str], tuple[dict[str, str], str]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    launching: threading.Lock = field(default_factory=threading.Lock)
+
+    def asked(self, action: str) -> list[dict[str, str]]:
+        """The words of every call of `action` so far."""
+        with self.lock:
+            return [words for name, _, words in self.calls if name == action]
+
+    def trouble_for(self, action: str) -> Trouble | None:
+        with self.lock:
+            for one in self.troubles:
+                if one.action == action and one.skip > 0:
+                    one.skip -= 1
+                elif one.action == action and one.times > 0:
+                    one.times -= 1
+                    return one
+        return None
+
+
+@contextlib.contextmanager
+def cloud(folder: Path) -> Iterator[Cloud]:
+    """moto and the proxy, with an image of each architecture in each region. SDKs inside find it in the environment."""
+    made = Cloud()
+    with s3.moto(folder) as server:
+        moto = urlsplit(server.endpoint)
+
+        class Handler(_Handler):
+            cloud = made
+            upstream = (str(moto.hostname), int(moto.port or 80))
+
+        proxy = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True).start()
+        made.endpoint = f"http://127.0.0.1:{proxy.server_port}"
+        try:
+            with s3.Server(made.endpoint).in_environment(), _quiet():
+                _register(made)
+                yield made
+        finally:
+            proxy.shutdown()
+            proxy.server_close()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The machine's own certificates and proxies have nothing to do with a loopback server."""
+    names = ("AWS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(before)
+
+
+def _register(made: Cloud) -> None:
+    import boto3
+
+    for region in REGIONS:
+        for arch in ("x86_64", "arm64"):
+            answer = boto3.client("ec2", region_name=region).register_image(
+                Name=f"runner-{arch}", Architecture=arch, RootDeviceName="/dev/sda1", VirtualizationType="hvm"
+            )
+            made.images[f"{region}/{arch}"] = answer["ImageId"]
+    made.calls.clear()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    cloud: Cloud
+    upstream: tuple[str, int]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        found = _IN_SCOPE.search(self.headers.get("authorization", ""))
+        region, service = (found[1], found[2]) if found else ("", "")
+        words = {key: values[0] for key, values in parse_qs(body.decode("utf-8", "replace")).items()}
+        action = words.get("Action") or self.headers.get("x-amz-target", "").rpartition(".")[2]
+        with self.cloud.lock:
+            self.cloud.calls.append((action, region, words))
+        trouble = self.cloud.trouble_for(action)
+        if trouble is not None and not trouble.lose:
+            return self._say(trouble.status, _error(trouble.code, trouble.message))
+        status, answer = self._worked(service, region, action, words, body)
+        if trouble is not None:
+            self.close_connection = True
+            return None
+        return self._say(status, answer)
+
+    do_GET = do_PUT = do_POST
+
+    def _worked(self, service: str, region: str, action: str, words: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        if service == "ssm" and action == "GetParameter" and IMAGES.encode() in body:
+            return 200, self._parameter(region, body)
+        if service != "ec2":
+            return self._upstream(body)
+        if action == "DescribeRegions":
+            rows = "".join(
+                f"<item><regionName>{name}</regionName><regionEndpoint>ec2.{name}.amazonaws.com</regionEndpoint>"
+                "<optInStatus>opt-in-not-required</optInStatus></item>"
+                for name in REGIONS
+            )
+            return 200, _answer("DescribeRegions", f"<regionInfo>{rows}</regionInfo>")
+        if action == "RunInstances":
+            with self.cloud.launching:
+                return self._run(region, words, body)
+        status, answer = self._upstream(body)
+        if action == "TerminateInstances" and b"InvalidNetworkInterfaceID.NotFound" in answer:
+            return 200, _terminated(words["InstanceId.1"])  # moto fails where it was ended before
+        if action == "DescribeImages" and status == 200:
+            answer = self._with_architecture(region, answer)
+        if action == "DescribeInstances" and status == 200:
+            answer = self._without_late_ones(answer)
+        return status, answer
+
+    def _run(self, region: str, words: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        token = region, words.get("ClientToken", "")
+        if token[1] and (before := self.cloud.tokens.get(token)):
+            if before[0] != words:
+                return 400, _error("IdempotentParameterMismatch", f"the token {token[1]} was used for another request")
+            return self._again(before[1])
+        status, answer = self._upstream(body)
+        if status == 200:
+            (instance,) = re.findall(rb"<instanceId>(i-[0-9a-f]+)</instanceId>", answer)[:1]
+            with self.cloud.lock:
+                self.cloud.launched_at[instance.decode()] = time.monotonic()
+                self.cloud.tokens[token] = words, instance.decode()
+        return status, answer
+
+    def _again(self, instance: str) -> tuple[int, bytes]:
+        """What RunInstances says of a machine that is there already: its reservation as it is now."""
+        asked = {"Action": "DescribeInstances", "InstanceId.1": instance, "Version": "2016-11-15"}
+        status, answer = self._upstream(urlencode(asked).encode())
+        found = re.search(rb"<reservationSet>\s*<item>(.*)</item>\s*</reservationSet>", answer, re.DOTALL)
+        return (200, _answer("RunInstances", found[1].decode())) if found else (status, answer)
+
+    def _with_architecture(self, region: str, answer: bytes) -> bytes:
+        """moto forgets it."""
+        for key, image in self.cloud.images.items():
+            whose, _, arch = key.partition("/")
+            if whose == region:
+                there = f"<imageId>{image}</imageId>".encode()
+                answer = answer.replace(there, there + f"<architecture>{arch}</architecture>".encode())
+        return answer
+
+    def _without_late_ones(self, answer: bytes) -> bytes:
+        now = time.monotonic()
+        with self.cloud.lock:
+            late = {one for one, at in self.cloud.launched_at.items() if now - at < self.cloud.late_s}
+        if not late:
+            return answer
+        root = ET.fromstring(answer)
+        name = f"{{{_XMLNS}}}"
+        for reservations in root.iter(f"{name}reservationSet"):
+            for reservation in list(reservations):
+                instances = reservation.find(f"{name}instancesSet")
+                for instance in list(instances if instances is not None else ()):
+                    if instance.findtext(f"{name}instanceId") in late and instances is not None:
+                        instances.remove(instance)
+                if instances is None or not len(instances):
+                    reservations.remove(reservation)
+        return ET.tostring(root)
+
+    def _parameter(self, region: str, body: bytes) -> bytes:
+        arch = "arm64" if b"arm64" in body else "x86_64"
+        image = self.cloud.images[f"{region}/{arch}"]
+        return b'{"Parameter": {"Name": "image", "Type": "String", "Value": "%s", "Version": 1}}' % image.encode()
+
+    def _upstream(self, body: bytes) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(*self.upstream, timeout=60)
+        keep = {
+            key: value for key, value in self.headers.items() if key.lower() not in ("content-length", "connection")
+        }
+        try:
+            connection.request(self.command, self.path, body, keep)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def _say(self, status: int, answer: bytes) -> None:
+        kind = "application/x-amz-json-1.1" if answer.startswith(b"{") else "text/xml"
+        head = f"HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\ncontent-length: {len(answer)}\r\n\r\n"
+        with contextlib.suppress(OSError):
+            self.wfile.write(head.encode() + answer)
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+
+def _answer(action: str, inside: str) -> bytes:
+    return f'<{action}Response xmlns="{_XMLNS}"><requestId>r-1</requestId>{inside}</{action}Response>'.encode()
+
+
+def _terminated(instance: str) -> bytes:
+    state = "<code>48</code><name>terminated</name>"
+    item = (
+        f"<instanceId>{instance}</instanceId><currentState>{state}</currentState><previousState>{state}</previousState>"
+    )
+    return _answer("TerminateInstances", f"<instancesSet><item>{item}</item></instancesSet>")
+
+
+def _error(code: str, message: str) -> bytes:
+    error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    return f"<Response><Errors>{error}</Errors><RequestID>r-1</RequestID></Response>".encode()
