@@ -6,10 +6,9 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, Table, delete, select
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from provisioner.domain.ports import Attendance, Other
 
@@ -46,10 +45,18 @@ class SqlControllers:
     async def leave(self, holder: str) -> None:
         await self._db.run(lambda c: c.execute(delete(controllers).where(controllers.c.holder == holder)) and None)
 
+    def _insert(self, table: Table) -> Any:
+        """Each dialect has its own; importing that of PostgreSQL takes 5 % of the start of a controller without it."""
+        if self._db.sqlite:
+            from sqlalchemy.dialects.sqlite import insert as own
+        else:
+            from sqlalchemy.dialects.postgresql import insert as own  # type: ignore[assignment]
+        return own(table)
+
     def _put(self, connection: Connection, table: Table, rows: list[dict[str, object]], changed: set[str]) -> None:
         if not rows:
             return
-        statement = (sqlite_insert if self._db.sqlite else postgres_insert)(table).values(rows)
+        statement = self._insert(table).values(rows)
         key = [column.name for column in table.primary_key]
         values = {name: statement.excluded[name] for name in changed}
         connection.execute(statement.on_conflict_do_update(index_elements=key, set_=values))
