@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import render
-from .amounts import shown_size, shown_span
+from .amounts import counted, shown_size, shown_span
 from .client import Client, Incoming, refusal
 from .embedded import again
 from .failures import OURS, REFUSED, CliError, Unreachable
@@ -198,8 +198,8 @@ class Attached:
         manifest = (job.get("manifests") or {}).get("results") or {}
         files = manifest.get("files") or []
         if files:
-            total = shown_size(sum(int(one["size"]) for one in files))
-            render.say(f"runner: {len(files)} outputs synced ({total}); `runner pull {self._job_id}` brings them here")
+            what = f"{counted(len(files), 'output')} synced ({shown_size(sum(int(one['size']) for one in files))})"
+            render.say(f"runner: {what}; `runner pull {self._job_id}` brings them here")
         for refused in manifest.get("refused") or []:
             render.say(f"runner: not taken: {refused}")
         render.say(f"runner: cost so far, estimated: {render.usd(job.get('cost_usd'), job.get('cost_unknown', False))}")

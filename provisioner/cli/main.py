@@ -11,6 +11,8 @@ import sys
 
 def main() -> None:
     """The console script. Exits with the code that the command's page names; never with a traceback."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _open_closed_streams()
     try:
         code = _quick(sys.argv[1:])
         if code is None:
@@ -20,6 +22,16 @@ def main() -> None:
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Whoever started us closed some of the first three (`>&-`): no file or socket of ours may take their places."""
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _quick(words: list[str]) -> int | None:

@@ -176,7 +176,8 @@ class Reason:
     detail: str = ""
 
     def __str__(self) -> str:
-        return f"{self.why}: {self.detail}" if self.detail else str(self.why)
+        said_once = self.detail == self.why or self.detail.startswith(f"{self.why} ")
+        return f"{self.why}: {self.detail}" if self.detail and not said_once else self.detail or str(self.why)
 
 
 NO_REASON = Reason()

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from provisioner.cli import arguments, render
-from provisioner.cli.amounts import shown_size
+from provisioner.cli.amounts import counted, shown_size
 from provisioner.cli.client import Client
 from provisioner.cli.embedded import another, connected
 from provisioner.cli.failures import CliError
@@ -45,7 +45,7 @@ def command(job: str, folder: Path | None, attempt: int | None, as_json: bool) -
         render.as_json([{"id": one["path"], **one} for one in files])
     state = "" if told["final"] else " so far; the job goes on"
     total = shown_size(sum(one["size"] for one in fetched))
-    render.say(f"runner: {len(fetched)} of {len(files)} files fetched ({total}) into {top}{state}")
+    render.say(f"runner: {len(fetched)} of {counted(len(files), 'file')} fetched ({total}) into {top}{state}")
 
 
 def bring(client: Client, prefix: str, files: Sequence[dict[str, Any]], top: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from provisioner.cli import arguments, render
-from provisioner.cli.amounts import shown_size, shown_span
+from provisioner.cli.amounts import counted, shown_size, shown_span
 from provisioner.cli.client import Client
 from provisioner.cli.embedded import connected
 
@@ -44,7 +44,7 @@ def _head(job: dict[str, Any]) -> None:
     if workspace:
         dirty = " with changes" if workspace["dirty"] else ""
         commit = f", commit {workspace['commit'][:12]}{dirty}" if workspace["commit"] else ""
-        print(f"workspace {workspace['files']} files, {shown_size(workspace['size'])}{commit}")
+        print(f"workspace {counted(workspace['files'], 'file')}, {shown_size(workspace['size'])}{commit}")
     print(f"cost      {render.usd(job.get('cost_usd'), job.get('cost_unknown', False))}, estimated")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.fakes.api_server import FakeApi
@@ -110,3 +113,14 @@ def test_a_token_that_no_header_can_hold(terminal: Terminal) -> None:
 def test_a_user_whose_name_fits_no_header(terminal: Terminal, api: FakeApi) -> None:
     terminal.extra["LOGNAME"] = "DOMAIN\\j\u00f6rg"
     assert terminal.run("ps").returncode == 0
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_whoever_started_it_has_closed(terminal: Terminal, api: FakeApi, closed: str) -> None:
+    """As cron jobs and daemons do. The job runs; what nobody can read is not printed."""
+    words = f'"{sys.executable}" -m provisioner run --no-workdir -- x {closed}'
+    done = subprocess.run(
+        ["sh", "-c", words], env=terminal.environment, cwd=terminal.folder, capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, len(api.jobs)) == (0, 1), done.stderr
+    assert b"bug" not in done.stderr

@@ -31,7 +31,7 @@ def test_output_goes_where_the_job_sent_it_and_ours_to_stderr(terminal: Terminal
     lines = done.stderr.splitlines()
     assert "err" in lines
     ours = [line for line in lines if line.startswith("runner: ")]
-    for said in ("offer chosen: local", "machine i-1 is up", "setup 1.5 s", "1 outputs synced (2 B)", "$0.25"):
+    for said in ("offer chosen: local", "machine i-1 is up", "setup 1.5 s", "1 output synced (2 B)", "$0.25"):
         assert any(said in line for line in ours), (said, lines)
     assert any("machine i-1 torn down" in line for line in ours)
     assert re.fullmatch(r"runner: j-\w+ succeeded \(exit 0\)", lines[-1])
