@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional, TypeVar
 
 PROTOCOL = 1
+AGENT_PATH = "/agent/v1/agent-{sha256}.pyz"  # where a controller has the agent; no session is needed to read it
 LEFT = "left.json"  # what an agent calls, in the object store, the manifest that it could not hand over
 T = TypeVar("T")
 

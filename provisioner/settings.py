@@ -47,6 +47,20 @@ class LocalSettings(BaseModel):
         return Path(self.machines).expanduser().absolute() if self.machines else home / "machines"
 
 
+class AwsSettings(BaseModel):
+    """EC2 machines of one account. Used only when `enabled`, by a controller that they can reach at `public_url`."""
+
+    model_config = ConfigDict(extra="forbid")
+    enabled: bool = False
+    profile: str = ""
+    regions: tuple[str, ...] = ()
+    image: str = ""
+    disk_gib: float = Field(default=100, ge=1)
+    subnets: dict[str, list[str]] = Field(default_factory=dict)
+    security_groups: dict[str, str] = Field(default_factory=dict)
+    instance_profile: str = ""
+
+
 class RetentionSettings(BaseModel):
     """Days that each kind of record is kept after its job has ended."""
 
@@ -68,6 +82,7 @@ class Settings(BaseModel):
     max_instances: int = Field(default=8, ge=0)
     policy_scale: float = Field(default=1.0, gt=0)
     local: LocalSettings = LocalSettings()
+    aws: AwsSettings = AwsSettings()
     retention: RetentionSettings = RetentionSettings()
     policy: dict[str, float] = Field(default_factory=dict)
 

@@ -24,6 +24,7 @@ from provisioner.store.logs import FileLogs
 from provisioner.store.open import open_store
 from provisioner.store.sealed import SealedLogs
 
+from .aws import aws_provider
 from .clock import SystemClock
 from .home import Home
 from .join import config_for
@@ -67,13 +68,16 @@ async def composed(
         controller_id = await store.records.controller_id()
         ca_pem = await _authority(store, key) if own_tls and agent_urls[0].startswith("https:") else ""
         logs: Logs = SealedLogs(store.database, objects) if shared else FileLogs(home.logs)
-        providers = {"local": _local(home, settings, controller_id, shared)}
+        providers: dict[str, Provider] = {"local": _local(home, settings, controller_id, shared)}
+        if settings.aws.enabled:
+            providers["aws"] = aws_provider(settings, clock, controller_id)
         engine: Engine = Engine(
             store=store,
             providers=providers,
             clock=clock,
             policy=policy,
             rng=random.SystemRandom(),
+            default_providers=tuple(providers),
             config_for=config_for(store.records, clock, policy, session_key, lambda: engine.urls or agent_urls, ca_pem),
             holder=f"{socket.gethostname()}:{os.getpid()}",
             controllers=store.controllers if shared else None,

@@ -11,11 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from provisioner.bootstrap.bundle import agent_bundle
-from provisioner.domain.errors import InvalidRequest
+from provisioner.domain.errors import Conflict, InvalidRequest
+from provisioner.domain.offer import Machine
+from provisioner.domain.ports import Provider
 from provisioner.providers.local import LocalProvider
 from provisioner.settings import load, secret_key, secret_key_of
 from provisioner.store.open import open_store
 
+from .aws import aws_provider
+from .clock import SystemClock
 from .compose import database_path
 from .home import Home
 from .tls import reseal
@@ -28,24 +32,35 @@ async def collect(path: Path, *, dry_run: bool, expired: bool) -> dict[str, list
     home = Home(path)
     home.make()
     settings = load(home.path, os.environ)
-    provider = LocalProvider(
+    local = LocalProvider(
         settings.local.folder(home.path),
         "",
         lambda: agent_bundle(home.cache),
         settings.local.usd_per_hour,
         any_controller=True,
     )
-    now = datetime.now(UTC)
-    found, ended = [], []
-    for listing in await provider.machines():
-        for machine in listing.machines:
-            expires_at = machine.tags.get("expires-at")
-            if expires_at and datetime.fromisoformat(expires_at) < now:
-                found.append(machine.name)
-                if not dry_run:
-                    await provider.terminate(machine.ref, machine.name, machine.scope)
-                    ended.append(machine.name)
+    providers: list[Provider] = [local]
+    if settings.aws.enabled:
+        providers.append(aws_provider(settings, SystemClock(), "", any_controller=True))
+    found, ended, silent = [], [], []
+    for provider in providers:
+        for listing in await provider.machines():
+            if listing.error:
+                silent.append(f"{provider.name} {listing.scope}: {listing.error}")
+            for machine in listing.machines:
+                if _expired(machine):
+                    found.append(machine.name)
+                    if not dry_run:
+                        await provider.terminate(machine.ref, machine.name, machine.scope)
+                        ended.append(machine.name)
+    if silent:
+        raise Conflict(f"not all could be listed; {len(ended)} of {len(found)} found were ended; {silent[0]}")
     return {"found": found, "ended": ended}
+
+
+def _expired(machine: Machine) -> bool:
+    expires_at = machine.tags.get("expires-at")
+    return bool(expires_at) and datetime.fromisoformat(str(expires_at)) < datetime.now(UTC)
 
 
 async def database(action: str, path: Path, file: Path | None) -> str:

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from provisioner import __version__
+from provisioner.bootstrap.bundle import agent_bundle, digest
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.job import JobPhase
 from provisioner.settings import LOOPBACK
@@ -124,7 +125,11 @@ class _Serving:
             gc=self._gc,
             trouble=lambda: self._trouble,
             agent_urls=lambda: c.engine.urls,
+            agent_file=self._agent_file,
         )
+
+    def _agent_file(self, sha256: str) -> Path | None:
+        return agent_bundle(self._controller.home.cache) if sha256 == digest() else None
 
     async def _gc(self, dry_run: bool, expired: bool) -> dict[str, Any]:
         return await self._controller.engine.collect_now(dry_run=dry_run, expired=expired)

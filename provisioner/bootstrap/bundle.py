@@ -56,6 +56,12 @@ def packed() -> bytes:
     return pack(Path(wire.__file__).parent)
 
 
+@functools.cache
+def digest() -> str:
+    """The sha256 of `packed`."""
+    return hashlib.sha256(packed()).hexdigest()
+
+
 def pack(package: Path) -> bytes:
     """The zip of one package folder called `agent` and of a `__main__` that calls its `main`."""
     entries = {"__main__.py": _MAIN}

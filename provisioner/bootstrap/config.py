@@ -6,7 +6,7 @@ from agent.wire import AgentConfig
 from provisioner.domain.policy import Policy
 
 # How a machine ends, by provider. No default: powering off a computer that we did not rent is never an option.
-ON_END = {"local": "exit"}
+ON_END = {"local": "exit", "aws": "poweroff"}
 
 
 def agent_config(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent import wire
-from provisioner.domain.errors import InvalidRequest
+from provisioner.domain.errors import InvalidRequest, Rejected
 
 STATE = "/var/lib/gpu-runner"
 LIMIT = 16 * 1024  # bytes. Source: EC2 user guide, user data.
@@ -29,6 +29,22 @@ _UNPACK = (
     "  os.rename(p+'.new',p)\n"
     "os.execv(sys.executable,[sys.executable,'-I',os.path.join(s,'boot.py'),'arm',s])\n"
 )
+
+
+def launched_with(name: str, config: str, agent_sha256: str, startup: str = "") -> str:
+    """`user_data` for a machine that reaches its controllers at the addresses in `config`, and fetches the agent there.
+    Raises: Rejected when none of them can be reached from another computer, InvalidRequest."""
+    told = json.loads(config)
+    bases = [url for url in told["urls"] if not url.startswith("unix:")]
+    if not bases:
+        raise Rejected(
+            "a rented machine could not reach this controller",
+            hint="`runner serve` with public_url: https://HOST:PORT in the settings",
+        )
+    urls = [base + wire.AGENT_PATH.format(sha256=agent_sha256) for base in bases]
+    return user_data(
+        name=name, config=config, agent_urls=urls, agent_sha256=agent_sha256, ca_pem=told["ca_pem"], startup=startup
+    )
 
 
 def user_data(

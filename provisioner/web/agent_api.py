@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from agent import wire
@@ -62,6 +62,7 @@ def agent_routes(services: Services) -> list[Route]:
         Route("/agent/v1/sync", routes.authenticated(routes.sync), methods=["POST"]),
         Route("/agent/v1/log/{job}/{number:int}", routes.authenticated(routes.log), methods=["POST"]),
         Route("/agent/v1/join", routes.join, methods=["POST"]),
+        Route(wire.AGENT_PATH.replace("{sha256}", "{sha256:str}"), routes.agent_file, methods=["GET"]),
         Route("/agent/v1/grants", routes.authenticated(routes.grants), methods=["POST"]),
         Route("/agent/v1/manifest", routes.authenticated(routes.manifest), methods=["POST"]),
         Route("/agent/v1/readings", routes.authenticated(routes.readings), methods=["POST"]),
@@ -91,6 +92,13 @@ class AgentRoutes:
         if not (8 <= len(message.nonce) <= 200 and 0 < len(message.token) <= 200 and 0 < len(message.instance) <= 200):
             raise InvalidRequest("a join takes an instance, a token, and a nonce of 8 characters or more")
         return _answer(wire.Joined(await self._access.join(message.instance, message.token, message.nonce)))
+
+    async def agent_file(self, request: Request) -> Response:
+        """For a machine at its first boot. Nothing in it is secret, and its name is its digest."""
+        path = self._services.agent_file(request.path_params["sha256"])
+        if path is None:
+            raise NotFound("this controller has another agent")
+        return FileResponse(path, media_type="application/zip")
 
     async def sync(self, request: Request, instance_id: str) -> Response:
         services, desk = self._services, self._services.desk

@@ -6,6 +6,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from provisioner.domain.policy import Policy
@@ -47,10 +48,15 @@ def _no_trouble() -> None:
     return None
 
 
+def _no_file(sha256: str) -> Path | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Services:
     """`status` gives what the composition root knows; `shutdown(why)` ends the controller; `gc(dry_run, expired)`
-    collects now. `bits(n)` gives n random bits; `trouble()` when the engine last broke, and on what."""
+    collects now. `bits(n)` gives n random bits; `trouble()` when the engine last broke, and on what;
+    `agent_file(sha256)` the agent's one file if it is this one."""
 
     store: Store
     desk: Desk
@@ -65,6 +71,7 @@ class Services:
     bits: Callable[[int], int] = _random_bits
     agent_urls: Callable[[], Sequence[str]] = tuple
     trouble: Callable[[], tuple[datetime, str] | None] = _no_trouble
+    agent_file: Callable[[str], Path | None] = _no_file
     ending: Ending = field(default_factory=Ending)
     traffic: Traffic = field(default_factory=Traffic)
     shelf: Shelf = field(default_factory=Shelf)

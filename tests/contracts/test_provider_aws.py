@@ -166,6 +166,17 @@ async def test_machines_of_another_controller_are_not_ours(provider: AwsProvider
     assert await listed(made("c-2"), "runner-i-ours") == []
 
 
+async def test_whoever_launched_it_it_is_found_to_be_collected(provider: AwsProvider, world: ProviderWorld) -> None:
+    wanted = await order(provider, world, "runner-i-anyones")
+    await provider.launch(wanted)
+    clock = SystemClock()
+    anyone = AwsProvider(Account(clock), Catalog(), clock, "", lambda order: "", any_controller=True)
+    (found,) = await listed(anyone, "runner-i-anyones")
+    assert (found.controller, datetime.fromisoformat(found.tags["expires-at"])) == ("c-1", wanted.expires_at)
+    await anyone.terminate(found.ref, found.name, found.scope)
+    assert await listed(provider, "runner-i-anyones") == []
+
+
 async def test_a_region_that_cannot_be_listed_is_an_error_and_the_others_are_whole(
     cloud: Cloud, provider: AwsProvider, world: ProviderWorld
 ) -> None:
