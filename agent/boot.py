@@ -189,7 +189,7 @@ def pin(state: str, url: str, name: str) -> bool:
     if found is None:
         return False
     if not pinned:
-        if name.encode() not in (_metadata(url, "user-data") or b""):
+        if name.encode() not in (metadata(url, "user-data") or b""):
             _say("identity.not_ours", instance_id=found)
             return True
         pinned = {"instance_id": found}
@@ -211,11 +211,11 @@ def may_power_off(state: str, url: str) -> bool:
 
 def instance_id(url: str) -> Optional[str]:
     """What the metadata service says; None when it is silent."""
-    answer = _metadata(url, "meta-data/instance-id")
+    answer = metadata(url, "meta-data/instance-id")
     return answer.decode("utf-8", "replace").strip() if answer else None
 
 
-def _metadata(url: str, what: str) -> Optional[bytes]:
+def metadata(url: str, what: str) -> Optional[bytes]:
     """One item, by a session token where the service has them (IMDSv2). Source: EC2 user guide, instance metadata."""
     token = _request(url, "PUT", "/latest/api/token", {"x-aws-ec2-metadata-token-ttl-seconds": "60"})
     headers = {"x-aws-ec2-metadata-token": token.decode("latin-1")} if token else {}

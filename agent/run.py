@@ -74,6 +74,10 @@ def _add_duties(machine: Machine) -> None:
     duties.add("deadman", Deadman(machine).run)
     if machine.config.on_end == "poweroff":
         duties.add("identity", Identity(machine.home, machine.config).run)
+    if machine.config.provider == "aws":
+        from .notices import Notices
+
+        duties.add("notices", Notices(machine).run)
     duties.add("session", Session(machine).run)
     duties.add("tend", Tend(machine).run)
     duties.add("prepare", Prepare(machine).run)

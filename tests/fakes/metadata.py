@@ -21,6 +21,24 @@ class Metadata:
         self.instance_id = instance_id
         self.user_data = user_data
         self.silent = False
+        self.more: dict[str, str] = {}  # by path below /latest/
+
+
+class _FromFile(Metadata):
+    """As FOLDER/metadata.json has it, and as FOLDER/more.json has it now."""
+
+    def __init__(self, folder: Path) -> None:
+        told = json.loads((folder / "metadata.json").read_text())
+        super().__init__(told["instance_id"], told["user_data"])
+        self._later = folder / "more.json"
+
+    @property
+    def more(self) -> dict[str, str]:
+        return dict(json.loads(self._later.read_text())) if self._later.exists() else {}
+
+    @more.setter
+    def more(self, value: dict[str, str]) -> None:
+        return
 
 
 class _Server(ThreadingHTTPServer):
@@ -37,6 +55,7 @@ def _serve(metadata: Metadata, address: tuple[str, int]) -> _Server:
 
         def do_GET(self) -> None:
             answers = {"/latest/meta-data/instance-id": metadata.instance_id, "/latest/user-data": metadata.user_data}
+            answers |= {f"/latest/{path}": text for path, text in metadata.more.items()}
             if self.headers.get("x-aws-ec2-metadata-token") != "token-1":
                 self._say(401, "")
             elif self.path not in answers:
@@ -69,5 +88,4 @@ def serving(metadata: Metadata) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    told = json.loads((Path(sys.argv[1]) / "metadata.json").read_text())
-    _serve(Metadata(told["instance_id"], told["user_data"]), ("169.254.169.254", 80)).serve_forever()
+    _serve(_FromFile(Path(sys.argv[1])), ("169.254.169.254", 80)).serve_forever()

@@ -157,6 +157,27 @@ def test_a_job_whose_machine_is_taken_twice_goes_on_from_its_checkpoint(cloud: B
 
 
 @pytest.mark.system
+def test_a_notice_gives_the_job_time_to_leave(cloud: BootingCloud, tmp_path: Path) -> None:
+    """It is asked kindly, what it then writes is its checkpoint, and the next machine goes on from there."""
+    with controlled(cloud, tmp_path) as w:
+        script = (
+            "mkdir -p ckpt; cat ckpt/left 2>/dev/null; "
+            "trap 'echo left in time > ckpt/left; exit 9' TERM; test -e ckpt/left || while :; do sleep 0.1; done"
+        )
+        words = ("--provider", "aws", "--gpu", "T4", "--no-workdir", "--checkpoint", "ckpt:1h")
+        job = w.submit(*words, "--", "sh", "-c", f"echo begun; {script}")
+        w.until(lambda: w.run("logs", job).stdout == b"begun\n", 60, "it to begin")
+        (host,) = cloud.hosts.values()
+        host.say("meta-data/spot/instance-action", '{"action": "terminate", "time": "2026-01-05T09:02:00Z"}')
+        done = w.wait_done(job)
+        assert (done["outcome"], done["attempts"]) == ("succeeded", 2), (done, w.log())
+        assert w.run("logs", job, "--attempt", "2").stdout == b"begun\nleft in time\n"
+        assert done["attempts_list"][0]["reason"]["why"] == "preempted", done["attempts_list"]
+        w.until(lambda: not w.json("machines"), 60, "the machines to be gone")
+        assert set(instances(cloud)) == {"terminated"}
+
+
+@pytest.mark.system
 def test_without_its_controller_every_machine_ends_itself(cloud: BootingCloud, tmp_path: Path) -> None:
     """In the stated time, having said on its console what it could not deliver."""
     limits = {"agent_silence_s": 4.0, "orphan_s": 4.0, "hold_unsent_s": 3.0}

@@ -123,6 +123,19 @@ def test_poweroff_without_a_metadata_service_does_nothing(tmp_path: Path) -> Non
         assert not mark.exists()
 
 
+def test_a_notice_reaches_the_controller(tmp_path: Path) -> None:
+    metadata = Metadata("i-1", "")
+    with serving(metadata) as url, box(tmp_path, provider="aws", metadata_url=url, poll_s=30.0) as machine:
+        metadata.more["meta-data/events/recommendations/rebalance"] = '{"noticeTime": "2026-01-05T09:00:00Z"}'
+        metadata.more["meta-data/spot/instance-action"] = "<html>"
+        machine.start()
+        c = machine.controller
+        c.until(lambda: c.syncs and machine.said("machine.at_risk"))
+        assert c.syncs[-1].notice == ""
+        metadata.more["meta-data/spot/instance-action"] = '{"action": "terminate", "time": "2026-01-05T09:02:00Z"}'
+        c.until(lambda: c.syncs[-1].notice == "the cloud will terminate it at 2026-01-05T09:02:00Z")
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"instance": "i"}'])
 def test_a_configuration_that_cannot_be_used_is_one_line_and_exit_2(tmp_path: Path, text: str) -> None:
     with box(tmp_path) as machine:
