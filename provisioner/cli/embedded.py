@@ -24,6 +24,7 @@ _READY_S = 15.0
 _POLL_S = 0.01
 _SUN_PATH = 107  # bytes of a Unix socket's path. Source: unix(7), sun_path[108].
 _TAIL = 5  # lines of its log that are shown when it says nothing better; arbitrary
+_LEAST_FREE = 2**20  # bytes without which no controller can begin; arbitrary
 _REFUSED = 3  # what `serve` exits with while another controller still holds the home
 _KEPT = ("HOME", "PATH", "LANG", "LC_ALL", "USER", "LOGNAME", "TZ", "TMPDIR", "CUDA_VISIBLE_DEVICES", "PYTHONPATH")
 _OURS = ("RUNNER_HOME", "RUNNER_SECRET_KEY", "RUNNER_STORE_URL", "RUNNER_OBJECTS_URL", "RUNNER_POLICY_SCALE")
@@ -173,7 +174,12 @@ def _said(folder: Path, since: int) -> str:
         file.seek(since)
         lines = file.read().decode(errors="replace").strip().splitlines()
     last = next((line for line in reversed(lines) if line.startswith("runner: ")), "")
-    return (last.removeprefix("runner: ") or " | ".join(lines[-_TAIL:]))[-600:] or f"see {folder / 'controller.log'}"
+    if said := (last.removeprefix("runner: ") or " | ".join(lines[-_TAIL:]))[-600:]:
+        return said
+    disk = os.statvfs(folder)
+    if disk.f_bavail * disk.f_frsize < _LEAST_FREE:
+        return f"there is no space left on the disk of {folder}: free some, or set RUNNER_HOME"
+    return f"see {folder / 'controller.log'}"
 
 
 def _size(path: Path) -> int:

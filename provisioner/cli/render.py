@@ -102,7 +102,10 @@ def ago(stamp: str | None) -> str:
 def reason(value: dict[str, Any] | None) -> str:
     if not value or not value.get("why"):
         return ""
-    return f"{value['why']}: {value['detail']}" if value.get("detail") else str(value["why"])
+    why, detail = str(value["why"]), str(value.get("detail") or "")
+    if detail == why or detail.startswith(f"{why} "):
+        return detail
+    return f"{why}: {detail}" if detail else why
 
 
 def usd(value: str | None, unknown: bool = False) -> str:

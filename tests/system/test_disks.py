@@ -102,3 +102,36 @@ def test_a_machine_for_which_there_is_no_room(disk: Path, tmp_path: Path) -> Non
         assert done["outcome"] == "succeeded", (done["reason"], w.log())
         assert w.run("logs", job).stdout == b"made\n"
         w.nothing_left()
+
+
+def test_no_space_is_said_in_one_line_and_nothing_is_lost(disk: Path, tmp_path: Path) -> None:
+    """Where a job is submitted, where its workspace goes, where results are pulled to, where a home would be made."""
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "data").write_bytes(bytes(3 * 2**20))
+    with world(disk) as w, world(disk / "new") as other:
+        job = w.submit("--no-workdir", "--output", "big", "--", "sh", "-c", "head -c 5000000 /dev/zero > big")
+        w.wait_done(job)
+        ballast = Ballast(disk)
+        ballast.fill()
+        refusals = [
+            (w, 4, "disk is full", ("run", "--no-workdir", "--", "true")),
+            (
+                w,
+                4,
+                "No space left on device; free some space; nothing was stored",
+                ("run", "--workdir", str(work), "--", "x"),
+            ),
+            (w, 1, "No space left on device; what was fetched is kept; pull again", ("pull", job, str(disk / "out"))),
+            (other, 4, "there is no space left on the disk", ("ps",)),
+        ]
+        for asked, code, said, words in refusals:
+            ballast.fill()
+            done = asked.run(*words, check=False)
+            assert done.returncode == code, (words, done.stderr)
+            assert said in done.stderr.decode().splitlines()[-1]
+        ballast.drop()
+        assert [one["id"] for one in w.json("ps", "-a")] == [job]
+        w.run("pull", job, str(disk / "out"))
+        assert (disk / "out/big").read_bytes() == bytes(5_000_000)
+        assert other.json("ps", "-a") == []
