@@ -27,6 +27,7 @@ class Machine:
         self.facts: dict[str, Any] = {}
         self.notice = ""
         self.unhealthy = ""
+        self.tested = not config.gpu_count
         self.heard_at: Optional[float] = None
         self.ending = ""
         self._attempts = {attempt.key: attempt for attempt in load_all(home)}

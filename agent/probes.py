@@ -22,7 +22,7 @@ from .say import say
 
 BUSY_S, IDLE_S = 5.0, 60.0
 _KEPT = 720  # arbitrary: an hour of readings while the controller is away
-_TOOL = "nvidia-smi"
+TOOL = "nvidia-smi"
 _TOOL_TIMEOUT_S = 10.0
 _ASKED = "name,driver_version,memory.total,memory.used,utilization.gpu,temperature.gpu"
 _FIELDS = ("name", "driver", "memory_mib", "used_mib", "utilization", "celsius")
@@ -45,7 +45,7 @@ class Probes:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._tool = shutil.which(_TOOL)
+        self._tool = shutil.which(TOOL)
         self._rows: deque[tuple[float, dict[str, Any]]] = deque(maxlen=_KEPT)
         self._cpu = _cpu_times()
 
@@ -92,7 +92,7 @@ class Probes:
         except (OSError, ValueError) as error:
             say("gpu.silent", error=str(error))
             if os.path.exists("/dev/nvidia0"):
-                self._machine.unhealthy = f"{_TOOL}: {error}"
+                self._machine.unhealthy = f"{TOOL}: {error}"
                 self._machine.news()
 
     def _send(self, attempts: list[tuple[str, int]]) -> None:

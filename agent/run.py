@@ -74,6 +74,10 @@ def _add_duties(machine: Machine) -> None:
     duties.add("deadman", Deadman(machine).run)
     if machine.config.on_end == "poweroff":
         duties.add("identity", Identity(machine.home, machine.config).run)
+    if machine.config.gpu_count:
+        from .gate import Gate
+
+        duties.add("gate", Gate(machine).run)
     if machine.config.provider == "aws":
         from .notices import Notices
 

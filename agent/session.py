@@ -19,6 +19,7 @@ from .say import say
 
 _SYNC = "/agent/v1/sync"
 _TOO_SOON_S = 0.05
+_TESTED_S = 1.0
 _RANK = {"": 0, "kindly": 1, "now": 2}
 
 
@@ -33,6 +34,8 @@ class Session:
     def run(self, turn: Turn) -> None:
         backoff = Backoff(0.1, 15.0)
         self._join(turn, backoff)
+        while not turn.over and not self._machine.tested:
+            turn.wait(_TESTED_S)
         while not turn.over:
             turn.news.clear()
             try:

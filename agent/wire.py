@@ -32,7 +32,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """What a machine is given at launch. Durations in seconds; the join token is its only secret, and single-use."""
+    """What a machine is given at launch. Durations in seconds; the join token is its only secret, and single-use.
+
+    `gpu_*` is what it was rented for: it takes no work before it has been found to have that."""
 
     instance: str
     name: str
@@ -51,6 +53,9 @@ class AgentConfig:
     answer_s: float = 30.0
     spool_limit_bytes: int = 256 * 2**20
     metadata_url: str = "http://169.254.169.254"
+    gpu_name: str = ""
+    gpu_count: int = 0
+    gpu_memory_gb: float = 0.0
     protocol: int = PROTOCOL
 
 

@@ -46,6 +46,7 @@ def config_for(
                     idle_s=instance.idle_timeout_s or 0.0,
                     lifetime_s=instance.max_lifetime_s,
                     policy=policy,
+                    gpu=None if instance.offer.provider == "local" else instance.offer.gpu,
                     ca_pem=ca_pem,
                 )
             )

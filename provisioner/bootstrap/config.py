@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent.wire import AgentConfig
+from provisioner.domain.gpu import Gpu
 from provisioner.domain.policy import Policy
 
 # How a machine ends, by provider. No default: powering off a computer that we did not rent is never an option.
@@ -19,11 +20,13 @@ def agent_config(
     idle_s: float,
     lifetime_s: float,
     policy: Policy,
+    gpu: Gpu | None = None,
     ca_pem: str = "",
 ) -> AgentConfig:
     """`idle_s` and `lifetime_s` are the controller's limits; the agent's own are longer, so that it acts second.
 
-    `ca_pem` is the one authority that the controller's certificate may be of; "" for those that the machine trusts."""
+    `gpu` is what the offer says that the machine has. `ca_pem` is the one authority that the controller's certificate
+    may be of; "" for those that the machine trusts."""
     return AgentConfig(
         instance=instance,
         name=name,
@@ -40,4 +43,7 @@ def agent_config(
         hold_unsent_s=policy.hold_unsent_s,
         poll_s=policy.agent_poll_s,
         answer_s=policy.agent_answer_s,
+        gpu_name=gpu.name if gpu else "",
+        gpu_count=gpu.count if gpu else 0,
+        gpu_memory_gb=gpu.memory_gb if gpu else 0.0,
     )

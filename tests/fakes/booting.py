@@ -87,13 +87,15 @@ class Host:
 
 @dataclass
 class BootingCloud:
-    """`gateway` is where hosts reach the outside, the test itself. `boots` False: machines run and do nothing."""
+    """`gateway` is where hosts reach the outside, the test itself. `boots` False: machines run and do nothing. `gpu` is
+    the line that the driver's tool prints on hosts that boot from now on; "" is none."""
 
     cloud: Cloud
     folder: Path
     bridge: str
     subnet: int
     boots: bool = True
+    gpu: str = "Tesla T4, 550.54.15, 15360, 3, 0, 41"
     hosts: dict[str, Host] = field(default_factory=dict)
     ended: list[Host] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
@@ -142,6 +144,9 @@ class BootingCloud:
         (folder / "metadata.json").write_text(json.dumps({"instance_id": instance, "user_data": text}))
         (folder / "bin/poweroff").write_text(f"#!/bin/sh\necho off > {folder}/powered-off\n")
         (folder / "bin/poweroff").chmod(0o755)
+        tool = f"echo '{self.gpu}'" if self.gpu else "echo 'No devices were found'; exit 6"
+        (folder / "bin/nvidia-smi").write_text(f"#!/bin/sh\n{tool}\n")
+        (folder / "bin/nvidia-smi").chmod(0o755)
         netns, address = f"{self.bridge}n{self._count}", f"10.77.{self.subnet}.{self._count}"
         veth = f"{self.bridge}v{self._count}"
         _ip("netns", "add", netns)

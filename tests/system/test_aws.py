@@ -157,6 +157,22 @@ def test_a_job_whose_machine_is_taken_twice_goes_on_from_its_checkpoint(cloud: B
 
 
 @pytest.mark.system
+def test_a_machine_without_its_gpu_is_replaced(cloud: BootingCloud, tmp_path: Path) -> None:
+    """It is given no work, its offer is remembered, and the user is told."""
+    with controlled(cloud, tmp_path) as w:
+        cloud.gpu = ""
+        job = w.submit(*ON_AWS, "--", "echo", "on a GPU")
+        booting.until(lambda: "terminated" in instances(cloud), "the first to be ended")
+        cloud.gpu = "Tesla T4, 550.54.15, 15360, 3, 0, 41"
+        done = w.wait_done(job)
+        assert (done["outcome"], done["attempts"]) == ("succeeded", 1), (done, w.log())
+        told = [one["message"] for one in w.json("events") if one["what"] == "instance.stopping"]
+        assert told[0] == "unhealthy: nvidia-smi: No devices were found", told
+        w.until(lambda: not w.json("machines"), 60, "the machines to be gone")
+        assert set(instances(cloud)) == {"terminated"}
+
+
+@pytest.mark.system
 def test_a_notice_gives_the_job_time_to_leave(cloud: BootingCloud, tmp_path: Path) -> None:
     """It is asked kindly, what it then writes is its checkpoint, and the next machine goes on from there."""
     with controlled(cloud, tmp_path) as w:
