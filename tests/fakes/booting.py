@@ -9,6 +9,7 @@ kernel that lets network namespaces be made.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -49,16 +50,22 @@ while True:
 """
 
 
+@functools.cache
 def missing() -> str:
     """Why no cloud can boot here; empty when it can."""
     if os.geteuid() != 0:
         return "machines are booted by root only"
     name = f"grt{os.getpid()}"
+    within = ("ip", "netns", "exec", name, "unshare", "-m", "-p", "-f", "--mount-proc", "true")
     try:
-        subprocess.run(["ip", "netns", "add", name], capture_output=True, check=True)
-        subprocess.run(["ip", "netns", "del", name], capture_output=True, check=True)
+        for words in (("ip", "netns", "add", name), within, ("ip", "link", "add", name, "type", "bridge")):
+            subprocess.run(words, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         return f"no network namespaces here: {error}"
+    finally:
+        for words in (("ip", "netns", "del", name), ("ip", "link", "del", name)):
+            with contextlib.suppress(OSError):
+                subprocess.run(words, capture_output=True, check=False)
     return ""
 
 
