@@ -24,7 +24,7 @@ from .simulation import Violation, World
 from .virtual import run_virtually
 
 _TROUBLE_S = 180.0
-_PATIENCE_S = 3600.0
+_PATIENCE_S, _LONG_PATIENCE_S = 3600.0, 9 * 3600.0  # where a protection is off nobody need be sure
 _LATEST_LAUNCH_S = 80.0
 _OFTEN = 5
 
@@ -172,7 +172,7 @@ class _Episode:
     async def _rest(self) -> None:
         """Until nothing is left to do, and for as long as a launch could still be under way."""
         clock = self._world.clock
-        until_s = clock.monotonic() + _PATIENCE_S + 8 * 3600
+        until_s = clock.monotonic() + (_PATIENCE_S if self._world.off else _LONG_PATIENCE_S)
         await clock.sleep(_LATEST_LAUNCH_S)
         while not self._world.violations and (left := await self._left()):
             if self._world.failure is not None:

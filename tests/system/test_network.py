@@ -76,6 +76,7 @@ def _blow(net: Network, chance: random.Random) -> None:
     time.sleep(chance.uniform(0.5, _SILENCE_S / 2))
 
 
+@pytest.mark.system
 @pytest.mark.timeout(180)
 def test_a_bad_minute(w: World) -> None:
     jobs, passed = through(w, 3.0, 1)

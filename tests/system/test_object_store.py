@@ -1,4 +1,4 @@
-"""Whole jobs whose inputs, checkpoints and results are in S3: moto's server in `test`, Ceph's gateway in `system`."""
+"""Whole jobs whose inputs, checkpoints and results are in S3: moto's server, and Ceph's gateway."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from botocore.config import Config
 from tests.fakes import s3
 from tests.system.world import World, world
 
+pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 _JOB = """
 inputs:
   - {{from: "s3://{bucket}/set", to: data/}}
@@ -30,7 +31,7 @@ retries: 1
 """
 
 
-@pytest.fixture(params=["moto", pytest.param("ceph", marks=[pytest.mark.system, pytest.mark.timeout(240)])])
+@pytest.fixture(params=["moto", "ceph"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[s3.Server]:
     if request.param == "ceph" and (missing := s3.ceph_missing()):
         pytest.skip(missing)
