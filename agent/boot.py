@@ -27,6 +27,7 @@ _MARGIN_S = 60.0  # after the agent's own limits, which act first
 _FETCH_S = 60.0
 _MOST_BYTES = 64 * 2**20
 _METADATA_S = 2.0
+_SYSTEMD = "/run/systemd/system"  # there is one. Source: sd_booted(3).
 _UNITS = {
     "deadman": "ends this machine when nobody looks after it",
     "run": "runs what its controller wants on this machine",
@@ -40,8 +41,7 @@ ExecStart={python} -I {state}/boot.py {command} {state}
 Restart={restart}
 RestartSec=1
 KillMode=process
-OOMScoreAdjust=-900
-StandardOutput=journal+console
+{more}StandardOutput=journal+console
 StandardError=journal+console
 
 [Install]
@@ -58,15 +58,15 @@ def main(words: list[str]) -> int:
     return commands[words[0]](os.path.abspath(words[1]))
 
 
-def arm(state: str, units: str = "/etc/systemd/system", running: str = "/run/systemd/system") -> int:
+def arm(state: str) -> int:
     """The end first. Doing it again, at the next boot, changes nothing that runs."""
-    if not os.path.isdir(running):
+    if not os.path.isdir(_SYSTEMD):
         for command in _UNITS:
             words = [sys.executable, "-I", os.path.join(state, "boot.py"), command, state]
             subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True, cwd="/")
         return 0
     for command, text in unit_files(state).items():
-        with open(os.path.join(units, command), "w") as file:
+        with open(os.path.join("/etc/systemd/system", command), "w") as file:
             file.write(text)
     subprocess.run(["systemctl", "daemon-reload"], check=False)
     for command in unit_files(state):
@@ -84,6 +84,7 @@ def unit_files(state: str) -> dict[str, str]:
             state=state,
             command=command,
             restart="on-failure" if command == "run" else "always",
+            more="OOMScoreAdjust=-900\n" if command == "deadman" else "",  # jobs would inherit it from `run`
         )
         for command, about in _UNITS.items()
     }
@@ -110,7 +111,7 @@ def run(state: str) -> int:
             _say("startup.failed", code=code)
             return 1
         _write(state, "startup.done", {})
-    command = "run" if os.path.isdir("/run/systemd/system") else "respawn"
+    command = "run" if os.path.isdir(_SYSTEMD) else "respawn"
     return os.execv(sys.executable, [sys.executable, "-I", path, command, state])
 
 
@@ -136,7 +137,7 @@ def _digest(path: str) -> str:
         return ""
 
 
-def deadman(state: str, look_s: float = _LOOK_S) -> int:
+def deadman(state: str) -> int:
     """Never returns before the machine is to end."""
     limits = _read(state, "config.json")
     margin_s = min(_MARGIN_S, limits["boot_deadline_s"])
@@ -147,7 +148,7 @@ def deadman(state: str, look_s: float = _LOOK_S) -> int:
         if why:
             _say("machine.ending", why=why)
             power_off(state, limits)
-        time.sleep(min(look_s, margin_s / 4))
+        time.sleep(min(_LOOK_S, margin_s / 4))
 
 
 def overdue(state: str, limits: dict[str, Any], margin_s: float) -> str:

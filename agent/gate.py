@@ -15,7 +15,7 @@ from typing import Any, Optional
 from . import wire
 from .duties import Turn
 from .machine import Machine
-from .probes import TOOL, gpus
+from .probes import TOOL, gpus, lasting
 from .say import say
 
 _PATIENCE_S = 90.0  # arbitrary: longer than a driver takes to load
@@ -41,8 +41,7 @@ class Gate:
                 continue
             if why:
                 say("gpu.unfit", why=why)
-            machine.unhealthy, machine.tested = why, True
-            machine.duties.wake("session")
+            machine.test_over(why)
         while not turn.over:
             turn.wait(3600.0)
 
@@ -55,7 +54,7 @@ class Gate:
             found = gpus(tool)
         except (OSError, ValueError) as error:
             return f"{TOOL}: {error}"
-        self._machine.facts["gpus"] = [{key: one.get(key) for key in ("name", "driver", "memory_mib")} for one in found]
+        self._machine.facts["gpus"] = lasting(found)
         return unfit(self._machine.config, found) or errors(_KERNEL_LOG)
 
 

@@ -64,10 +64,8 @@ class Fetcher:
                 self._fetch(grant, path)
                 return path
             except (Unreachable, Refused) as error:
-                run_out = (
-                    grant is not None
-                )  # the right that a store refused may have; what the controller refuses is so
-                if not left or (isinstance(error, Refused) and not run_out):
+                refused_us = isinstance(error, Refused) and grant is None  # else a store did, and the right may be over
+                if refused_us or not left:
                     raise
                 grant = None
                 time.sleep(backoff.next())

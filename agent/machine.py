@@ -5,13 +5,21 @@ from __future__ import annotations
 import threading
 from typing import Any, Optional
 
-from . import wire
+from . import wire, workload
 from .attempt import Attempt, load_all
 from .config import Home, boottime
 from .duties import Duties
+from .files import read_json, write_json
 from .join import joined
 from .link import Link
 from .watch import Signals
+
+_TESTED = "tested.json"
+
+
+def gpus_tested(home: Home) -> bool:
+    """Whether they were found to be those that were rented, in this boot: what a job did to them later is its own."""
+    return (read_json(home.file(_TESTED)) or {}).get("boot_id") == workload.boot_id()
 
 
 class Machine:
@@ -27,7 +35,7 @@ class Machine:
         self.facts: dict[str, Any] = {}
         self.notice = ""
         self.unhealthy = ""
-        self.tested = not config.gpu_count
+        self.tested = not config.gpu_count or gpus_tested(home)
         self.heard_at: Optional[float] = None
         self.ending = ""
         self._attempts = {attempt.key: attempt for attempt in load_all(home)}
@@ -61,6 +69,13 @@ class Machine:
 
     def heard(self) -> None:
         self.heard_at = boottime()
+
+    def test_over(self, fault: str) -> None:
+        """Of its GPUs, with what was found wrong. From now on the controller hears of this machine."""
+        if not fault:
+            write_json(self.home.file(_TESTED), {"boot_id": workload.boot_id()})
+        self.unhealthy, self.tested = fault, True
+        self.duties.wake("session")
 
     def end(self, why: str) -> None:
         """All duties are over; what called them then ends the machine."""

@@ -20,15 +20,14 @@ _TAKEN, _AT_RISK = "meta-data/spot/instance-action", "meta-data/events/recommend
 class Notices:
     """`run` is the duty. A notice stands until the machine is gone: none has ever been taken back."""
 
-    def __init__(self, machine: Machine, look_s: float = _LOOK_S) -> None:
+    def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._look_s = look_s
         self._warned = False
 
     def run(self, turn: Turn) -> None:
         while not turn.over and not self._machine.notice:
             self.once()
-            turn.wait(self._look_s)
+            turn.wait(_LOOK_S)
         while not turn.over:
             turn.wait(3600.0)
 

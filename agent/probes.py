@@ -87,8 +87,7 @@ class Probes:
         if not self._tool or "gpus" in self._machine.facts:
             return
         try:
-            found = gpus(self._tool)
-            self._machine.facts["gpus"] = [{key: one[key] for key in ("name", "driver", "memory_mib")} for one in found]
+            self._machine.facts["gpus"] = lasting(gpus(self._tool))
         except (OSError, ValueError) as error:
             say("gpu.silent", error=str(error))
             if os.path.exists("/dev/nvidia0"):
@@ -123,6 +122,11 @@ def gpus(tool: str) -> list[dict[str, Any]]:
     if done.returncode != 0:
         raise ValueError((text or done.stderr.decode("utf-8", "replace"))[:200] or f"exit {done.returncode}")
     return [dict(zip(_FIELDS, map(_number, line.split(",")))) for line in text.splitlines()]
+
+
+def lasting(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of `gpus`, what does not change."""
+    return [{key: one.get(key) for key in ("name", "driver", "memory_mib")} for one in found]
 
 
 def _number(text: str) -> Any:

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from provisioner.bootstrap.bundle import agent_bundle
-from provisioner.domain.errors import Conflict, InvalidRequest
-from provisioner.domain.offer import Machine
+from provisioner.domain.errors import Conflict, InvalidRequest, ProviderError
 from provisioner.domain.ports import Provider
+from provisioner.engine.collect import expired as is_expired
 from provisioner.providers.local import LocalProvider
 from provisioner.settings import load, secret_key, secret_key_of
 from provisioner.store.open import open_store
@@ -42,25 +42,22 @@ async def collect(path: Path, *, dry_run: bool, expired: bool) -> dict[str, list
     providers: list[Provider] = [local]
     if settings.aws.enabled:
         providers.append(aws_provider(settings, SystemClock(), "", any_controller=True))
-    found, ended, silent = [], [], []
+    found, ended, trouble = [], [], []
     for provider in providers:
         for listing in await provider.machines():
             if listing.error:
-                silent.append(f"{provider.name} {listing.scope}: {listing.error}")
-            for machine in listing.machines:
-                if _expired(machine):
-                    found.append(machine.name)
+                trouble.append(f"{provider.name} {listing.scope}: {listing.error}")
+            for machine in (one for one in listing.machines if is_expired(one, datetime.now(UTC))):
+                found.append(machine.name)
+                try:
                     if not dry_run:
                         await provider.terminate(machine.ref, machine.name, machine.scope)
                         ended.append(machine.name)
-    if silent:
-        raise Conflict(f"not all could be listed; {len(ended)} of {len(found)} found were ended; {silent[0]}")
+                except ProviderError as error:
+                    trouble.append(f"{machine.name}: {error.message}")
+    if trouble:
+        raise Conflict(f"{len(ended)} of {len(found)} found were ended; {trouble[0]}", hint="run it again")
     return {"found": found, "ended": ended}
-
-
-def _expired(machine: Machine) -> bool:
-    expires_at = machine.tags.get("expires-at")
-    return bool(expires_at) and datetime.fromisoformat(str(expires_at)) < datetime.now(UTC)
 
 
 async def database(action: str, path: Path, file: Path | None) -> str:

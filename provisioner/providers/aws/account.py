@@ -90,9 +90,6 @@ class Account:
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, look)
 
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
     def _bucket(self, pace: Calls, region: str) -> Bucket:
         key = pace, region
         if key not in self._buckets:

@@ -68,12 +68,18 @@ def test_a_machine_with_its_gpu_is_healthy_from_its_first_word(tmp_path: Path) -
     """A driver that is still loading is waited for."""
     with box(tmp_path, **T4) as machine:
         stub(machine, tmp_path, f"test -e {tmp_path}/loaded || exit 9; echo '{ROW}'")
-        machine.start()
+        first = machine.start()
         c = machine.controller
         c.until(lambda: c.nonces)
         assert c.syncs == []
         (tmp_path / "loaded").touch()
         c.until(lambda: c.syncs)
+        (tmp_path / "loaded").unlink()  # as if a job had broken it: the next agent of this boot does not test it again
+        first.kill()
+        first.wait()
+        said = len(c.syncs)
+        machine.start()
+        c.until(lambda: len(c.syncs) > said)
         assert all(sync.healthy for sync in c.syncs)
 
 
