@@ -90,7 +90,7 @@ def _tried(folder: str, read: int) -> bool:
             fcntl.fcntl(watched, fcntl.F_NOTIFY, _flags(once=True))
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
             os.unlink(path)
-            return bool(select.select([read], [], [], _TRIAL_S)[0])
+            return bool(select.select([read], [], [], _TRIAL_S)[0] and os.read(read, 4096))
         finally:
             os.close(watched)
     except (OSError, AttributeError):
