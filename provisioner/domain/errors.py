@@ -89,6 +89,22 @@ class BootstrapError(RunnerError):
         self.console = console
 
 
+class NoAnswer(BootstrapError):
+    """Nothing listens there, or the line broke: try again."""
+
+
+class HostKeyMismatch(BootstrapError):
+    """Something else answers at that address. Never spoken to; people are told."""
+
+
+class LoginRefused(BootstrapError):
+    """It is the right host, and it does not let us in."""
+
+
+class ScriptFailed(BootstrapError):
+    """What had to run there before the agent did not succeed."""
+
+
 class ObjectsError(RunnerError):
     """The object store failed. `missing` tells an absent object from a failing store, `denied` one that says no."""
 

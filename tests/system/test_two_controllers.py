@@ -51,7 +51,8 @@ def test_what_an_agent_tells_one_controller_is_no_silence_for_the_other(pair: Pa
     pair.b.nothing_left()
 
 
-@pytest.mark.parametrize("victim", ["launched", pytest.param("other", marks=pytest.mark.system)])
+@pytest.mark.system
+@pytest.mark.parametrize("victim", ["launched", "other"])
 def test_one_of_two_is_killed_and_its_jobs_go_on(pair: Pair, victim: str) -> None:
     pair.ready()
     jobs = [submit(pair, world, 60, 0.1) for world in (pair.a, pair.b)]
