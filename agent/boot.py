@@ -25,6 +25,7 @@ from typing import Any, Callable, Optional
 _LOOK_S = 5.0
 _MARGIN_S = 60.0  # after the agent's own limits, which act first
 _FETCH_S = 60.0
+_BROUGHT_S = 0.2
 _MOST_BYTES = 64 * 2**20
 _METADATA_S = 2.0
 _SYSTEMD = "/run/systemd/system"  # there is one. Source: sd_booted(3).
@@ -91,7 +92,8 @@ def unit_files(state: str) -> dict[str, str]:
 
 
 def run(state: str) -> int:
-    """Become the agent. Where there is no systemd, its own loop starts it again."""
+    """Become the agent, once it is there: fetched, or, where there is no address to fetch it from, brought over SSH.
+    Where there is no systemd, its own loop starts it again."""
     boot = _read(state, "boot.json")
     path = os.path.join(state, "agent.pyz")
     pause_s = 1.0
@@ -103,7 +105,7 @@ def run(state: str) -> int:
             except (OSError, ValueError, http.client.HTTPException) as error:
                 _say("agent.not_fetched", url=url, error=str(error))
         else:
-            time.sleep(pause_s)
+            time.sleep(pause_s if boot["urls"] else _BROUGHT_S)
             pause_s = min(pause_s * 2, 15.0)
     if boot.get("startup") and not os.path.exists(os.path.join(state, "startup.done")):
         code = subprocess.run(["sh", "-ec", boot["startup"]], stdin=subprocess.DEVNULL, cwd="/", check=False).returncode

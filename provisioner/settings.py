@@ -48,7 +48,8 @@ class LocalSettings(BaseModel):
 
 
 class AwsSettings(BaseModel):
-    """EC2 machines of one account. Used only when `enabled`, by a controller that they can reach at `public_url`."""
+    """EC2 machines of one account. Used only when `enabled`. They dial `public_url`; without one they are reached over
+    SSH."""
 
     model_config = ConfigDict(extra="forbid")
     enabled: bool = False
@@ -59,6 +60,7 @@ class AwsSettings(BaseModel):
     subnets: dict[str, list[str]] = Field(default_factory=dict)
     security_groups: dict[str, str] = Field(default_factory=dict)
     instance_profile: str = ""
+    ssh_from: str = ""
 
 
 class RetentionSettings(BaseModel):

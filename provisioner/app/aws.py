@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from provisioner.bootstrap.bundle import digest
-from provisioner.bootstrap.userdata import launched_with
-from provisioner.domain.offer import LaunchOrder
+from provisioner.bootstrap.userdata import Door, launched_with
 from provisioner.domain.ports import Clock
 from provisioner.providers.aws.account import Account
 from provisioner.providers.aws.catalog import Catalog
@@ -14,8 +15,16 @@ from provisioner.settings import Settings
 _VISIBLE_S = 120.0  # arbitrary: far above the seconds for which EC2's listings are known to lag
 
 
-def aws_provider(settings: Settings, clock: Clock, controller_id: str, *, any_controller: bool = False) -> AwsProvider:
-    """`any_controller`: for collecting what has expired, whoever launched it."""
+def aws_provider(
+    settings: Settings,
+    clock: Clock,
+    controller_id: str,
+    *,
+    door: Callable[[str], Door] | None = None,
+    any_controller: bool = False,
+) -> AwsProvider:
+    """`door`: how a machine lets us in where it cannot reach us. `any_controller`: for collecting what has expired,
+    whoever launched it."""
     ours = settings.aws
     options = Options(
         regions=ours.regions,
@@ -23,6 +32,7 @@ def aws_provider(settings: Settings, clock: Clock, controller_id: str, *, any_co
         subnets=ours.subnets,
         security_groups=ours.security_groups,
         instance_profile=ours.instance_profile,
+        ssh_from=ours.ssh_from,
         disk_gib=ours.disk_gib,
     )
     account = Account(clock, ours.profile)
@@ -31,12 +41,8 @@ def aws_provider(settings: Settings, clock: Clock, controller_id: str, *, any_co
         Catalog(),
         clock,
         controller_id,
-        _user_data,
+        lambda order: launched_with(order.name, order.config, digest(), door=door and door(order.name)),
         options,
         any_controller=any_controller,
         visibility_s=_VISIBLE_S * settings.policy_scale,
     )
-
-
-def _user_data(order: LaunchOrder) -> str:
-    return launched_with(order.name, order.config, digest())

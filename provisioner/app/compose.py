@@ -7,13 +7,15 @@ import hmac
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from provisioner.bootstrap.bundle import agent_bundle
+from provisioner.bootstrap.shell import OpenSsh
 from provisioner.domain.errors import InvalidRequest
+from provisioner.domain.job import Instance
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Logs, Objects, Provider, Store
 from provisioner.engine import Engine
@@ -28,6 +30,7 @@ from .aws import aws_provider
 from .clock import SystemClock
 from .home import Home
 from .join import config_for
+from .reach import Reach
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Controller:
     objects: Objects
     providers: Mapping[str, Provider]
     engine: Engine
+    reach: Reach
     controller_id: str
     secret_key: bytes
     session_key: bytes
@@ -69,8 +73,25 @@ async def composed(
         ca_pem = await _authority(store, key) if own_tls and agent_urls[0].startswith("https:") else ""
         logs: Logs = SealedLogs(store.database, objects) if shared else FileLogs(home.logs)
         providers: dict[str, Provider] = {"local": _local(home, settings, controller_id, shared)}
+        reach = Reach(
+            store,
+            OpenSsh(),
+            clock,
+            providers,
+            secret=session_key,
+            sealing=key,
+            local=str(home.agents_socket),
+            sighting=lambda instance: engine.observed.sighting(instance),
+        )
+        dialled = shared or not agent_urls[0].startswith("unix:")
         if settings.aws.enabled:
-            providers["aws"] = aws_provider(settings, clock, controller_id)
+            providers["aws"] = aws_provider(settings, clock, controller_id, door=None if dialled else reach.door)
+
+        async def urls_for(instance: Instance) -> Sequence[str]:
+            if dialled or instance.offer.provider == "local":
+                return engine.urls or agent_urls
+            return await reach.urls(instance)
+
         engine: Engine = Engine(
             store=store,
             providers=providers,
@@ -78,13 +99,25 @@ async def composed(
             policy=policy,
             rng=random.SystemRandom(),
             default_providers=tuple(providers),
-            config_for=config_for(store.records, clock, policy, session_key, lambda: engine.urls or agent_urls, ca_pem),
+            config_for=config_for(store.records, clock, policy, session_key, urls_for, ca_pem),
             holder=f"{socket.gethostname()}:{os.getpid()}",
             controllers=store.controllers if shared else None,
             urls=agent_urls,
         )
         yield Controller(
-            home, settings, policy, clock, store, logs, objects, providers, engine, controller_id, key, session_key
+            home,
+            settings,
+            policy,
+            clock,
+            store,
+            logs,
+            objects,
+            providers,
+            engine,
+            reach,
+            controller_id,
+            key,
+            session_key,
         )
     finally:
         await store.close()

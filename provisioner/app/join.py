@@ -26,7 +26,7 @@ def config_for(
     clock: Clock,
     policy: Policy,
     key: bytes,
-    urls: Callable[[], Sequence[str]],
+    urls: Callable[[Instance], Awaitable[Sequence[str]]],
     ca_pem: str = "",
 ) -> ConfigFor:
     """The engine asks it before each launch; it also tells the store to expect that join."""
@@ -41,7 +41,7 @@ def config_for(
                     instance=instance.id,
                     name=instance.name,
                     provider=instance.offer.provider,
-                    urls=list(urls()),
+                    urls=list(await urls(instance)),
                     join_token=token,
                     idle_s=instance.idle_timeout_s or 0.0,
                     lifetime_s=instance.max_lifetime_s,

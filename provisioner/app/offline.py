@@ -22,7 +22,7 @@ from .aws import aws_provider
 from .clock import SystemClock
 from .compose import database_path
 from .home import Home
-from .tls import reseal
+from .kept import reseal
 
 
 async def collect(path: Path, *, dry_run: bool, expired: bool) -> dict[str, list[str]]:

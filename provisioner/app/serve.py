@@ -88,6 +88,7 @@ class _Serving:
                 duties = [
                     group.create_task(watched("engine", controller.engine.run, self._crashed)),
                     group.create_task(watched("retention", self._retain)),
+                    group.create_task(watched("reach", controller.reach.run)),
                     group.create_task(watched("idle", self._watch_idle)),
                 ]
                 _settle_memory()

@@ -6,21 +6,20 @@ Agents pin the authority; people give its file to the command line (`RUNNER_CA`)
 from __future__ import annotations
 
 import asyncio
-import base64
 import ipaddress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from provisioner.domain.ports import Records
 
+from .kept import AUTHORITY, kept
+
 _CA_YEARS, _LEAF_DAYS = 10, 30
-_KEPT_AS = "tls.authority"
 _PEM = serialization.Encoding.PEM
 
 
@@ -59,28 +58,11 @@ def _write(folder: Path, files: tuple[bytes, bytes, bytes]) -> tuple[Path, Path,
     return paths
 
 
-async def reseal(records: Records, old_key: bytes, new_key: bytes) -> None:
-    """Keep the authority's key under another secret key, so that who trusts it goes on trusting it."""
-    stored = await records.meta(_KEPT_AS)
-    if stored is not None:
-        pem = _fernet(old_key).decrypt(stored.encode())
-        await records.set_meta(_KEPT_AS, _fernet(new_key).encrypt(pem).decode())
-
-
 async def _authority(records: Records, secret_key: bytes) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """The first controller to come makes it; all others find it."""
-    fernet = _fernet(secret_key)
-    stored = await records.meta(_KEPT_AS)
-    if stored is None:
-        stored = await records.set_meta(_KEPT_AS, fernet.encrypt(_new_authority()).decode(), only_new=True)
-    pem = fernet.decrypt(stored.encode())
+    pem = await kept(records, secret_key, AUTHORITY, _new_authority)
     key = serialization.load_pem_private_key(pem, password=None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     return x509.load_pem_x509_certificate(pem), key
-
-
-def _fernet(key: bytes) -> Fernet:
-    return Fernet(base64.urlsafe_b64encode(key))
 
 
 def _new_authority() -> bytes:

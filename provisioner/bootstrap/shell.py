@@ -46,8 +46,11 @@ class _Session:
         return " ".join(key.export_public_key("openssh").decode().split()[:2]) if key else ""
 
     async def run(self, words: Sequence[str], data: bytes = b"", *, timeout_s: float = 60.0) -> Ran:
+        import asyncssh
+
+        fed: dict[str, Any] = {"input": data} if data else {"stdin": asyncssh.DEVNULL}
         with _ours(self._login):
-            done = await self._connection.run(shlex.join(words), input=data, encoding=None, timeout=timeout_s)
+            done = await self._connection.run(shlex.join(words), encoding=None, timeout=timeout_s, **fed)
             code = done.returncode if done.returncode is not None and done.returncode >= 0 else -1
             return Ran(code, bytes(done.stdout or b""), bytes(done.stderr or b""))  # type: ignore[arg-type]
 
@@ -108,5 +111,9 @@ def _ours(login: Login) -> Any:
         raise LoginRefused(f"{login} does not let this controller in: {error}") from error
     except TimeoutError as error:
         raise NoAnswer(f"{login} did not answer in time") from error
+    except asyncssh.ChannelListenError as error:
+        raise NoAnswer(
+            f"{login} joins no Unix socket: {error}", hint="AllowStreamLocalForwarding yes, in its sshd_config"
+        ) from error
     except (OSError, asyncssh.Error, asyncssh.KeyImportError) as error:
         raise NoAnswer(f"{login}: {error}") from error

@@ -10,10 +10,14 @@ import base64
 import json
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agent import wire
 from provisioner.domain.errors import InvalidRequest, Rejected
+
+from .hostkeys import KeyPair
 
 STATE = "/var/lib/gpu-runner"
 LIMIT = 16 * 1024  # bytes. Source: EC2 user guide, user data.
@@ -31,19 +35,35 @@ _UNPACK = (
 )
 
 
-def launched_with(name: str, config: str, agent_sha256: str, startup: str = "") -> str:
-    """`user_data` for a machine that reaches its controllers at the addresses in `config`, and fetches the agent there.
-    Raises: Rejected when none of them can be reached from another computer, InvalidRequest."""
+@dataclass(frozen=True, slots=True)
+class Door:
+    """How a machine lets its controller in over SSH: the host key planted for the first connection, and whose key may
+    log in as root."""
+
+    planted: KeyPair
+    admitted: str
+
+
+def launched_with(name: str, config: str, agent_sha256: str, startup: str = "", door: Door | None = None) -> str:
+    """`user_data` for a machine that reaches its controllers at the addresses in `config`, and fetches the agent there;
+    one without such an address is given `door`, by which its controller comes.
+    Raises: Rejected when there is neither, InvalidRequest."""
     told = json.loads(config)
     bases = [url for url in told["urls"] if not url.startswith("unix:")]
-    if not bases:
+    if not bases and door is None:
         raise Rejected(
             "a rented machine could not reach this controller",
             hint="`runner serve` with public_url: https://HOST:PORT in the settings",
         )
     urls = [base + wire.AGENT_PATH.format(sha256=agent_sha256) for base in bases]
     return user_data(
-        name=name, config=config, agent_urls=urls, agent_sha256=agent_sha256, ca_pem=told["ca_pem"], startup=startup
+        name=name,
+        config=config,
+        agent_urls=urls,
+        agent_sha256=agent_sha256,
+        ca_pem=told["ca_pem"],
+        startup=startup,
+        door=None if bases else door,
     )
 
 
@@ -55,6 +75,7 @@ def user_data(
     agent_sha256: str,
     ca_pem: str = "",
     startup: str = "",
+    door: Door | None = None,
     state: str = STATE,
 ) -> str:
     """cloud-config as text. `config` is the agent's, as JSON; `startup` a shell script that runs once before the agent;
@@ -64,10 +85,22 @@ def user_data(
     files = {"boot.py": program, "boot.json": json.dumps(boot), "config.json": config}
     packed = base64.b64encode(zlib.compress(json.dumps(files).encode(), 9)).decode()
     command = ["python3", "-I", "-c", _UNPACK, state, packed]
-    text = f"#cloud-config\n# gpu-runner: {name}\n{json.dumps({'bootcmd': [command]})}\n"
+    told = {"bootcmd": [command], **(_let_in(door) if door else {})}
+    text = f"#cloud-config\n# gpu-runner: {name}\n{json.dumps(told)}\n"
     if len(text) > LIMIT:
         raise InvalidRequest(
             f"user-data of {len(text)} bytes is over the limit of {LIMIT}",
             hint="make the startup script shorter; it can fetch the rest",
         )
     return text
+
+
+def _let_in(door: Door) -> dict[str, Any]:
+    """Source: cloud-init reference, modules SSH and Users."""
+    return {
+        "ssh_deletekeys": True,
+        "ssh_genkeytypes": [],
+        "ssh_keys": {"ed25519_private": door.planted.private, "ed25519_public": door.planted.public},
+        "disable_root": False,
+        "ssh_authorized_keys": [door.admitted],
+    }

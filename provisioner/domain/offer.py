@@ -64,7 +64,8 @@ class MachineState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the cloud says exists. `ref` is the cloud's id; `name` and `controller` come back from our tags."""
+    """What the cloud says exists. `ref` is the cloud's id; `name` and `controller` come back from our tags; `address`
+    is where it can be reached, "" while it has none."""
 
     ref: str
     name: str
@@ -73,6 +74,7 @@ class Machine:
     state: MachineState
     launched_at: datetime
     tags: Mapping[str, str] = field(default_factory=dict)
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from .facts import Report
+from .hosts import Hosts
 from .job import Attempt, Instance, InstancePhase, Job, JobPhase, Need, Outcome, Reason
 from .money import Charge
 from .offer import LaunchOrder, Listing, Machine, Offer
 from .place import Refusal
+from .shell import Login
 
 
 class Clock(Protocol):
@@ -59,6 +61,29 @@ class Provider(Protocol):
     async def machines(self) -> Sequence[Listing]: ...
     async def terminate(self, machine_ref: str, name: str, scope: str) -> None:
         """End the machine called `name`; `machine_ref` may be empty when the launch's answer was lost."""
+        ...
+
+
+@runtime_checkable
+class HasDoor(Protocol):
+    """A provider whose network keeps everybody out, this controller too, unless told otherwise."""
+
+    async def admit(self, scopes: Collection[str]) -> None:
+        """Let this controller's present address in by SSH in `scopes`, and nobody in anywhere else of what is ours.
+        Raises: ProviderError."""
+        ...
+
+
+@runtime_checkable
+class HasLogin(Protocol):
+    """A provider whose machines live on computers that it knows how to log in to."""
+
+    def login(self, scope: str) -> Login | None:
+        """None for a scope that it does not know any more."""
+        ...
+
+    def socket(self, name: str) -> str:
+        """Path, on that computer, of the Unix socket at which the machine called `name` finds its controller."""
         ...
 
 
@@ -338,6 +363,8 @@ class Store(Protocol):
     def instances(self) -> Instances: ...
     @property
     def records(self) -> Records: ...
+    @property
+    def hosts(self) -> Hosts: ...
     async def close(self) -> None: ...
 
 

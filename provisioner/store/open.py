@@ -16,6 +16,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from provisioner.domain.errors import StoreError
 
 from .controllers import SqlControllers
+from .hosts import SqlHosts
 from .instances import SqlInstances
 from .jobs import SqlJobs
 from .records import SqlRecords
@@ -23,8 +24,8 @@ from .schema import instances, meta, metadata
 from .sealing import Sealer
 from .sql import Database, connect
 
-HEAD = "0002"
-_KNOWN = ("0001", "0002")
+HEAD = "0003"
+_KNOWN = ("0001", "0002", "0003")
 
 
 class SqlStore:
@@ -36,6 +37,7 @@ class SqlStore:
         self.instances = SqlInstances(database)
         self.records = SqlRecords(database, sealer)
         self.controllers = SqlControllers(database)
+        self.hosts = SqlHosts(database)
         self._lock = lock
 
     async def close(self) -> None:

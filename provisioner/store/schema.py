@@ -237,4 +237,16 @@ heard = Table(
     Column("at", Double, nullable=False),
 )
 
+# Computers that somebody already has; `body` is a JSON object.
+hosts = Table("hosts", metadata, Column("name", String, primary_key=True), Column("body", Text, nullable=False))
+
+# SSH host keys of machines that are reached over SSH, from before their launch on.
+machine_keys = Table(
+    "machine_keys",
+    metadata,
+    Column("instance_id", String, primary_key=True),
+    Column("public", String, nullable=False),
+    Column("settled", Boolean, nullable=False),
+)
+
 meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", Text, nullable=False))

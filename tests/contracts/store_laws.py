@@ -19,6 +19,7 @@ from provisioner.domain.errors import (
     OverBudget,
     StaleWrite,
 )
+from provisioner.domain.hosts import Host, MachineKey
 from provisioner.domain.job import (
     Attempt,
     AttemptPhase,
@@ -332,3 +333,27 @@ class StoreLaws:
         assert await store.records.set_meta("k", "first", only_new=True) == "first"
         assert await store.records.set_meta("k", "second", only_new=True) == "first"
         assert await store.records.set_meta("k", "third") == "third"
+
+    async def test_hosts_are_kept_by_name(self, store: Store) -> None:
+        box = Host(
+            "box", "10.0.0.7", user="ann", host_keys=("ssh-ed25519 AAAA",), slots=2, usd_per_hour=Decimal("0.25")
+        )
+        await store.hosts.put(Host("attic", "attic.lan"))
+        await store.hosts.put(dataclasses.replace(box, slots=1))
+        await store.hosts.put(box)
+        assert await store.hosts.all() == [Host("attic", "attic.lan"), box]
+        await store.hosts.drop("attic")
+        assert await store.hosts.all() == [box]
+        with pytest.raises(NotFound):
+            await store.hosts.drop("attic")
+
+    async def test_k1_a_settled_key_of_a_machine_is_never_replaced(self, store: Store) -> None:
+        await planned(store, "1")
+        assert await store.hosts.machine_keys() == {}
+        for key in (MachineKey(), MachineKey("one"), MachineKey("two"), MachineKey("two", settled=True)):
+            await store.hosts.keep_machine_key("1", key)
+            assert await store.hosts.machine_keys() == {"1": key}
+        await store.hosts.keep_machine_key("1", MachineKey("two"))
+        with pytest.raises(Conflict):
+            await store.hosts.keep_machine_key("1", MachineKey("three"))
+        assert await store.hosts.machine_keys() == {"1": MachineKey("two", settled=True)}

@@ -39,6 +39,8 @@ subprocess.run(["mount", "--bind", f"{folder}/disk", state], check=True)
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 subprocess.run(["ip", "addr", "add", "169.254.169.254/32", "dev", "lo"], check=True)
 subprocess.Popen([sys.executable, "-m", "tests.fakes.metadata", folder])
+if os.path.exists(f"{folder}/cloud.json"):
+    subprocess.Popen([sys.executable, "-m", "tests.fakes.sshd", folder])
 import json
 for command in json.loads(boot):
     subprocess.run([sys.executable, *command[1:]] if command[0] == "python3" else command)
@@ -161,7 +163,11 @@ class BootingCloud:
         _ip("link", "set", veth, "master", self.bridge, "up")
         _ip("-n", netns, "addr", "add", f"{address}/24", "dev", "eth0")
         _ip("-n", netns, "link", "set", "eth0", "up")
-        boot = yaml.safe_load(text).get("bootcmd", [])
+        self.cloud.addresses[instance] = address
+        told = yaml.safe_load(text)
+        if "ssh_keys" in told:
+            (folder / "cloud.json").write_text(json.dumps(told))
+        boot = told.get("bootcmd", [])
         words = ["ip", "netns", "exec", netns, "unshare", "-m", "-p", "-f", "--mount-proc", "--kill-child"]
         words += [sys.executable, "-c", _INIT, STATE, str(folder), json.dumps(boot)]
         environment = {"PATH": f"{folder}/bin:{os.environ['PATH']}", "HOME": "/root", "PYTHONPATH": str(_TOP)}

@@ -46,7 +46,8 @@ class Trouble:
 
 @dataclass
 class Cloud:
-    """State of the proxy, and how a test plays the cloud. `late_s`: how long after its launch an instance shows."""
+    """State of the proxy, and how a test plays the cloud. `late_s`: how long after its launch an instance shows.
+    `addresses`: where an instance really is."""
 
     endpoint: str = ""
     late_s: float = 0.0
@@ -55,6 +56,7 @@ class Cloud:
     images: dict[str, str] = field(default_factory=dict)
     launched_at: dict[str, float] = field(default_factory=dict)
     tokens: dict[tuple[str, str], tuple[dict[str, str], str]] = field(default_factory=dict)
+    addresses: dict[str, str] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     launching: threading.Lock = field(default_factory=threading.Lock)
 
@@ -165,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
         if action == "DescribeImages" and status == 200:
             answer = self._with_architecture(region, answer)
         if action == "DescribeInstances" and status == 200:
-            answer = self._without_late_ones(answer)
+            answer = self._with_addresses(self._without_late_ones(answer))
         return status, answer
 
     def _run(self, region: str, words: dict[str, str], body: bytes) -> tuple[int, bytes]:
@@ -205,8 +207,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not late:
             return answer
         root = ET.fromstring(answer)
-        name = f"{{{_XMLNS}}}"
-        for reservations in root.iter(f"{name}reservationSet"):
+        name = "{*}"  # moto writes the name space without its last slash
+        for reservations in root.iterfind(f".//{name}reservationSet"):
             for reservation in list(reservations):
                 instances = reservation.find(f"{name}instancesSet")
                 for instance in list(instances if instances is not None else ()):
@@ -214,6 +216,17 @@ class _Handler(BaseHTTPRequestHandler):
                         instances.remove(instance)
                 if instances is None or not len(instances):
                     reservations.remove(reservation)
+        return ET.tostring(root)
+
+    def _with_addresses(self, answer: bytes) -> bytes:
+        if not self.cloud.addresses:
+            return answer
+        root, name = ET.fromstring(answer), "{*}"
+        for instances in root.iterfind(f".//{name}instancesSet"):
+            for instance in instances:
+                address = self.cloud.addresses.get(instance.findtext(f"{name}instanceId", ""))
+                if address and (field := instance.find(f"{name}ipAddress")) is not None:
+                    field.text = address
         return ET.tostring(root)
 
     def _parameter(self, region: str, body: bytes) -> bytes:

@@ -29,8 +29,8 @@ def cloud(tmp_path: Path) -> Iterator[BootingCloud]:
 
 
 @contextlib.contextmanager
-def controlled(cloud: BootingCloud, folder: Path, **policy: float) -> Iterator[World]:
-    """A controller that the cloud's hosts reach, under TLS of its own."""
+def controlled(cloud: BootingCloud, folder: Path, *, dialled: bool = True, **policy: float) -> Iterator[World]:
+    """A controller that the cloud's hosts reach, under TLS of its own; or else one that goes to them over SSH."""
     port = free_port()
     environment = {
         "AWS_ENDPOINT_URL": cloud.cloud.endpoint,
@@ -43,8 +43,8 @@ def controlled(cloud: BootingCloud, folder: Path, **policy: float) -> Iterator[W
     with world(folder, extra=environment) as w:
         w.home.mkdir(mode=0o700)
         lines = [
-            f"public_url: https://{cloud.gateway}:{port}",
-            f"aws: {{enabled: true, regions: [us-east-1], image: {image}}}",
+            f"public_url: '{f'https://{cloud.gateway}:{port}' if dialled else ''}'",
+            f"aws: {{enabled: true, regions: [us-east-1], image: {image}, ssh_from: {cloud.gateway}/32}}",
             f"policy: {{{', '.join(f'{name}: {value}' for name, value in policy.items())}}}",
         ]
         (w.home / "settings.yaml").write_text("\n".join(lines))
@@ -55,7 +55,8 @@ def controlled(cloud: BootingCloud, folder: Path, **policy: float) -> Iterator[W
 @contextlib.contextmanager
 def serving_again(w: World, cloud: BootingCloud, port: int = 0) -> Iterator[None]:
     """A controller in this world, where it was before; whoever is killed meanwhile is not missed."""
-    port = port or int(re.findall(r"public_url: .*:(\d+)", (w.home / "settings.yaml").read_text())[0])
+    port = port or int((w.home.parent / "port").read_text())
+    (w.home.parent / "port").write_text(str(port))
     w.until(lambda: not listening(port, cloud.gateway), 20, "the one before to be dead")
     words = ("serve", "--host", cloud.gateway, "--port", str(port), "--tls", "auto")
     with (w.home.parent / "serve.log").open("ab") as log:

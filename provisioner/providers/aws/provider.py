@@ -8,7 +8,7 @@ whatever the settings allow now.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -21,6 +21,7 @@ from provisioner.domain.ports import Clock
 
 from .account import Account
 from .catalog import Catalog
+from .door import Door
 from .images import OWNERS, Images
 from .network import Network
 from .pace import Calls
@@ -43,13 +44,14 @@ _AGAIN = "runner gc shows what is there"
 @dataclass(frozen=True, slots=True)
 class Options:
     """What the settings say of AWS. `regions` limits where is launched, not where is looked; () are all enabled ones.
-    `disk_gib` is the root disk when a job asks for none."""
+    `disk_gib` is the root disk when a job asks for none; `ssh_from` the CIDR of this controller, "" to ask."""
 
     regions: tuple[str, ...] = ()
     image: str = ""
     subnets: Mapping[str, Sequence[str]] = field(default_factory=dict)
     security_groups: Mapping[str, str] = field(default_factory=dict)
     instance_profile: str = ""
+    ssh_from: str = ""
     disk_gib: float = 100.0
     image_owners: frozenset[str] = OWNERS
 
@@ -83,6 +85,7 @@ class AwsProvider:
         self._tags = Tags(controller, any_controller)
         self._images = Images(account, self._options.image_owners)
         self._network = Network(account, self._tags, self._options.subnets, self._options.security_groups)
+        self._door = Door(account, self._tags, self._options.ssh_from)
         self._enabled: tuple[str, ...] = ()
         self._enabled_s = 0.0
 
@@ -160,6 +163,9 @@ class AwsProvider:
             if "InvalidInstanceID.NotFound" not in error.message:
                 raise
 
+    async def admit(self, scopes: Collection[str]) -> None:
+        await self._door.admit(scopes, await self._regions())
+
     async def _launched_before(self, order: LaunchOrder, error: ProviderError) -> Machine:
         """An earlier call under this name said something else in passing (another address of ours, a newer image): the
         machine that it made is the one that is meant."""
@@ -222,4 +228,5 @@ def _machine(row: Mapping[str, Any], region: str) -> Machine:
         state=_STATES.get(row["State"]["Name"], MachineState.STOPPING),
         launched_at=launched_at.astimezone(UTC),
         tags=tags,
+        address=row.get("PublicIpAddress") or row.get("PrivateIpAddress", ""),
     )

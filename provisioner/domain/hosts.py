@@ -1,0 +1,66 @@
+"""Computers that somebody already has, and the SSH keys by which machines of ours are known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol
+
+from .shell import Login
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One computer that takes machines of ours, one a slot. `gpu` is `auto` (what its driver says), `none`, or what it
+    is said to have, as `A10G:4`. `usd_per_hour` is what a slot costs; None: nobody has said."""
+
+    name: str
+    address: str
+    port: int = 22
+    user: str = "root"
+    host_keys: tuple[str, ...] = ()
+    gpu: str = "auto"
+    slots: int = 1
+    usd_per_hour: Decimal | None = None
+
+    def login(self, key: str) -> Login:
+        return Login(self.address, self.port, self.user, self.host_keys, key)
+
+
+@dataclass(frozen=True, slots=True)
+class MachineKey:
+    """The SSH host key that a machine has made for itself; "" before it has. `settled`: it answers with no other."""
+
+    public: str = ""
+    settled: bool = False
+
+    def accepted(self, planted: str) -> tuple[str, ...]:
+        """The keys that it may answer with: the planted one until its own has been seen to."""
+        if self.settled:
+            return (self.public,)
+        return (self.public, planted) if self.public else (planted,)
+
+
+class Hosts(Protocol):
+    """Where they are kept.
+
+    - K1 a machine's key, once settled, is never replaced by another: Conflict.
+    """
+
+    async def all(self) -> list[Host]:
+        """By name."""
+        ...
+
+    async def put(self, host: Host) -> None:
+        """Anew, or in place of the one so named."""
+        ...
+
+    async def drop(self, name: str) -> None:
+        """Raises: NotFound."""
+        ...
+
+    async def machine_keys(self) -> dict[str, MachineKey]:
+        """By instance, of all that are reached over SSH and short of GONE."""
+        ...
+
+    async def keep_machine_key(self, instance_id: str, key: MachineKey) -> None: ...

@@ -1,0 +1,83 @@
+"""Port 22 of our own security groups: open to this controller's own address while it has machines to go to there.
+
+Groups that the settings name are somebody else's and are left as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import urllib.request
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from provisioner.domain.errors import ProviderError, Unreachable
+
+from .account import Account
+from .pace import Calls
+from .tags import Tags
+
+_PORT = 22
+_ADDRESS = "https://checkip.amazonaws.com"  # says who asks. Source: EC2 user guide, security group rules for SSH.
+_ADDRESS_S = 10.0
+_DONE_ALREADY = ("InvalidPermission.Duplicate", "InvalidPermission.NotFound")
+
+
+class Door:
+    """`source` is the CIDR to let in; "" asks AWS which address this controller has."""
+
+    def __init__(self, account: Account, tags: Tags, source: str = "", ask: Callable[[], str] | None = None) -> None:
+        self._account = account
+        self._tags = tags
+        self._source = source
+        self._ask = ask or _own_address
+        self._open_in: set[str] | None = None
+
+    async def admit(self, wanted: Collection[str], everywhere: Collection[str]) -> None:
+        """Open in the regions `wanted`, closed in all others of `everywhere`. Raises: ProviderError."""
+        source = await self._cidr() if wanted else ""
+        look = set(everywhere) if self._open_in is None else self._open_in
+        done = [self._see_to(region, source if region in wanted else "") for region in sorted(look | set(wanted))]
+        answers = await asyncio.gather(*done, return_exceptions=True)
+        if trouble := next((one for one in answers if isinstance(one, BaseException)), None):
+            raise trouble
+        self._open_in = set(wanted)
+
+    async def _cidr(self) -> str:
+        if self._source:
+            return str(ipaddress.ip_network(self._source))
+        try:
+            return f"{ipaddress.ip_address((await asyncio.to_thread(self._ask)).strip())}/32"
+        except (OSError, ValueError) as error:
+            raise Unreachable(
+                f"cannot tell which address this controller has: {error}", hint="name it in the settings: aws.ssh_from"
+            ) from error
+
+    async def _see_to(self, region: str, source: str) -> None:
+        groups = await self._account.pages(
+            region, "describe_security_groups", "SecurityGroups", Filters=self._tags.filters()
+        )
+        for group in groups:
+            there = _sources(group)
+            for cidr in sorted(there - {source}):
+                await self._change(region, "revoke_security_group_ingress", group, cidr)
+            if source and source not in there:
+                await self._change(region, "authorize_security_group_ingress", group, source)
+
+    async def _change(self, region: str, operation: str, group: Mapping[str, Any], cidr: str) -> None:
+        rule = {"IpProtocol": "tcp", "FromPort": _PORT, "ToPort": _PORT, "IpRanges": [{"CidrIp": cidr}]}
+        try:
+            await self._account.call(Calls.CHANGE, region, operation, GroupId=group["GroupId"], IpPermissions=[rule])
+        except ProviderError as error:
+            if not any(code in error.message for code in _DONE_ALREADY):
+                raise
+
+
+def _sources(group: Mapping[str, Any]) -> set[str]:
+    rules = [rule for rule in group.get("IpPermissions", ()) if rule.get("FromPort") == _PORT]
+    return {one["CidrIp"] for rule in rules for one in rule.get("IpRanges", ())}
+
+
+def _own_address() -> str:
+    with urllib.request.urlopen(_ADDRESS, timeout=_ADDRESS_S) as answer:
+        return str(answer.read(100).decode("ascii", "replace"))
