@@ -63,6 +63,21 @@ class AwsSettings(BaseModel):
     ssh_from: str = ""
 
 
+class HostSettings(BaseModel):
+    """A computer that somebody already has. `runner hosts key` prints the key that it has to let in."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    address: str
+    port: int = Field(default=22, ge=1, le=65535)
+    user: str = "root"
+    host_keys: list[str] = Field(min_length=1)
+    gpu: str = "auto"
+    slots: int = Field(default=1, ge=1, le=64)
+    usd_per_hour: Decimal = Field(default=Decimal(0), ge=0)
+    folder: str = ""
+
+
 class RetentionSettings(BaseModel):
     """Days that each kind of record is kept after its job has ended."""
 
@@ -85,6 +100,7 @@ class Settings(BaseModel):
     policy_scale: float = Field(default=1.0, gt=0)
     local: LocalSettings = LocalSettings()
     aws: AwsSettings = AwsSettings()
+    hosts: list[HostSettings] = Field(default_factory=list)
     retention: RetentionSettings = RetentionSettings()
     policy: dict[str, float] = Field(default_factory=dict)
 

@@ -20,6 +20,7 @@ from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Logs, Objects, Provider, Store
 from provisioner.engine import Engine
 from provisioner.objects import open_objects
+from provisioner.providers.hosts import HostsProvider
 from provisioner.providers.local import LocalProvider
 from provisioner.settings import Settings, load, secret_key
 from provisioner.store.logs import FileLogs
@@ -29,6 +30,7 @@ from provisioner.store.sealed import SealedLogs
 from .aws import aws_provider
 from .clock import SystemClock
 from .home import Home
+from .hosts import HostBook, all_hosts, host_of
 from .join import config_for
 from .reach import Reach
 
@@ -47,6 +49,7 @@ class Controller:
     providers: Mapping[str, Provider]
     engine: Engine
     reach: Reach
+    hosting: HostBook
     controller_id: str
     secret_key: bytes
     session_key: bytes
@@ -73,9 +76,10 @@ async def composed(
         ca_pem = await _authority(store, key) if own_tls and agent_urls[0].startswith("https:") else ""
         logs: Logs = SealedLogs(store.database, objects) if shared else FileLogs(home.logs)
         providers: dict[str, Provider] = {"local": _local(home, settings, controller_id, shared)}
+        shell = OpenSsh()
         reach = Reach(
             store,
-            OpenSsh(),
+            shell,
             clock,
             providers,
             secret=session_key,
@@ -83,12 +87,25 @@ async def composed(
             local=str(home.agents_socket),
             sighting=lambda instance: engine.observed.sighting(instance),
         )
+        named = {one.name: host_of(one) for one in settings.hosts}
+        ours = HostsProvider(
+            shell,
+            lambda: all_hosts(store, named),
+            reach.private_key,
+            controller_id,
+            lambda: agent_bundle(home.cache),
+            orphan_s=policy.orphan_s + policy.drain_s,
+            clock=clock.monotonic,
+        )
+        if not shared:  # two controllers would hold a tunnel each, and take the socket from one another
+            providers["hosts"] = ours
         dialled = shared or not agent_urls[0].startswith("unix:")
         if settings.aws.enabled:
             providers["aws"] = aws_provider(settings, clock, controller_id, door=None if dialled else reach.door)
 
         async def urls_for(instance: Instance) -> Sequence[str]:
-            if dialled or instance.offer.provider == "local":
+            name = instance.offer.provider
+            if name == "local" or (dialled and name != "hosts"):
                 return engine.urls or agent_urls
             return await reach.urls(instance)
 
@@ -115,10 +132,12 @@ async def composed(
             providers,
             engine,
             reach,
+            HostBook(store, named, reach, ours),
             controller_id,
             key,
             session_key,
         )
+        await ours.close()
     finally:
         await store.close()
 

@@ -6,6 +6,8 @@ its user-data plants follows from its name, so that a launch may be repeated.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,20 +16,21 @@ import structlog
 
 from provisioner.bootstrap.hostkeys import KeyPair, new_pair, planted_pair
 from provisioner.bootstrap.introduce import SOCKET, introduce
-from provisioner.bootstrap.tunnels import Tunnels, Wanted
+from provisioner.bootstrap.tunnels import Tunnels
 from provisioner.bootstrap.userdata import Door
 from provisioner.domain.errors import BootstrapError, NotFound, ProviderError
 from provisioner.domain.facts import Seen, Sighting
 from provisioner.domain.hosts import MachineKey
 from provisioner.domain.job import Instance, InstancePhase
 from provisioner.domain.offer import MachineState
-from provisioner.domain.ports import Clock, Event, HasDoor, HasLogin, Provider, Store
-from provisioner.domain.shell import Login, Session, Shell
+from provisioner.domain.ports import Clock, Event, HasDoor, HasWay, Provider, Store
+from provisioner.domain.shell import Login, Session, Shell, Way
 
 from .kept import LOGIN, kept
 
 _log = structlog.get_logger()
 _REACHED = (InstancePhase.BOOTING, InstancePhase.READY, InstancePhase.DRAINING)
+_PATIENCE_S = 2.0  # arbitrary: a host that is slow to say where its machines are must not hold up the others
 _ADMIT_EVERY = timedelta(seconds=60)  # arbitrary: how soon the rule follows a changed address of ours
 
 
@@ -82,12 +85,15 @@ class Reach:
             self._pair = KeyPair(private, public)
         return self._pair
 
+    async def private_key(self) -> str:
+        return (await self.pair()).private
+
     async def urls(self, instance: Instance) -> list[str]:
         """Where its agent finds this controller: a socket of its own. From now on it is one that is gone to."""
         provider = self._providers[instance.offer.provider]
         await self.pair()
-        if isinstance(provider, HasLogin):
-            return [f"unix:{provider.socket(instance.name)}"]
+        if isinstance(provider, HasWay):
+            return [f"unix:{(await provider.way(instance.offer.scope, instance.name)).socket}"]
         if instance.id not in await self._store.hosts.machine_keys():
             await self._store.hosts.keep_machine_key(instance.id, MachineKey())
         return [f"unix:{SOCKET}"]
@@ -97,14 +103,15 @@ class Reach:
         assert self._pair is not None
         return Door(planted_pair(self._secret, name), self._pair.public)
 
-    async def wanted(self) -> dict[str, Wanted]:
+    async def wanted(self) -> dict[str, Way]:
         """The tunnels that ought to be there now."""
         instances = await self._store.instances.find()
         keys = await self._store.hosts.machine_keys() if instances else {}
         await self._admit([one for one in instances if one.id in keys])
         reached = [one for one in instances if one.phase in _REACHED]
-        found = {one.id: await self._way(one, keys) for one in reached if self._goes(one, keys)}
-        return {key: wanted for key, wanted in found.items() if wanted is not None}
+        going = [one for one in reached if self._goes(one, keys)]
+        ways = await asyncio.gather(*(self._way(one, keys) for one in going))
+        return {one.id: way for one, way in zip(going, ways, strict=True) if way is not None}
 
     async def login(self, instance: Instance) -> Login:
         """For a person's shell on it. Raises: NotFound when it is not reached over SSH."""
@@ -118,14 +125,15 @@ class Reach:
         return way.login
 
     def _goes(self, instance: Instance, keys: Mapping[str, MachineKey]) -> bool:
-        return instance.id in keys or isinstance(self._providers.get(instance.offer.provider), HasLogin)
+        return instance.id in keys or isinstance(self._providers.get(instance.offer.provider), HasWay)
 
-    async def _way(self, instance: Instance, keys: Mapping[str, MachineKey]) -> Wanted | None:
+    async def _way(self, instance: Instance, keys: Mapping[str, MachineKey]) -> Way | None:
         """None while nobody knows where it is."""
         provider, pair = self._providers.get(instance.offer.provider), await self.pair()
-        if isinstance(provider, HasLogin):
-            login = provider.login(instance.offer.scope)
-            return login and Wanted(login, provider.socket(instance.name), _nothing)
+        if isinstance(provider, HasWay):
+            with contextlib.suppress(ProviderError, TimeoutError):
+                return await asyncio.wait_for(provider.way(instance.offer.scope, instance.name), _PATIENCE_S)
+            return None
         sighting = self._sighting(instance)
         if not isinstance(sighting, Seen) or sighting.machine.state is not MachineState.RUNNING:
             return None
@@ -134,7 +142,7 @@ class Reach:
         known = keys[instance.id]
         host_keys = known.accepted(planted_pair(self._secret, instance.name).public)
         login = Login(sighting.machine.address, host_keys=host_keys, key=pair.private)
-        return Wanted(login, SOCKET, self._introduction(instance.id, known))
+        return Way(login, SOCKET, self._introduction(instance.id, known))
 
     def _introduction(self, instance_id: str, known: MachineKey) -> Callable[[Session], Awaitable[None]]:
         async def greet(session: Session) -> None:
@@ -173,7 +181,3 @@ class Reach:
 def _made() -> bytes:
     pair = new_pair()
     return f"{pair.private}\n{pair.public}".encode()
-
-
-async def _nothing(session: Session) -> None:
-    """A host is greeted when a machine is launched on it."""

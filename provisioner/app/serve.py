@@ -124,6 +124,7 @@ class _Serving:
             status=self._status,
             shutdown=self._end,
             gc=self._gc,
+            hosting=c.hosting,
             trouble=lambda: self._trouble,
             agent_urls=lambda: c.engine.urls,
             agent_file=self._agent_file,

@@ -7,7 +7,7 @@ from provisioner.domain.gpu import Gpu
 from provisioner.domain.policy import Policy
 
 # How a machine ends, by provider. No default: powering off a computer that we did not rent is never an option.
-ON_END = {"local": "exit", "aws": "poweroff"}
+ON_END = {"local": "exit", "hosts": "exit", "aws": "poweroff"}
 
 
 def agent_config(

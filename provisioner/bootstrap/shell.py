@@ -67,8 +67,10 @@ async def _opened(login: Login, timeout_s: float) -> asyncssh.SSHClientConnectio
     """Raises: BootstrapError."""
     if not login.host_keys:
         raise HostKeyMismatch(f"{login}: no host key is known for it")
-    import asyncssh
-
+    try:
+        import asyncssh
+    except ImportError as error:
+        raise NoAnswer("SSH needs another package", hint="pip install 'gpu-runner[ssh]'") from error
     with _ours(login):
         known = [asyncssh.import_public_key(one) for one in login.host_keys]
         options: dict[str, Any] = {

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from provisioner.domain.errors import BootstrapError, HostKeyMismatch
-from provisioner.domain.shell import Login, Session, Shell
+from provisioner.domain.shell import Shell, Way
 
 _log = structlog.get_logger()
 AT_ONCE = 50  # connections being made; arbitrary: a restart with a thousand machines is no burst
@@ -22,24 +22,15 @@ _TURN_S = 1.0
 _FIRST_S, _LONGEST_S = 0.5, 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """One machine. `greet` is done over each new connection, before and after `socket` there leads here."""
-
-    login: Login
-    socket: str
-    greet: Callable[[Session], Awaitable[None]]
-
-
 @dataclass
 class _Held:
     task: asyncio.Task[None]
-    wanted: Wanted
+    way: Way
     up: bool = False
 
-    def elsewhere(self, now: Wanted) -> bool:
+    def elsewhere(self, now: Way) -> bool:
         """Whether the machine is not where it is being looked for."""
-        return not self.up and (now.login.host, now.login.port) != (self.wanted.login.host, self.wanted.login.port)
+        return not self.up and (now.login.host, now.login.port) != (self.way.login.host, self.way.login.port)
 
 
 class Tunnels:
@@ -50,7 +41,7 @@ class Tunnels:
         self,
         shell: Shell,
         local: str,
-        wanted: Callable[[], Awaitable[Mapping[str, Wanted]]],
+        wanted: Callable[[], Awaitable[Mapping[str, Way]]],
         told: Callable[[str, BootstrapError | None], Awaitable[None]],
         *,
         rng: random.Random | None = None,
@@ -86,7 +77,7 @@ class Tunnels:
         await self._drop((self._held.keys() - wanted.keys()) | moved)
         for key, one in wanted.items():
             if key in self._held:
-                self._held[key].wanted = one
+                self._held[key].way = one
             else:
                 self._held[key] = _Held(asyncio.create_task(self._hold(key), name=f"tunnel {key}"), one)
 
@@ -118,11 +109,11 @@ class Tunnels:
     async def _once(self, key: str, held: _Held) -> None:
         """Returns when the connection has ended. Raises: BootstrapError when it was never of use."""
         async with self._making:
-            opened = self._shell.connect(held.wanted.login)
+            opened = self._shell.connect(held.way.login)
             session = await opened.__aenter__()
         try:
-            await session.join(held.wanted.socket, self._local)
-            await held.wanted.greet(session)
+            await session.join(held.way.socket, self._local)
+            await held.way.greet(session)
             held.up = True
             await self._told(key, None)
             await session.closed()

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pull": ("pull", "Results"),
     "cancel": ("cancel", "Control"),
     "stop": ("stop", "Control"),
+    "ssh": ("ssh", "Control"),
     "rerun": ("rerun", "Control"),
     "offers": ("offers", "Money"),
     "serve": ("serve", "Operate"),
@@ -31,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "gc": ("gc", "Operate"),
     "token": ("token", "Operate"),
     "secret": ("secret", "Operate"),
+    "hosts": ("hosts", "Operate"),
     "db": ("db", "Operate"),
     "completion": ("completion", "Operate"),
 }

@@ -146,3 +146,12 @@ def _count(digits: str | None, text: str) -> int:
     if not 1 <= count <= 64:
         raise InvalidRequest(f"GPU count out of range in {text!r}", hint="ask for 1 to 64")
     return count
+
+
+def from_driver(answer: str) -> Gpu | None:
+    """`NVIDIA A10G, 23028` a line (MiB) -> the GPU as it is offered; the least memory counts when they differ."""
+    rows = [line.rsplit(",", 1) for line in answer.strip().splitlines() if "," in line]
+    if not rows:
+        return None
+    name = recognise(rows[0][0].strip())
+    return Gpu(name=name, count=len(rows), memory_gb=nominal_gb(name, min(float(mib) for _, mib in rows)))

@@ -12,7 +12,8 @@ from .shell import Login
 @dataclass(frozen=True, slots=True)
 class Host:
     """One computer that takes machines of ours, one a slot. `gpu` is `auto` (what its driver says), `none`, or what it
-    is said to have, as `A10G:4`. `usd_per_hour` is what a slot costs; None: nobody has said."""
+    is said to have, as `A10G:4`; slots share it evenly. `usd_per_hour` is what a slot is said to cost. `folder` is
+    where machines are kept there; "" the usual place."""
 
     name: str
     address: str
@@ -21,7 +22,8 @@ class Host:
     host_keys: tuple[str, ...] = ()
     gpu: str = "auto"
     slots: int = 1
-    usd_per_hour: Decimal | None = None
+    usd_per_hour: Decimal = Decimal(0)
+    folder: str = ""
 
     def login(self, key: str) -> Login:
         return Login(self.address, self.port, self.user, self.host_keys, key)

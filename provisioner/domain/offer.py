@@ -21,7 +21,9 @@ class Offer:
     """A price, not a promise (L8). `scope` is the unit that listings answer for: a region, or one host.
 
     `usd_per_hour` None means unknown, never zero. `billed_minimum_s` is the least that one start costs. `pools` are
-    what it shares with other offers, and a refusal may cover: a region, a quota.
+    what it shares with other offers, and a refusal may cover: a region, a quota. `taken` says why it cannot be had
+    just now. `deadman_bound_s` is how long after its last contact a machine has surely stopped its work by itself,
+    where nobody else could end it; 0 where the cloud can.
     """
 
     provider: str
@@ -40,6 +42,7 @@ class Offer:
     billed_minimum_s: float = 0.0
     deadman_bound_s: float = 0.0
     pools: tuple[str, ...] = ()
+    taken: str = ""
 
     @property
     def key(self) -> str:

@@ -124,7 +124,7 @@ def _rung(
         return Rung(offer, f"costs more than the asked ceiling of ${need.max_price:f}/h", lasting=True)
     if cap is not None and ceiling(need, offer) > cap:
         return Rung(offer, f"alone costs more than the cap of ${cap:f}/h", lasting=True, over_cap=True)
-    if why := excluded.get(offer.provider, ""):
+    if why := excluded.get(offer.provider, "") or offer.taken:
         return Rung(offer, why)
     if force_on_demand and offer.market is Market.SPOT and need.market is MarketPolicy.SPOT_FIRST:
         return Rung(offer, "on-demand after an interruption")

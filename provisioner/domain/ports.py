@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from .facts import Report
-from .hosts import Hosts
+from .hosts import Host, Hosts
 from .job import Attempt, Instance, InstancePhase, Job, JobPhase, Need, Outcome, Reason
 from .money import Charge
 from .offer import LaunchOrder, Listing, Machine, Offer
 from .place import Refusal
-from .shell import Login
+from .shell import Login, Way
 
 
 class Clock(Protocol):
@@ -75,15 +75,11 @@ class HasDoor(Protocol):
 
 
 @runtime_checkable
-class HasLogin(Protocol):
-    """A provider whose machines live on computers that it knows how to log in to."""
+class HasWay(Protocol):
+    """A provider whose machines live on computers that it logs in to by itself."""
 
-    def login(self, scope: str) -> Login | None:
-        """None for a scope that it does not know any more."""
-        ...
-
-    def socket(self, name: str) -> str:
-        """Path, on that computer, of the Unix socket at which the machine called `name` finds its controller."""
+    async def way(self, scope: str, name: str) -> Way:
+        """To the machine called `name`, launched or not yet. Raises: ProviderError."""
         ...
 
 
@@ -480,6 +476,27 @@ class Wanted:
     attempts: tuple[WantedAttempt, ...] = ()
     drain: bool = False
     end: bool = False
+
+
+class Hosting(Protocol):
+    """Hosts that somebody already has, and logging in to machines."""
+
+    async def public_key(self) -> str: ...
+    async def login(self, instance: Instance) -> Login:
+        """Raises: NotFound for a machine that this controller does not go to."""
+        ...
+
+    async def shown(self) -> list[dict[str, Any]]:
+        """Each host with what it has, or why it does not answer, for showing."""
+        ...
+
+    async def add(self, host: Host) -> dict[str, Any]:
+        """Once it was seen to be what it is said to be. Raises: RequestError, ProviderError."""
+        ...
+
+    async def drop(self, name: str) -> None:
+        """Raises: RequestError."""
+        ...
 
 
 class Desk(Protocol):

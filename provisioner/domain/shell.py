@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -58,6 +58,16 @@ class Session(Protocol):
     async def closed(self) -> None:
         """Returns when the connection has ended, whoever ended it."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How this controller goes to one machine: over a session at `login`, `socket` there is to lead to its agents'
+    socket, and `greet` is done over each new one after that."""
+
+    login: Login
+    socket: str
+    greet: Callable[[Session], Awaitable[None]]
 
 
 class Shell(Protocol):

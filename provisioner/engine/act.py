@@ -82,7 +82,10 @@ class Actor:
         return {}
 
     async def _launch(self, instance: Instance, fence: int) -> tuple[Instance, datetime | None]:
-        order = await self._order(instance)
+        try:
+            order = await self._order(instance)
+        except ProviderError as error:
+            return instance, await self._again(instance, "instance.launch_unanswered", error)
         instance = await self._store.instances.update(instance, fence=fence, launch_calls=instance.launch_calls + 1)
         provider = self._providers[instance.offer.provider]
         try:

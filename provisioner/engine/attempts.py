@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from provisioner.domain.errors import StaleWrite
-from provisioner.domain.facts import AttemptReport
+from provisioner.domain.facts import AttemptReport, Report
 from provisioner.domain.job import Attempt, AttemptPhase, Instance, InstancePhase, Job, Outcome, Reason, Why
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Event, Store
@@ -145,6 +145,9 @@ class Attempts:
             await self._end(attempt, lost(trial, self._clock.now()), None)
             return True
         report = self._observed.reports.get(attempt.instance_id)
+        if self._surely_over(instance, report):
+            await self._end(attempt, lost(await self._trial(job, attempt, instance), self._clock.now()), None)
+            return True
         if report is None:
             return False
         told = next((a for a in report.attempts if (a.job_id, a.number) == (attempt.job_id, attempt.number)), None)
@@ -159,6 +162,14 @@ class Attempts:
         if told.phase in ("running", "syncing") and attempt.phase is AttemptPhase.ASSIGNED:
             await self._store.jobs.started(attempt, self._clock.now())
         return False
+
+    def _surely_over(self, instance: Instance, report: Report | None) -> bool:
+        """Nobody can end the machine, and its agent, had it no controller for so long, has ended its work by itself."""
+        bound_s = instance.offer.deadman_bound_s
+        if not bound_s or instance.phase is not InstancePhase.STOPPING:
+            return False
+        heard_at = max(self._observed.silent_from, report.heard_at if report else instance.phase_at)
+        return self._clock.now() - heard_at > timedelta(seconds=bound_s)
 
     async def _note_wait(self, attempt: Attempt, waits_for: str) -> None:
         """An event when a job begins to wait for room for what it writes, and one when it goes on."""

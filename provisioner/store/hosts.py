@@ -74,11 +74,11 @@ def _body(host: Host) -> dict[str, Any]:
         "host_keys": list(host.host_keys),
         "gpu": host.gpu,
         "slots": host.slots,
-        "usd_per_hour": None if host.usd_per_hour is None else str(host.usd_per_hour),
+        "usd_per_hour": str(host.usd_per_hour),
+        "folder": host.folder,
     }
 
 
 def _host(name: str, body: dict[str, Any]) -> Host:
-    price = body["usd_per_hour"]
-    kept = {**body, "host_keys": tuple(body["host_keys"]), "usd_per_hour": None if price is None else Decimal(price)}
+    kept = {**body, "host_keys": tuple(body["host_keys"]), "usd_per_hour": Decimal(body["usd_per_hour"])}
     return Host(name=name, **kept)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Desk, Logs, Objects, Store
+from provisioner.domain.ports import Clock, Desk, Hosting, Logs, Objects, Store
 
 from .ending import Ending
 
@@ -68,6 +68,7 @@ class Services:
     status: Callable[[], dict[str, Any]]
     shutdown: Callable[[str], None]
     gc: Callable[[bool, bool], Awaitable[dict[str, Any]]]
+    hosting: Hosting
     bits: Callable[[int], int] = _random_bits
     agent_urls: Callable[[], Sequence[str]] = tuple
     trouble: Callable[[], tuple[datetime, str] | None] = _no_trouble

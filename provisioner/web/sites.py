@@ -13,7 +13,7 @@ from provisioner import __version__
 
 from . import metrics
 from .agent_api import PROTOCOL, agent_routes
-from .api import admin, blobs, instances, jobs, logs, results
+from .api import admin, blobs, hosts, instances, jobs, logs, results
 from .auth import Login, Use, Viewer, control_login, token_login
 from .body import BodyLimit
 from .docs import page, schema
@@ -22,7 +22,7 @@ from .health import Health
 from .services import Services
 
 _PREFIX = "/api/v1"
-_ROUTERS = (jobs, logs, results, instances, admin, blobs)
+_ROUTERS = (jobs, logs, results, instances, hosts, admin, blobs)
 
 
 def control_site(services: Services) -> FastAPI:

@@ -59,15 +59,24 @@ def new_key(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *, host: str = "127.0.0.1", admitted: str = "", more: str = "") -> Iterator[Server]:
-    """On a free port, for whoever runs the test. `admitted` is a further public key that may log in."""
+def serving(
+    folder: Path, *, host: str = "127.0.0.1", port: int = 0, admitted: str = "", more: str = "", own_users: bool = False
+) -> Iterator[Server]:
+    """On a free port, for whoever runs the test. `admitted` is a further public key that may log in. `own_users`: users
+    made there are nobody's here (as root)."""
     folder.mkdir(parents=True, exist_ok=True)
-    host_key, mine = new_key(folder / "host"), new_key(folder / "mine")
+    if not (folder / "host").exists():
+        new_key(folder / "host"), new_key(folder / "mine")
+    host_key, mine = (" ".join((folder / f"{name}.pub").read_text().split()[:2]) for name in ("host", "mine"))
     (folder / "authorized").write_text(f"{mine}\n{admitted}\n")
-    port = free_port()
+    port = port or free_port()
     words = _written(folder, folder / "host", folder / "authorized", folder / "pid", f"ListenAddress {host}\n{more}")
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
+    if own_users:
+        if not (folder / "etc").exists():
+            subprocess.run(["cp", "-a", "/etc", str(folder / "etc")], check=True)
+        words = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc && exec "$@"', str(folder / "etc"), *words]
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen([*words, "-p", str(port)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:

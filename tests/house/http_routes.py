@@ -27,6 +27,7 @@ def described() -> Iterator[tuple[str, str, str]]:
         status=nothing,
         shutdown=nothing,
         gc=nothing,
+        hosting=nothing,
     )
     site = people_site(services)
     for path, item in sorted(site.openapi()["paths"].items()):

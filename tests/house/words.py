@@ -61,6 +61,7 @@ SETTINGS = {
     "aws.security_groups": "a security group by region; where none is named, one that lets nothing in is made",
     "aws.ssh_from": "addresses (CIDR) that may come to machines by SSH; empty: the one that AWS sees this one at",
     "aws.instance_profile": "name of the IAM instance profile that machines are given; empty: none",
+    "hosts": "computers that you have already, a list; see [how to use them](../how-to/hosts.md)",
     "retention.logs_days": "days that a job's log is kept after its end",
     "retention.events_days": "days that events are kept",
     "retention.readings_days": "days that readings are kept",

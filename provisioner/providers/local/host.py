@@ -11,7 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from provisioner.domain.gpu import Gpu, nominal_gb, recognise
+from provisioner.domain.gpu import Gpu, from_driver
 
 _ASK = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
 
@@ -42,14 +42,5 @@ def gpus() -> Gpu | None:
     """Asked of the driver's own tool in a child process, because a broken driver can hang whoever calls into it."""
     with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
         answer = subprocess.run(_ASK, capture_output=True, text=True, timeout=10, check=True).stdout
-        return parse(answer)
+        return from_driver(answer)
     return None
-
-
-def parse(answer: str) -> Gpu | None:
-    """`NVIDIA A10G, 23028` a line (MiB) -> the GPU as it is offered; the least memory counts when they differ."""
-    rows = [line.rsplit(",", 1) for line in answer.strip().splitlines() if "," in line]
-    if not rows:
-        return None
-    name = recognise(rows[0][0].strip())
-    return Gpu(name=name, count=len(rows), memory_gb=nominal_gb(name, min(float(mib) for _, mib in rows)))

@@ -17,7 +17,7 @@ MARKER = "RUNNER_INSTANCE"
 _PROC = Path("/proc")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Process:
     """One line of the process table. `started` is in clock ticks since boot and tells a reused pid from the old one."""
 

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from provisioner.bootstrap import tunnels
-from provisioner.bootstrap.tunnels import AT_ONCE, Tunnels, Wanted
+from provisioner.bootstrap.tunnels import AT_ONCE, Tunnels
 from provisioner.domain.errors import BootstrapError, NoAnswer
-from provisioner.domain.shell import Login, Ran, Session
+from provisioner.domain.shell import Login, Ran, Session, Way
 
 
 class Line:
@@ -70,11 +70,11 @@ class Set:
         self.greeted: list[str] = []
         self.tunnels = Tunnels(self.exchange, "/agents.sock", self.wanted, self.tell, rng=random.Random(1), turn_s=0.0)
 
-    async def wanted(self) -> dict[str, Wanted]:
+    async def wanted(self) -> dict[str, Way]:
         async def greet(session: Session) -> None:
             self.greeted.append("hello")
 
-        return {key: Wanted(Login(host), f"/{key}.sock", greet) for key, host in self.hosts.items()}
+        return {key: Way(Login(host), f"/{key}.sock", greet) for key, host in self.hosts.items()}
 
     async def tell(self, key: str, error: BootstrapError | None) -> None:
         self.told.append((key, error.message if error else "up"))

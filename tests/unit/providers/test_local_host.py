@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from provisioner.domain.gpu import Gpu, parse_gpu, satisfies
-from provisioner.providers.local.host import parse
+from provisioner.domain.gpu import from_driver as parse
 
 
 @pytest.mark.parametrize(

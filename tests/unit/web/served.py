@@ -31,6 +31,7 @@ from provisioner.web.listen import Listener
 from provisioner.web.services import Services
 from provisioner.web.sites import agents_site, control_site, people_site
 from tests.fakes.desk import FakeDesk
+from tests.fakes.hosting import FakeHosting
 
 T = TypeVar("T")
 OFFER = Offer("local", "here", "here-a", "this", Market.ON_DEMAND, Decimal("0.5"), "settings", "here", 4, 8.0, 50.0)
@@ -141,6 +142,7 @@ class Served:
             status=lambda: {"version": "0", "pid": 1},
             shutdown=self.ended.append,
             gc=self._gc,
+            hosting=FakeHosting(),
             trouble=lambda: self.trouble,
         )
         self.listeners: list[Listener] = []

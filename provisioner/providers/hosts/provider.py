@@ -1,0 +1,232 @@
+"""Hosts as a Provider: a scope each, a machine a slot. A host that does not answer is unreachable, and nothing on it
+is free or gone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from provisioner.domain.errors import InvalidRequest, NoCapacity, ProviderError, Unreachable
+from provisioner.domain.gpu import Gpu, from_driver, known, parse_gpu
+from provisioner.domain.hosts import Host
+from provisioner.domain.job import Need
+from provisioner.domain.offer import LaunchOrder, Listing, Machine, MachineState, Market, Offer
+from provisioner.domain.shell import Session, Shell, Way
+from provisioner.providers.local.provider import described, machine_of
+
+from .visit import Visit
+
+_log = structlog.get_logger()
+_FULL_S = 5.0  # arbitrary: somebody else took the slot just now; whether it is free again is seen by looking
+_FRESH_S = 30.0  # arbitrary: what a host has changes seldom; whether its slots are free is ours to know
+_PREFIX = "hosts:"
+
+
+class HostsProvider:
+    """`hosts` are those there are now; `key` gives the private key that they let us in by; `bundle` the path of
+    agent.pyz; `orphan_s` is after how long without a controller an agent ends its work."""
+
+    name = "hosts"
+    visibility_s = 0.0
+
+    def __init__(
+        self,
+        shell: Shell,
+        hosts: Callable[[], Awaitable[Sequence[Host]]],
+        key: Callable[[], Awaitable[str]],
+        controller: str,
+        bundle: Callable[[], Path],
+        *,
+        orphan_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._shell = shell
+        self._hosts = hosts
+        self._key = key
+        self._controller = controller
+        self._bundle = bundle
+        self._orphan_s = orphan_s
+        self._clock = clock
+        self._visits: dict[str, Visit] = {}
+        self._seen: dict[str, tuple[float, dict[str, Any]]] = {}
+
+    async def offers(self, need: Need) -> Sequence[Offer]:
+        """Of all hosts that answer. Raises: Unreachable when none does."""
+        visits = await self._all()
+        answers = await asyncio.gather(*(self._fresh(visit) for visit in visits), return_exceptions=True)
+        offers, silent = [], []
+        for visit, answer in zip(visits, answers, strict=True):
+            if isinstance(answer, ProviderError):
+                silent.append(answer)
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                offers.append(self._offer(visit.host, answer))
+        if silent and not offers:
+            raise silent[0]
+        return offers
+
+    async def launch(self, order: LaunchOrder) -> Machine:
+        visit = await self._visit(order.offer.scope)
+        gpus = order.offer.gpu.count * visit.host.slots if order.offer.gpu else 0
+        told = {
+            "described": described(order),
+            "config": order.config,
+            "slots": visit.host.slots,
+            "gpus": gpus,
+        }
+        agent = await asyncio.to_thread(self._bundle().read_bytes)
+        answer = await asyncio.shield(visit.ask("launch", json.dumps(told).encode() + b"\n" + agent))
+        self._seen.pop(visit.host.name, None)
+        if answer.get("full"):
+            raise NoCapacity(f"host {visit.host.name}: {_all_taken(visit.host)}", cooldown_s=_FULL_S)
+        if answer.get("ended"):
+            return machine_of(described(order), order.offer.scope, MachineState.STOPPING)
+        return machine_of(answer["kept"], order.offer.scope, MachineState.RUNNING)
+
+    async def machines(self) -> Sequence[Listing]:
+        return await asyncio.gather(*(self._listing(visit) for visit in await self._all()))
+
+    async def terminate(self, machine_ref: str, name: str, scope: str) -> None:
+        visit = await self._visit(scope)
+        answer = await asyncio.shield(visit.ask("end", {"name": name}))
+        self._seen.pop(visit.host.name, None)
+        if answer.get("left"):
+            raise Unreachable(f"host {visit.host.name}: {answer['left']}; asked again later")
+
+    async def way(self, scope: str, name: str) -> Way:
+        visit = await self._visit(scope)
+        place = visit.place or (await self._fresh(visit))["place"]
+
+        async def greet(session: Session) -> None:
+            await visit.ask("open", {"name": name})
+
+        return Way(visit.login, f"{place}/machines/{name}/state/controller.sock", greet)
+
+    async def look(self, host: Host) -> dict[str, Any]:
+        """What it says that it has, asked now. Raises: Unreachable."""
+        return await self._fresh(await self._visit(f"{_PREFIX}{host.name}"), anew=True)
+
+    async def examined(self, host: Host) -> dict[str, Any]:
+        """The same of one that is not used yet. Raises: Unreachable, InvalidRequest if it is not what is said of it."""
+        visit = Visit(self._shell, host, await self._key())
+        try:
+            seen = await visit.ask("look")
+        finally:
+            await visit.close()
+        check(host, seen)
+        return seen
+
+    async def close(self) -> None:
+        await asyncio.gather(*(visit.close() for visit in self._visits.values()))
+
+    async def _all(self) -> list[Visit]:
+        hosts = {host.name: host for host in await self._hosts()}
+        for name in [name for name, visit in self._visits.items() if hosts.get(name) != visit.host]:
+            await self._visits.pop(name).close()
+            self._seen.pop(name, None)
+        for name, host in hosts.items():
+            if name not in self._visits:
+                self._visits[name] = Visit(self._shell, host, await self._key())
+        return [self._visits[name] for name in sorted(hosts)]
+
+    async def _visit(self, scope: str) -> Visit:
+        await self._all()
+        visit = self._visits.get(scope.removeprefix(_PREFIX))
+        if visit is None:
+            raise Unreachable(f"{scope} is not a host that this controller knows", hint="`runner hosts add` it again")
+        return visit
+
+    async def _fresh(self, visit: Visit, *, anew: bool = False) -> dict[str, Any]:
+        at, seen = self._seen.get(visit.host.name, (0.0, None))
+        if seen is None or anew or self._clock() - at > _FRESH_S:
+            seen = await visit.ask("look")
+            self._seen[visit.host.name] = self._clock(), seen
+            visit.place = str(seen["place"])
+        return seen
+
+    async def _listing(self, visit: Visit) -> Listing:
+        scope, taken_at = f"{_PREFIX}{visit.host.name}", datetime.now(UTC)
+        try:
+            seen = await self._fresh(visit, anew=True)
+        except ProviderError as error:
+            return Listing(scope, taken_at, error=error.message)
+        ours = [one for one in seen["machines"] if one["controller"] == self._controller]
+        return Listing(scope, taken_at, tuple(machine_of(one, scope, MachineState.RUNNING) for one in ours))
+
+    def _offer(self, host: Host, seen: Mapping[str, Any]) -> Offer:
+        taken = len(seen["machines"])
+        return Offer(
+            provider=self.name,
+            region=host.name,
+            zone=host.name,
+            instance_type=host.name,
+            market=Market.ON_DEMAND,
+            usd_per_hour=host.usd_per_hour,
+            price_source="what was said of the host",
+            scope=f"{_PREFIX}{host.name}",
+            cpus=max(1, seen["cpus"] // host.slots),
+            memory_gib=seen["memory_gib"] / host.slots,
+            disk_gib=seen["disk_gib"] / host.slots,
+            gpu=_share(gpu_of(host, seen["driver"]), host.slots),
+            arch=seen["arch"],
+            deadman_bound_s=self._orphan_s,
+            taken=_all_taken(host) if taken >= host.slots else "",
+        )
+
+
+def gpu_of(host: Host, driver: str) -> Gpu | None:
+    """All of the host's. Raises: InvalidRequest."""
+    if host.gpu == "none":
+        return None
+    if host.gpu == "auto":
+        return from_driver(driver)
+    said = parse_gpu(host.gpu)
+    model = known(said.name or "")
+    if model is None:
+        raise InvalidRequest(f"host {host.name}: cannot read GPU {host.gpu!r}", hint="auto, none or NAME[:COUNT]")
+    return Gpu(model.name, said.count, said.min_memory_gb or float(min(model.memory_gb)))
+
+
+def summary(host: Host, seen: Mapping[str, Any], trouble: str = "") -> dict[str, Any]:
+    """For showing: what is said of it, and what it says itself unless there is trouble."""
+    gpu = gpu_of(host, str(seen["driver"])) if seen else None
+    return {
+        "id": host.name,
+        "login": str(host.login("")),
+        "slots": host.slots,
+        "taken": len(seen["machines"]) if seen else None,
+        "gpu": f"{gpu.name}:{gpu.count}" if gpu else "",
+        "cpus": seen.get("cpus"),
+        "memory_gib": round(seen["memory_gib"], 1) if seen else None,
+        "usd_per_hour": str(host.usd_per_hour),
+        "trouble": trouble,
+    }
+
+
+def check(host: Host, seen: Mapping[str, Any]) -> None:
+    """Whether it can be what it is said to be. Raises: InvalidRequest."""
+    gpu = gpu_of(host, str(seen["driver"]))
+    if host.slots > 1 and not seen["root"]:
+        raise InvalidRequest(
+            f"several slots need a login as root on {host.name}: each has a user of its own", hint="--slots 1"
+        )
+    if gpu and gpu.count % host.slots:
+        raise InvalidRequest(f"{gpu.count} GPUs cannot be shared evenly by {host.slots} slots", hint="another --slots")
+    if host.usd_per_hour < Decimal(0):
+        raise InvalidRequest("a price below zero", hint="--usd-per-hour 0")
+
+
+def _share(gpu: Gpu | None, slots: int) -> Gpu | None:
+    return None if gpu is None else Gpu(gpu.name, gpu.count // slots, gpu.memory_gb)
+
+
+def _all_taken(host: Host) -> str:
+    return "its slot is taken" if host.slots == 1 else f"all {host.slots} slots are taken"

@@ -1,0 +1,176 @@
+"""The `hosts` provider keeps the laws on a computer behind a real OpenSSH server, and what only it promises."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from agent.wire import AgentConfig, encode
+from provisioner.bootstrap.bundle import agent_bundle
+from provisioner.bootstrap.shell import OpenSsh
+from provisioner.domain.errors import InvalidRequest, NoCapacity, Unreachable
+from provisioner.domain.hosts import Host
+from provisioner.domain.job import Need
+from provisioner.providers.hosts import HostsProvider
+from tests.fakes import sshd
+
+from .provider_laws import ProviderLaws, ProviderWorld, listed, order
+
+pytestmark = pytest.mark.skipif(bool(sshd.missing()), reason=sshd.missing() or "it is there")
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="a user a slot needs root")
+
+
+@dataclasses.dataclass
+class Place:
+    """One computer. `folder` is where its machines are."""
+
+    server: sshd.Server
+    folder: Path
+    hosts: list[Host]
+
+    def below(self, name: str) -> Path:
+        return self.folder / "machines" / name
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Iterator[Place]:
+    root = os.geteuid() == 0
+    with sshd.serving(tmp_path / "sshd", own_users=root) as server, tempfile.TemporaryDirectory() as name:
+        box = Host("box", "127.0.0.1", server.port, server.user, (server.host_key,), gpu="none", folder=name)
+        yield Place(server, Path(name), [box])
+
+
+@pytest.fixture
+async def provider(there: Place, tmp_path: Path) -> AsyncIterator[HostsProvider]:
+    async def hosts() -> list[Host]:
+        return there.hosts
+
+    async def key() -> str:
+        return there.server.key
+
+    made = HostsProvider(
+        OpenSsh(), hosts, key, "c-1", lambda: agent_bundle(tmp_path / "cache"), orphan_s=60.0, clock=lambda: 0.0
+    )
+    yield made
+    for listing in await made.machines():
+        for machine in listing.machines:
+            await made.terminate("", machine.name, machine.scope)
+    await made.close()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> ProviderWorld:
+    def config(name: str) -> str:
+        key = name.removeprefix("runner-")
+        return encode(AgentConfig(key, name, ["unix:/nobody.sock"], "jt_x", "exit", "hosts")).decode()
+
+    return ProviderWorld("c-1", asyncio.sleep, config)
+
+
+def processes(name: str) -> list[int]:
+    found = subprocess.run(["pgrep", "-f", name], capture_output=True, text=True, check=False).stdout
+    return [int(pid) for pid in found.split()]
+
+
+def cut(server: sshd.Server) -> None:
+    """Every connection that it has, and not itself."""
+    for child in psutil.Process(server.process.pid).children(recursive=True):
+        child.kill()
+
+
+def left_behind(uid: int) -> subprocess.Popen[bytes]:
+    """A process of that user that no mark or parent tells of."""
+    return subprocess.Popen(["sleep", "600"], user=uid, cwd="/", env={})
+
+
+class TestHosts(ProviderLaws):
+    async def test_a_host_is_one_offer_and_its_slots_are_counted(
+        self, provider: HostsProvider, world: ProviderWorld, there: Place
+    ) -> None:
+        (free,) = await provider.offers(Need())
+        assert (free.scope, free.taken, free.usd_per_hour) == ("hosts:box", "", Decimal(0))
+        one = await order(provider, world, "runner-i-one")
+        await provider.launch(one)
+        (full,) = await provider.offers(Need())
+        assert full.taken == "its slot is taken"
+        with pytest.raises(NoCapacity):
+            await provider.launch(dataclasses.replace(one, name="runner-i-two"))
+        await provider.terminate("", "runner-i-one", "hosts:box")
+        (free,) = await provider.offers(Need())
+        assert free.taken == ""
+
+    async def test_a_host_comes_back_clean(self, provider: HostsProvider, world: ProviderWorld, there: Place) -> None:
+        await provider.launch(await order(provider, world, "runner-i-1"))
+        assert there.below("runner-i-1").exists()
+        assert processes("runner-i-1")
+        await provider.terminate("", "runner-i-1", "hosts:box")
+        assert not there.below("runner-i-1").exists()
+        assert processes("runner-i-1") == []
+        assert list(there.folder.glob("agent-*")) == []
+
+    async def test_a_host_that_drops_off_is_unreachable_not_free(
+        self, provider: HostsProvider, world: ProviderWorld, there: Place
+    ) -> None:
+        machine = await provider.launch(await order(provider, world, "runner-i-1"))
+        there.hosts.append(dataclasses.replace(there.hosts[0], name="dead", port=1))
+        first, second = sorted(await provider.machines(), key=lambda one: one.scope)
+        assert (first.scope, [one.name for one in first.machines]) == ("hosts:box", [machine.name])
+        assert (second.scope, second.machines) == ("hosts:dead", ())
+        assert second.error is not None
+        assert [offer.zone for offer in await provider.offers(Need())] == ["box"]
+        with pytest.raises(Unreachable):
+            await provider.terminate("", "runner-i-2", "hosts:dead")
+        del there.hosts[0]
+        with pytest.raises(Unreachable):
+            await provider.offers(Need())
+
+    async def test_a_connection_that_was_cut_is_made_again(
+        self, provider: HostsProvider, world: ProviderWorld, there: Place, tmp_path: Path
+    ) -> None:
+        await provider.launch(await order(provider, world, "runner-i-1"))
+        cut(there.server)
+        assert len(await listed(provider, "runner-i-1")) == 1
+
+    async def test_what_is_said_of_a_host_is_checked(self, provider: HostsProvider, there: Place) -> None:
+        box = there.hosts[0]
+        for wrong in ({"gpu": "T4:3", "slots": 2}, {"gpu": "Quux"}):
+            with pytest.raises(InvalidRequest):
+                await provider.examined(dataclasses.replace(box, **wrong))
+        assert (await provider.examined(dataclasses.replace(box, gpu="T4:2")))["cpus"] == os.cpu_count()
+
+    @AS_ROOT
+    async def test_each_slot_has_a_user_of_its_own_and_its_share_of_the_gpus(
+        self, provider: HostsProvider, world: ProviderWorld, there: Place
+    ) -> None:
+        there.hosts[0] = dataclasses.replace(there.hosts[0], gpu="T4:4", slots=2)
+        there.folder.chmod(0o700)
+        (offer,) = await provider.offers(Need())
+        assert (offer.gpu and offer.gpu.count, offer.cpus) == (2, max(1, (os.cpu_count() or 1) // 2))
+        for name in ("runner-i-1", "runner-i-2"):
+            await provider.launch(await order(provider, world, name))
+        told = [json.loads((there.below(f"runner-i-{n}") / "machine.json").read_text()) for n in (1, 2)]
+        assert [(one["slot"], one["user"]) for one in told] == [(0, "gpu-runner-0"), (1, "gpu-runner-1")]
+        owners, shares = [], set()
+        for name in ("runner-i-1", "runner-i-2"):
+            (loop, *_) = processes(f"respawn {there.below(name)}")
+            process = psutil.Process(loop)
+            owners.append(process.uids().real)
+            shares.add(process.environ()["CUDA_VISIBLE_DEVICES"])
+            assert (there.below(name) / "state").stat().st_mode & 0o077 == 0
+        assert (len(set(owners)), 0 in owners) == (2, False)
+        assert shares == {"0,1", "2,3"}
+        left = left_behind(owners[0])
+        await provider.terminate("", "runner-i-1", "hosts:box")
+        assert left.wait(10) == -9
+        assert not (there.folder / "homes/0").exists()
+        assert (there.folder / "homes/1").exists()
