@@ -75,10 +75,12 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 
 
 @pytest.fixture(autouse=True)
-def calm(cloud: Cloud) -> None:
-    """Every test begins with a cloud that does as it is asked."""
-    cloud.late_s, cloud.troubles = 0.0, []
+def calm(cloud: Cloud) -> Iterator[None]:
+    """Every test begins with a cloud that does as it is asked, and ends without a right that was lacked."""
+    cloud.late_s, cloud.troubles, cloud.denied = 0.0, [], []
     cloud.calls.clear()
+    yield
+    assert cloud.lacked == []
 
 
 @pytest.fixture

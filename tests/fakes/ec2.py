@@ -71,6 +71,11 @@ class Cloud:
         with self.lock:
             return [words for name, _, words in self.calls if name == action]
 
+    @property
+    def lacked(self) -> list[str]:
+        """Rights that the program asked for in vain. To end again what is gone, and has lost its tags, is none."""
+        return [one for one in self.denied if not one.startswith("ec2:TerminateInstances ")]
+
     def trouble_for(self, action: str) -> Trouble | None:
         with self.lock:
             for one in self.troubles:
