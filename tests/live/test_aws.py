@@ -19,38 +19,36 @@ from .steps import Plan, rented_and_gone
 
 
 @pytest.fixture
-def budget(request: pytest.FixtureRequest) -> float:
+def plan(request: pytest.FixtureRequest) -> Plan:
+    """Asked for, and within the budget; nothing was asked of AWS before."""
     if not request.config.getoption("--live"):
         pytest.skip("costs money: --live asks for it (docs/how-to/live-tests.md)")
-    return float(request.config.getoption("--live-budget"))
+    plan = Plan(region=str(request.config.getoption("--live-region")))
+    budget = float(request.config.getoption("--live-budget"))
+    assert plan.at_most_usd <= budget, f"it may cost ${plan.at_most_usd:.4f}, and --live-budget is ${budget:.4f}"
+    return plan
 
 
 @pytest.fixture
-def controlled(request: pytest.FixtureRequest, budget: float, tmp_path: Path) -> Iterator[World]:
+def controlled(request: pytest.FixtureRequest, plan: Plan, tmp_path: Path) -> Iterator[World]:
     """A controller at real time-outs, at the address that machines reach."""
     url = str(request.config.getoption("--live-url"))
     assert urlsplit(url).port, "--live-url https://HOST:PORT says where machines reach this computer"
     credentials = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     with world(tmp_path, scale="1", extra=credentials) as w:
         w.home.mkdir(mode=0o700)
-        (w.home / "settings.yaml").write_text(settings(request, url))
+        (w.home / "settings.yaml").write_text(settings(plan, url, str(request.config.getoption("--live-profile"))))
         with served(w, "--host", "0.0.0.0", "--tls", "auto", port=int(urlsplit(url).port or 0)):
             yield w
 
 
-def settings(request: pytest.FixtureRequest, url: str) -> str:
-    plan, profile = Plan(), str(request.config.getoption("--live-profile"))
-    region = request.config.getoption("--live-region")
+def settings(plan: Plan, url: str, profile: str) -> str:
     return (
         f"public_url: {url}\nmax_instances: 1\nmax_usd_per_hour: {plan.max_usd_per_hour}\n"
-        f"aws: {{enabled: true, regions: [{region}], profile: '{profile}'}}\n"
+        f"aws: {{enabled: true, regions: [{plan.region}], profile: '{profile}'}}\n"
     )
 
 
 @pytest.mark.timeout(3600)
-def test_a_machine_is_rented_does_its_job_and_is_gone(
-    request: pytest.FixtureRequest, budget: float, controlled: World, tmp_path: Path
-) -> None:
-    plan = Plan(region=str(request.config.getoption("--live-region")))
-    assert plan.at_most_usd <= budget, f"it may cost ${plan.at_most_usd:.2f}, and --live-budget is ${budget:.2f}"
+def test_a_machine_is_rented_does_its_job_and_is_gone(controlled: World, plan: Plan, tmp_path: Path) -> None:
     rented_and_gone(controlled, plan, tmp_path / "pulled")

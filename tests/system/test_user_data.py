@@ -10,7 +10,6 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,7 +43,6 @@ class Launched:
 
     def __init__(self, w: World, user_data: str) -> None:
         self.w = w
-        self.home = w.home
         self.text = base64.b64decode(user_data).decode()
         (command,) = yaml.safe_load(self.text)["bootcmd"]
         self.files: dict[str, str] = json.loads(zlib.decompress(base64.b64decode(command[-1])))
@@ -53,14 +51,14 @@ class Launched:
     async def join(self, nonce: str) -> tuple[int, str]:
         """Status, and the session or the message."""
         message = wire.Join(self.config["instance"], self.config["join_token"], nonce)
-        answer = await AgentClient(self.home / "agents.sock").call("POST", "/agent/v1/join", wire.encode(message))
+        answer = await AgentClient(self.w.home / "agents.sock").call("POST", "/agent/v1/join", wire.encode(message))
         return answer.status, answer.json["session"] if answer.status == 200 else answer.message
 
 
-@pytest.fixture
-def launched(tmp_path: Path) -> Iterator[Launched]:
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
     port = free_port()
-    with fast_cloud() as cloud, world(tmp_path) as w:
+    with fast_cloud() as cloud, world(tmp_path_factory.mktemp("user-data")) as w:
         w.extra = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
         w.home.mkdir(mode=0o700)
         image = cloud.regions["us-east-1"].images["x86_64"]
@@ -92,8 +90,8 @@ def test_nothing_of_the_job_and_no_key_is_in_it(launched: Launched) -> None:
     assert launched.config["join_token"] in told
     named = ["NAME_OF_THE_VARIABLE", "NAME_OF_THE_SECRET", "j-user-data"]
     kept = [
-        (launched.home / "key").read_text().strip(),
-        *(path.read_text() for path in launched.home.glob("tls/*key*")),
+        (launched.w.home / "key").read_text().strip(),
+        *(path.read_text() for path in launched.w.home.glob("tls/*key*")),
     ]
     assert len(kept) > 1
     assert [one for one in (*MARKS.values(), *named, *kept, "testtest") if one in told] == []
