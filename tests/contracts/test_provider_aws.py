@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -31,6 +33,7 @@ from .provider_laws import ProviderLaws, ProviderWorld, listed, order, shows
 
 MOTO = "123456789012"  # the account that moto's images belong to
 VISIBLE_S = 0.4
+CATALOG = Catalog()
 
 
 class SystemClock:
@@ -44,11 +47,24 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+@functools.cache
+def _session() -> Any:
+    """botocore's models, read once for all accounts; they take longer than most of these tests."""
+    import boto3
+
+    return boto3.Session()
+
+
+def account() -> Account:
+    made = Account(SystemClock())
+    made._session = _session()
+    return made
+
+
 def made(controller: str = "c-1", **changes: object) -> AwsProvider:
     options = Options(regions=("us-east-1",), image_owners=frozenset({MOTO}), **changes)  # type: ignore[arg-type]
-    clock = SystemClock()
     return AwsProvider(
-        Account(clock), Catalog(), clock, controller, lambda order: f"#{order.name}", options, visibility_s=VISIBLE_S
+        account(), CATALOG, SystemClock(), controller, lambda order: f"#{order.name}", options, visibility_s=VISIBLE_S
     )
 
 
@@ -59,10 +75,12 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 
 
 @pytest.fixture(autouse=True)
-def calm(cloud: Cloud) -> None:
-    """Every test begins with a cloud that does as it is asked."""
-    cloud.late_s, cloud.troubles = 0.0, []
+def calm(cloud: Cloud) -> Iterator[None]:
+    """Every test begins with a cloud that does as it is asked, and ends without a right that was lacked."""
+    cloud.late_s, cloud.troubles, cloud.denied = 0.0, [], []
     cloud.calls.clear()
+    yield
+    assert cloud.lacked == []
 
 
 @pytest.fixture
@@ -117,7 +135,10 @@ async def test_another_order_under_the_same_name_is_the_machine_that_is_there(
 async def test_what_the_launch_asks_for(cloud: Cloud, world: ProviderWorld) -> None:
     import boto3
 
-    boto3.client("iam", region_name="us-east-1").create_instance_profile(InstanceProfileName="training")
+    iam = boto3.client("iam", region_name="us-east-1")
+    iam.create_instance_profile(InstanceProfileName="training")
+    iam.create_role(RoleName="gpu-runner-machine", AssumeRolePolicyDocument="{}")
+    iam.add_role_to_instance_profile(InstanceProfileName="training", RoleName="gpu-runner-machine")
     provider = made(instance_profile="training", disk_gib=75.5)
     cheapest = await order(provider, world, "runner-i-asked", Need(gpu=None))
     spot = replace(cheapest, offer=replace(cheapest.offer, market=Market.SPOT), disk_gib=0.0)
@@ -265,10 +286,11 @@ async def test_without_credentials_it_says_so(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    unknown = AwsProvider(Account(SystemClock()), CATALOG, SystemClock(), "c-1", lambda order: "")
     with pytest.raises(Unauthorized, match="no AWS credentials"):
-        await made().launch(wanted)
+        await unknown.launch(wanted)
     with pytest.raises(Unauthorized, match="no AWS credentials"):
         await AwsProvider(
             Account(SystemClock(), "nobody"), Catalog(), SystemClock(), "c-1", lambda order: "", Options()
         ).launch(wanted)
-    assert {listing.complete for listing in await made().machines()} == {False}
+    assert {listing.complete for listing in await unknown.machines()} == {False}

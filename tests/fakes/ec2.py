@@ -2,13 +2,15 @@
 
 Added: client tokens that work (one machine a token, `IdempotentParameterMismatch` for another request under it, and for
 a token whose machine is gone that machine again), a choice of enabled regions, instances that show late, images under
-the paths of their publishers. Broken, as a test says: answers lost after the effect, and any error code in its place.
+the paths of their publishers; IAM, which holds the program (known by its user agent) to the policy that ships with it,
+and nobody else. Broken, as a test says: answers lost after the effect, and any error code in its place.
 """
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import threading
@@ -22,9 +24,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from . import s3
+from .iam import Policy, refusal
+from .moto_account import MotoAccount
 
 REGIONS = ("eu-west-1", "us-east-1")
 IMAGES = "/aws/service/"
+PROGRAM = "gpu-runner"  # in the user agent of every client of ours
 _XMLNS = "http://ec2.amazonaws.com/doc/2016-11-15/"
 _IN_SCOPE = re.compile(r"Credential=[^/]+/\d+/([a-z0-9-]+)/([a-z0-9]+)/")
 ET.register_namespace("", _XMLNS)
@@ -46,10 +51,13 @@ class Trouble:
 
 @dataclass
 class Cloud:
-    """State of the proxy, and how a test plays the cloud. `late_s`: how long after its launch an instance shows.
-    `addresses`: where an instance really is."""
+    """State of the proxy, and how a test plays the cloud. `late_s`: how long after its launch an instance shows;
+    `addresses`: where an instance really is; `policy`: what the program may do; `denied`: what it was told that it may
+    not."""
 
     endpoint: str = ""
+    policy: Policy = field(default_factory=Policy.shipped)
+    denied: list[str] = field(default_factory=list)
     late_s: float = 0.0
     troubles: list[Trouble] = field(default_factory=list)
     calls: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
@@ -64,6 +72,11 @@ class Cloud:
         """The words of every call of `action` so far."""
         with self.lock:
             return [words for name, _, words in self.calls if name == action]
+
+    @property
+    def lacked(self) -> list[str]:
+        """Rights that the program asked for in vain. To end again what is gone, and has lost its tags, is none."""
+        return [one for one in self.denied if not one.startswith("ec2:TerminateInstances ")]
 
     def trouble_for(self, action: str) -> Trouble | None:
         with self.lock:
@@ -91,7 +104,7 @@ def cloud(folder: Path) -> Iterator[Cloud]:
         threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True).start()
         made.endpoint = f"http://127.0.0.1:{proxy.server_port}"
         try:
-            with s3.Server(made.endpoint).in_environment(), _quiet():
+            with s3.Server(made.endpoint).in_environment(), quiet():
                 _register(made)
                 yield made
         finally:
@@ -100,7 +113,7 @@ def cloud(folder: Path) -> Iterator[Cloud]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The machine's own certificates and proxies have nothing to do with a loopback server."""
     names = ("AWS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
@@ -131,13 +144,15 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         found = _IN_SCOPE.search(self.headers.get("authorization", ""))
         region, service = (found[1], found[2]) if found else ("", "")
-        words = {key: values[0] for key, values in parse_qs(body.decode("utf-8", "replace")).items()}
+        words = words_of(body)
         action = words.get("Action") or self.headers.get("x-amz-target", "").rpartition(".")[2]
         with self.cloud.lock:
             self.cloud.calls.append((action, region, words))
         trouble = self.cloud.trouble_for(action)
         if trouble is not None and not trouble.lose:
             return self._say(trouble.status, _error(trouble.code, trouble.message))
+        if (no := self._not_allowed(service, region, action, words)) is not None:
+            return self._say(*no)
         status, answer = self._worked(service, region, action, words, body)
         if trouble is not None:
             self.close_connection = True
@@ -145,6 +160,18 @@ class _Handler(BaseHTTPRequestHandler):
         return self._say(status, answer)
 
     do_GET = do_PUT = do_POST
+
+    def _not_allowed(self, service: str, region: str, action: str, words: dict[str, str]) -> tuple[int, bytes] | None:
+        if PROGRAM not in self.headers.get("user-agent", ""):
+            return None
+        ask = self.cloud.policy.refused(service, region, action, words, MotoAccount(self.upstream))
+        if ask is None:
+            return None
+        self.cloud.denied.append(f"{ask.action} on {ask.resource}")
+        code, message = refusal(ask)
+        if service == "ssm":
+            return 400, json.dumps({"__type": code, "Message": message}).encode()
+        return 403, _error(code, message)
 
     def _worked(self, service: str, region: str, action: str, words: dict[str, str], body: bytes) -> tuple[int, bytes]:
         if service == "ssm" and action == "GetParameter" and IMAGES.encode() in body:
@@ -254,6 +281,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         return
+
+
+def words_of(body: bytes) -> dict[str, str]:
+    if body.startswith(b"{"):
+        return {key: str(value) for key, value in json.loads(body).items()}
+    return {key: values[0] for key, values in parse_qs(body.decode("utf-8", "replace")).items()}
 
 
 def _answer(action: str, inside: str) -> bytes:

@@ -26,6 +26,7 @@ ON_AWS = ("--provider", "aws", "--gpu", "T4", "--no-workdir")
 def cloud(tmp_path: Path) -> Iterator[BootingCloud]:
     with ec2.cloud(tmp_path) as api, booting.booting(api, tmp_path / "hosts") as made:
         yield made
+        assert api.lacked == []
 
 
 @contextlib.contextmanager

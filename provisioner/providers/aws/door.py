@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import urllib.request
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from provisioner.domain.errors import ProviderError, Unreachable
@@ -60,17 +60,24 @@ class Door:
         for group in groups:
             there = _sources(group)
             for cidr in sorted(there - {source}):
-                await self._change(region, "revoke_security_group_ingress", group, cidr)
+                words = _rule(group, cidr)
+                await _done(self._account.call(Calls.CHANGE, region, "revoke_security_group_ingress", **words))
             if source and source not in there:
-                await self._change(region, "authorize_security_group_ingress", group, source)
+                words = _rule(group, source)
+                await _done(self._account.call(Calls.CHANGE, region, "authorize_security_group_ingress", **words))
 
-    async def _change(self, region: str, operation: str, group: Mapping[str, Any], cidr: str) -> None:
-        rule = {"IpProtocol": "tcp", "FromPort": _PORT, "ToPort": _PORT, "IpRanges": [{"CidrIp": cidr}]}
-        try:
-            await self._account.call(Calls.CHANGE, region, operation, GroupId=group["GroupId"], IpPermissions=[rule])
-        except ProviderError as error:
-            if not any(code in error.message for code in _DONE_ALREADY):
-                raise
+
+def _rule(group: Mapping[str, Any], cidr: str) -> dict[str, Any]:
+    rule = {"IpProtocol": "tcp", "FromPort": _PORT, "ToPort": _PORT, "IpRanges": [{"CidrIp": cidr}]}
+    return {"GroupId": group["GroupId"], "IpPermissions": [rule]}
+
+
+async def _done(change: Awaitable[object]) -> None:
+    try:
+        await change
+    except ProviderError as error:
+        if not any(code in error.message for code in _DONE_ALREADY):
+            raise
 
 
 def _sources(group: Mapping[str, Any]) -> set[str]:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from provisioner.domain.errors import ProviderError, Rejected, Unreachable
+from provisioner.domain.errors import ProviderError, Rejected, Unauthorized, Unreachable
 from provisioner.domain.job import Need
 from provisioner.domain.offer import LaunchOrder, Listing, Machine, MachineState, Market, Offer
 from provisioner.domain.ports import Clock
@@ -162,6 +162,10 @@ class AwsProvider:
         except Rejected as error:
             if "InvalidInstanceID.NotFound" not in error.message:
                 raise
+        except Unauthorized:
+            # A machine that is gone has lost its tags, and a policy that goes by them says no to ending it again.
+            if not machine_ref or await self._lives(machine_ref, scope):
+                raise
 
     async def admit(self, scopes: Collection[str]) -> None:
         await self._door.admit(scopes, await self._regions())
@@ -182,6 +186,11 @@ class AwsProvider:
         if not gone:
             filters.append({"Name": "instance-state-name", "Values": list(_STATES)})
         return await self._instances(region, filters)
+
+    async def _lives(self, machine_ref: str, region: str) -> bool:
+        filters = [{"Name": "instance-id", "Values": [machine_ref]}]
+        filters.append({"Name": "instance-state-name", "Values": list(_STATES)})
+        return bool(await self._instances(region, filters))
 
     async def _instances(self, region: str, filters: list[dict[str, Any]]) -> list[Mapping[str, Any]]:
         reservations = await self._account.pages(region, "describe_instances", "Reservations", Filters=filters)

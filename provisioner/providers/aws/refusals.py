@@ -22,6 +22,7 @@ from provisioner.domain.errors import (
 from provisioner.domain.offer import Market, Offer
 
 _NOT_ENABLED = re.compile(r"region|opt.?in", re.IGNORECASE)
+_ENCODED = " Encoded authorization failure message:"  # and a kilobyte that only `aws sts` can read
 _STANDARD = frozenset("acdhimrtz")
 QUOTAS = {
     ("G and VT", Market.ON_DEMAND): "L-DB2E81BA",
@@ -124,6 +125,8 @@ ROWS: tuple[Row, ...] = (
         Unauthorized,
         (
             "UnauthorizedOperation",
+            "AccessDenied",
+            "AccessDeniedException",
             "AuthFailure",
             "ExpiredToken",
             "ExpiredTokenException",
@@ -182,6 +185,7 @@ _PATTERNS = [(code, row) for row in ROWS for code in row.codes if code.endswith(
 def refusal(code: str, message: str, offer: Offer | None = None) -> ProviderError:
     """Our error for what EC2 said of launching `offer`. A code that the table lacks is Rejected, in its own words."""
     row = _row(code, message)
+    message = message.partition(_ENCODED)[0]
     said = f"{code}: {message}" if message else code
     if offer is None:
         return row.kind(said, hint=row.hint.replace("{quota}", "the quota"))
