@@ -84,13 +84,15 @@ def _launching(facts: Facts, now: datetime, policy: Policy) -> Action:
         return Advance(InstancePhase.BOOTING)
     if isinstance(facts.machine, Seen):
         return _seen_launching(facts.machine)
-    if _age(facts, now) > policy.launch_timeout_s:
+    asked_at = _began(facts, instance.launched_at or instance.phase_at, now)  # it may have waited for its turn to be
+    late_at = asked_at + timedelta(seconds=policy.launch_timeout_s) + _TICK
+    if now >= late_at:
         return Advance(InstancePhase.STOPPING, Reason(Why.LAUNCH_TIMEOUT, "the cloud never showed the machine"))
     if not instance.ref:
         return Launch()
     if _believed_absent(facts, instance.launched_at or instance.phase_at, now):
         return Advance(InstancePhase.STOPPING, Reason(Why.LOST, "the machine was launched and is not there"))
-    return Wait(min(now + timedelta(seconds=policy.relaunch_after_s), _deadline(facts, now, policy.launch_timeout_s)))
+    return Wait(min(now + timedelta(seconds=policy.relaunch_after_s), late_at))
 
 
 def _seen_launching(sighting: Seen) -> Action:

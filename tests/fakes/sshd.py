@@ -68,7 +68,8 @@ def serving(
     if not (folder / "host").exists():
         new_key(folder / "host"), new_key(folder / "mine")
     host_key, mine = (" ".join((folder / f"{name}.pub").read_text().split()[:2]) for name in ("host", "mine"))
-    (folder / "authorized").write_text(f"{mine}\n{admitted}\n")
+    if not (folder / "authorized").exists():
+        (folder / "authorized").write_text(f"{mine}\n{admitted}\n")
     port = port or free_port()
     words = _written(folder, folder / "host", folder / "authorized", folder / "pid", f"ListenAddress {host}\n{more}")
     if os.geteuid() == 0:

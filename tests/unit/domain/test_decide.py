@@ -98,6 +98,7 @@ CASES: list[tuple[str, Action, str]] = [
     ("shown as it stops", act(instance(P.LAUNCHING, ref="m"), seen(MachineState.STOPPED)), "stopping lost"),
     ("launched, not shown yet", act(instance(P.LAUNCHING, ref="m", launched_at=ago(9)), absent(1)), "wait"),
     ("launched, never shown", act(instance(P.LAUNCHING, 40, ref="m", launched_at=ago(35)), absent(1)), "stopping lost"),
+    ("launched late in a queue", act(instance(P.LAUNCHING, 400, ref="m", launched_at=ago(9)), absent(1)), "wait"),
     ("no answer for too long", act(instance(P.LAUNCHING, 301, launch_calls=9)), "stopping launch-timeout"),
     ("unwanted before it was asked for", act(instance(P.LAUNCHING), demand=NOBODY), "gone not-needed"),
     (
