@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from . import wire, workload
 from .attempt import Attempt, load_all
@@ -36,6 +36,7 @@ class Machine:
         self.notice = ""
         self.unhealthy = ""
         self.tested = not config.gpu_count or gpus_tested(home)
+        self.look_at_gpus: Callable[[], None] = lambda: None
         self.heard_at: Optional[float] = None
         self.ending = ""
         self._attempts = {attempt.key: attempt for attempt in load_all(home)}

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import time
+from typing import Any, Callable
 
 from . import probes, wire, workload
 from .checkpoint import Checkpoints
@@ -88,7 +90,14 @@ def _add_duties(machine: Machine) -> None:
     duties.add("logs", Logs(machine).run)
     duties.add("results", Results(machine).run)
     duties.add("checkpoints", Checkpoints(machine).run)
-    duties.add("probes", probes.Probes(machine).run)
+    hot: Callable[[list[dict[str, Any]]], None] = lambda _: None
+    if machine.config.gpu_count or shutil.which(probes.TOOL):
+        from .gpu_watch import GpuWatch
+
+        watch = GpuWatch(machine)
+        machine.look_at_gpus, hot = watch.look, watch.hot
+        duties.add("gpus", watch.run)
+    duties.add("probes", probes.Probes(machine, hot).run)
 
 
 def _kill_all(machine: Machine) -> None:

@@ -78,6 +78,21 @@ class Joined:
 
 
 @dataclass(frozen=True)
+class GpuEvent:
+    """Something that befell a GPU while an attempt ran. `what` is xid or thermal; with `gpu` and `code` (the Xid's
+    number; hardware or software) it says which: there is one of each an attempt."""
+
+    what: str
+    gpu: str = ""
+    code: str = ""
+    message: str = ""
+
+    @property
+    def kind(self) -> tuple[str, str, str]:
+        return self.what, self.gpu, self.code
+
+
+@dataclass(frozen=True)
 class AttemptState:
     """One attempt as the agent sees it.
 
@@ -95,6 +110,7 @@ class AttemptState:
     log_complete: bool = False
     results_complete: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
+    gpu_events: list[GpuEvent] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,16 @@ Sighting = Seen | Absent | Unknown
 
 
 @dataclass(frozen=True, slots=True)
+class GpuEvent:
+    """What befell a GPU while an attempt ran. `what` is `xid` or `thermal`; with `gpu` and `code` it says which."""
+
+    what: str
+    gpu: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptReport:
     """What the agent says of one attempt. `phase` is `starting`, `setup`, `running`, `syncing` or `ended`."""
 
@@ -47,6 +57,7 @@ class AttemptReport:
     detail: str = ""
     log_size: int = 0
     facts: dict[str, object] = field(default_factory=dict)
+    gpu_events: tuple[GpuEvent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,8 @@ EVENTS = {
     "attempt.waits": "what it writes waits for room; the message says where",
     "attempt.goes_on": "there is room again",
     "attempt.ended": "it is over; the message says how",
+    "gpu.xid": "the driver reported an error of a GPU while the attempt ran; the message has its number and words",
+    "gpu.thermal": "a GPU was slowed down by heat while the attempt ran; recorded once a GPU and kind",
     "instance.planned": "a machine is wanted on this offer; its price is reserved",
     "instance.launching": "the cloud is being asked",
     "instance.launch_unanswered": "the call had no answer; it is made again under the same name",
