@@ -43,7 +43,7 @@ def facts() -> dict[str, Any]:
 class Probes:
     """`run` is the duty. `hot` is told of the GPUs, with those that are slowed down by heat, while jobs run."""
 
-    def __init__(self, machine: Machine, hot: Callable[[list[dict[str, Any]]], None]) -> None:
+    def __init__(self, machine: Machine, hot: Optional[Callable[[list[dict[str, Any]]], None]] = None) -> None:
         self._machine = machine
         self._hot = hot
         self._tool = shutil.which(TOOL)
@@ -63,7 +63,7 @@ class Probes:
             every_s = BUSY_S if attempts else IDLE_S
             if time.monotonic() >= due - 0.05:
                 row = self.reading()
-                if self._heat and attempts and "gpus" in row:
+                if self._heat and self._hot and attempts and "gpus" in row:
                     self._heat.add(row["gpus"])
                     self._hot(row["gpus"])
                 self._rows.append((time.monotonic(), row))
@@ -144,9 +144,8 @@ class Heat:
         """`slowed` to the rows of `gpus` that are. A driver that knows neither name is not asked again."""
         while self._names:
             try:
-                text = _queried(
-                    self._tool, ",".join(f"{self._names[0]}.{kind}_thermal_slowdown" for kind in ("hw", "sw"))
-                )
+                kinds = (f"{self._names[0]}.{kind}_thermal_slowdown" for kind in ("hw", "sw"))
+                text = _queried(self._tool, ",".join(kinds))
             except (OSError, ValueError) as error:
                 if "not a valid field" not in str(error):
                     return

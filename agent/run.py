@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import time
-from typing import Any, Callable
 
 from . import probes, wire, workload
 from .checkpoint import Checkpoints
@@ -90,7 +89,7 @@ def _add_duties(machine: Machine) -> None:
     duties.add("logs", Logs(machine).run)
     duties.add("results", Results(machine).run)
     duties.add("checkpoints", Checkpoints(machine).run)
-    hot: Callable[[list[dict[str, Any]]], None] = lambda _: None
+    hot = None
     if machine.config.gpu_count or shutil.which(probes.TOOL):
         from .gpu_watch import GpuWatch
 

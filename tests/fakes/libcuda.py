@@ -1,4 +1,4 @@
-"""A driver library for computers without a GPU, compiled where it is needed from `libcuda.c`, which says how it fails."""
+"""A driver library for computers without a GPU, compiled from `libcuda.c`, which says how it fails."""
 
 from __future__ import annotations
 

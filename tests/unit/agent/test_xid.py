@@ -1,4 +1,4 @@
-"""Error reports of the driver in the kernel's log: which they are, whom they speak against, and that none is read twice."""
+"""Error reports of the driver in the kernel's log: whom they speak against, and that none is read twice."""
 
 from __future__ import annotations
 
