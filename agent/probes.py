@@ -96,7 +96,7 @@ class Probes:
             self._machine.facts["gpus"] = lasting(gpus(self._tool))
         except (OSError, ValueError) as error:
             say("gpu.silent", error=str(error))
-            if os.path.exists("/dev/nvidia0"):
+            if os.path.exists("/dev/nvidia0") and not self._machine.unhealthy:
                 self._machine.unhealthy = f"{TOOL}: {error}"
                 self._machine.news()
 

@@ -116,13 +116,15 @@ class AttemptState:
 @dataclass(frozen=True)
 class Sync:
     """What is. `seen` is the `Ought.version` that the agent has acted on: an equal one is waited out. `sequence` grows
-    with every message of one boot (nanoseconds of its boot clock will do); 0 says nothing about order."""
+    with every message of one boot (nanoseconds of its boot clock will do); 0 says nothing about order. `unhealthy_code`
+    is a code of the controller's `Why` when it is not the hardware: script-failed."""
 
     boot_id: str
     seen: int = -1
     wait_s: float = 0.0
     healthy: bool = True
     unhealthy_why: str = ""
+    unhealthy_code: str = ""
     drained: bool = False
     notice: str = ""
     unsent_bytes: int = 0

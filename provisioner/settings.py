@@ -59,6 +59,7 @@ class AwsSettings(BaseModel):
     subnets: dict[str, list[str]] = Field(default_factory=dict)
     security_groups: dict[str, str] = Field(default_factory=dict)
     instance_profile: str = ""
+    startup: str = ""
 
 
 class RetentionSettings(BaseModel):

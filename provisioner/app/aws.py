@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from provisioner.bootstrap.bundle import digest
 from provisioner.bootstrap.userdata import launched_with
-from provisioner.domain.offer import LaunchOrder
 from provisioner.domain.ports import Clock
 from provisioner.providers.aws.account import Account
 from provisioner.providers.aws.catalog import Catalog
@@ -31,12 +30,8 @@ def aws_provider(settings: Settings, clock: Clock, controller_id: str, *, any_co
         Catalog(),
         clock,
         controller_id,
-        _user_data,
+        lambda order: launched_with(order.name, order.config, digest(), ours.startup),
         options,
         any_controller=any_controller,
         visibility_s=_VISIBLE_S * settings.policy_scale,
     )
-
-
-def _user_data(order: LaunchOrder) -> str:
-    return launched_with(order.name, order.config, digest())

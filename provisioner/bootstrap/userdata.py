@@ -33,7 +33,7 @@ _UNPACK = (
 
 def launched_with(name: str, config: str, agent_sha256: str, startup: str = "") -> str:
     """`user_data` for a machine that reaches its controllers at the addresses in `config`, and fetches the agent there.
-    Raises: Rejected when none of them can be reached from another computer, InvalidRequest."""
+    Raises: Rejected when none of them can be reached from another computer, or it does not fit."""
     told = json.loads(config)
     bases = [url for url in told["urls"] if not url.startswith("unix:")]
     if not bases:
@@ -42,9 +42,11 @@ def launched_with(name: str, config: str, agent_sha256: str, startup: str = "") 
             hint="`runner serve` with public_url: https://HOST:PORT in the settings",
         )
     urls = [base + wire.AGENT_PATH.format(sha256=agent_sha256) for base in bases]
-    return user_data(
-        name=name, config=config, agent_urls=urls, agent_sha256=agent_sha256, ca_pem=told["ca_pem"], startup=startup
-    )
+    told_of = {"agent_urls": urls, "agent_sha256": agent_sha256, "ca_pem": told["ca_pem"], "startup": startup}
+    try:
+        return user_data(name=name, config=config, **told_of)
+    except InvalidRequest as error:
+        raise Rejected(error.message, hint=error.hint) from error
 
 
 def user_data(

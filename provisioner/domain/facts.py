@@ -66,12 +66,14 @@ class Report:
 
     `drained`: no attempt on it and nothing unsent. `notice`: the cloud has announced the machine's end. `sequence`
     grows with every message of one boot, so that one overtaken on its way is known; 0 where the agent gives none.
+    `unhealthy_code` is a `Why` where it is not the hardware.
     """
 
     heard_at: datetime
     boot_id: str = ""
     healthy: bool = True
     unhealthy_why: str = ""
+    unhealthy_code: str = ""
     drained: bool = False
     notice: str = ""
     attempts: tuple[AttemptReport, ...] = ()

@@ -244,6 +244,7 @@ class AgentRoutes:
             boot_id=message.boot_id[:200],
             healthy=message.healthy,
             unhealthy_why=message.unhealthy_why[:_LONGEST_TEXT],
+            unhealthy_code=message.unhealthy_code[:80],
             drained=message.drained,
             notice=message.notice[:_LONGEST_TEXT],
             attempts=tuple(_attempt_report(told) for told in message.attempts),

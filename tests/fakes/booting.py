@@ -36,6 +36,8 @@ state, folder, boot = sys.argv[1:4]
 os.makedirs(state, exist_ok=True)
 os.makedirs(f"{folder}/disk", exist_ok=True)
 subprocess.run(["mount", "--bind", f"{folder}/disk", state], check=True)
+subprocess.run(["mount", "--bind", f"{folder}/kmsg", "/dev/kmsg"], check=True)
+subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/var/tmp"], check=True)
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 subprocess.run(["ip", "addr", "add", "169.254.169.254/32", "dev", "lo"], check=True)
 subprocess.Popen([sys.executable, "-m", "tests.fakes.metadata", folder])
@@ -80,6 +82,18 @@ class Host:
     folder: Path
     process: subprocess.Popen[bytes]
     address: str = ""
+
+    def kernel_says(self, text: str) -> None:
+        """In the host's kernel log."""
+        path = self.folder / "kmsg"
+        with path.open("a") as file:
+            file.write(f"4,{len(path.read_text().splitlines())},1,-;{text}\n")
+
+    def run(self, *words: str) -> bytes:
+        """As root, inside; what it printed."""
+        (first, *_) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        inside = ["nsenter", "-t", first, "-a", *words]
+        return subprocess.run(inside, check=True, capture_output=True, timeout=30).stdout
 
     def say(self, path: str, text: str) -> None:
         """Its metadata service has this, too, from now on."""
@@ -149,6 +163,7 @@ class BootingCloud:
         folder = self.folder / instance
         (folder / "bin").mkdir(parents=True)
         (folder / "metadata.json").write_text(json.dumps({"instance_id": instance, "user_data": text}))
+        (folder / "kmsg").touch()
         (folder / "bin/poweroff").write_text(f"#!/bin/sh\necho off > {folder}/powered-off\n")
         (folder / "bin/poweroff").chmod(0o755)
         tool = f"echo '{self.gpu}'" if self.gpu else "echo 'No devices were found'; exit 6"

@@ -29,8 +29,8 @@ def cloud(tmp_path: Path) -> Iterator[BootingCloud]:
 
 
 @contextlib.contextmanager
-def controlled(cloud: BootingCloud, folder: Path, **policy: float) -> Iterator[World]:
-    """A controller that the cloud's hosts reach, under TLS of its own."""
+def controlled(cloud: BootingCloud, folder: Path, *, aws: str = "", **policy: float) -> Iterator[World]:
+    """A controller that the cloud's hosts reach, under TLS of its own. `aws` is more of its settings."""
     port = free_port()
     environment = {
         "AWS_ENDPOINT_URL": cloud.cloud.endpoint,
@@ -44,7 +44,7 @@ def controlled(cloud: BootingCloud, folder: Path, **policy: float) -> Iterator[W
         w.home.mkdir(mode=0o700)
         lines = [
             f"public_url: https://{cloud.gateway}:{port}",
-            f"aws: {{enabled: true, regions: [us-east-1], image: {image}}}",
+            f"aws: {{enabled: true, regions: [us-east-1], image: {image}{aws}}}",
             f"policy: {{{', '.join(f'{name}: {value}' for name, value in policy.items())}}}",
         ]
         (w.home / "settings.yaml").write_text("\n".join(lines))
