@@ -34,7 +34,8 @@ T = TypeVar("T")
 class AgentConfig:
     """What a machine is given at launch. Durations in seconds; the join token is its only secret, and single-use.
 
-    `gpu_*` is what it was rented for: it takes no work before it has been found to have that."""
+    `gpu_*` is what it was rented for: it takes no work before it has been found to have that. `user` is whom jobs run
+    as, made if need be; "" for whoever runs the agent."""
 
     instance: str
     name: str
@@ -56,6 +57,7 @@ class AgentConfig:
     gpu_name: str = ""
     gpu_count: int = 0
     gpu_memory_gb: float = 0.0
+    user: str = ""
     protocol: int = PROTOCOL
 
 

@@ -1,6 +1,7 @@
 """A cloud whose machines boot: each instance of the EC2 server becomes a host of its own and runs its real user-data.
 
-A host has a network namespace, process and mount namespaces, a folder over /var/lib/gpu-runner, and a metadata service
+A host has a network namespace, process and mount namespaces, folders over /var/lib/gpu-runner and beside it, an /etc
+and a /home of its own, a kernel log that says what the test has it say, and a metadata service
 at 169.254.169.254 that speaks IMDSv2 and serves its user-data. `poweroff` inside ends the instance, as EC2 does with
 shutdown behaviour `terminate`; an instance that is terminated loses all of its processes at once. Needs root, and a
 kernel that lets network namespaces be made.
@@ -27,6 +28,7 @@ import yaml
 from .ec2 import REGIONS, Cloud
 
 STATE = "/var/lib/gpu-runner"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LOOK_S = 0.1
 _TOP = Path(__file__).resolve().parents[2]
 # A host's first process: folders of its own, its metadata service, its boot commands; then it is the host's init.
@@ -37,6 +39,16 @@ os.makedirs(state, exist_ok=True)
 os.makedirs(f"{folder}/disk", exist_ok=True)
 subprocess.run(["mount", "--bind", f"{folder}/disk", state], check=True)
 subprocess.run(["mount", "--bind", f"{folder}/kmsg", "/dev/kmsg"], check=True)
+os.makedirs(f"{state}-jobs", exist_ok=True)
+for name in ("jobs", "layers"):
+    os.makedirs(f"{folder}/{name}", exist_ok=True)
+subprocess.run(["mount", "--bind", f"{folder}/jobs", f"{state}-jobs"], check=True)
+subprocess.run(["mount", "-t", "tmpfs", "tmpfs", f"{folder}/layers"], check=True)
+for name in ("upper", "work"):
+    os.makedirs(f"{folder}/layers/{name}")
+layers = f"lowerdir=/etc,upperdir={folder}/layers/upper,workdir={folder}/layers/work"
+subprocess.run(["mount", "-t", "overlay", "-o", layers, "overlay", "/etc"], check=True)
+subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/home"], check=True)
 subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/var/tmp"], check=True)
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 subprocess.run(["ip", "addr", "add", "169.254.169.254/32", "dev", "lo"], check=True)
@@ -179,7 +191,7 @@ class BootingCloud:
         boot = yaml.safe_load(text).get("bootcmd", [])
         words = ["ip", "netns", "exec", netns, "unshare", "-m", "-p", "-f", "--mount-proc", "--kill-child"]
         words += [sys.executable, "-c", _INIT, STATE, str(folder), json.dumps(boot)]
-        environment = {"PATH": f"{folder}/bin:{os.environ['PATH']}", "HOME": "/root", "PYTHONPATH": str(_TOP)}
+        environment = {"PATH": f"{folder}/bin:{PATH}", "HOME": "/root", "PYTHONPATH": str(_TOP)}
         with (folder / "console.log").open("ab") as console:
             process = subprocess.Popen(
                 words, env=environment, stdin=subprocess.DEVNULL, stdout=console, stderr=console, cwd=_TOP,

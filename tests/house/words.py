@@ -60,7 +60,7 @@ SETTINGS = {
     "aws.subnets": "subnets by region; where none is named, those of the default VPC",
     "aws.security_groups": "a security group by region; where none is named, one that lets nothing in is made",
     "aws.instance_profile": "name of the IAM instance profile that machines are given; empty: none",
-    "aws.startup": "a shell script that each machine runs once, as root, before it takes work; if it fails the job fails",
+    "aws.startup": "a shell script that each machine runs once, as root, before it takes work; the job fails with it",
     "retention.logs_days": "days that a job's log is kept after its end",
     "retention.events_days": "days that events are kept",
     "retention.readings_days": "days that readings are kept",
