@@ -60,6 +60,8 @@ def test_a_job_is_its_user_and_root_by_sudo(tmp_path: Path) -> None:
         (manifest,) = [one for one in machine.controller.manifests if one.final]
         assert [file.path for file in manifest.files] == ["out.txt"]
         assert done.facts["machine"]["user"] == "runner"
+        ended(machine, "stat -c %U $(tty); echo its own > /dev/tty", tty=True)
+        assert machine.controller.log(("j1", 2)).data.split() == [b"runner", b"its", b"own"]
         assert (machine.state.stat().st_mode & 0o777, machine.state.stat().st_uid) == (0o700, 0)
 
 
