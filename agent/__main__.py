@@ -1,4 +1,4 @@
-"""`agent.pyz run STATE | respawn STATE | supervise DIR`: each imports only what it needs."""
+"""`agent.pyz run STATE | respawn STATE | supervise DIR | cuda`: each imports only what it needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ def main(argv: Optional[list[str]] = None) -> int:
         from . import run
 
         return run.main(words[1], itself())
-    print("usage: agent.pyz run STATE | respawn STATE | supervise DIR", file=sys.stderr)
+    if words == ["cuda"]:
+        from . import cuda
+
+        return cuda.main()
+    print("usage: agent.pyz run STATE | respawn STATE | supervise DIR | cuda", file=sys.stderr)
     return 2
 
 

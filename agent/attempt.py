@@ -78,6 +78,14 @@ class Attempt:
             if os.path.isdir(self.folder):
                 write_json(os.path.join(self.folder, "agent.json"), self.done, durable="ended" in parts)
 
+    def befell(self, event: wire.GpuEvent, most: int) -> bool:
+        """Remember the first of each kind, and no more than `most`. Whether it is told. One caller at a time."""
+        known = self.done.get("gpu_events", [])
+        if len(known) >= most or any((e["what"], e["gpu"], e["code"]) == event.kind for e in known):
+            return False
+        self.note(gpu_events=[*known, dataclasses.asdict(event)])
+        return True
+
     @property
     def ended(self) -> bool:
         return "ended" in self.done
@@ -122,9 +130,11 @@ class Attempt:
 
     def said(self) -> wire.AttemptState:
         """What is, for the controller."""
+        events = [wire.GpuEvent(**one) for one in self.done.get("gpu_events", [])]
         if self.ended:
-            return wire.AttemptState(**self.done["ended"])
-        said = wire.AttemptState(self.order.job, self.order.number, self.phase, facts=dict(self.done["facts"]))
+            return wire.AttemptState(**self.done["ended"], gpu_events=events)
+        facts = dict(self.done["facts"])
+        said = wire.AttemptState(self.order.job, self.order.number, self.phase, facts=facts, gpu_events=events)
         if self.exit is not None:
             return dataclasses.replace(said, **{part: self.exit[part] for part in ("exit_code", "why", "detail")})
         if waits := self._waits():

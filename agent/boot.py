@@ -27,6 +27,7 @@ _MARGIN_S = 60.0  # after the agent's own limits, which act first
 _FETCH_S = 60.0
 _BROUGHT_S = 0.2
 _MOST_BYTES = 64 * 2**20
+_TAIL_BYTES, _TAIL_LINES = 1000, 10  # arbitrary: of a startup script's output, what is told if it fails
 _METADATA_S = 2.0
 _SYSTEMD = "/run/systemd/system"  # there is one. Source: sd_booted(3).
 _UNITS = {
@@ -107,14 +108,31 @@ def run(state: str) -> int:
         else:
             time.sleep(pause_s if boot["urls"] else _BROUGHT_S)
             pause_s = min(pause_s * 2, 15.0)
-    if boot.get("startup") and not os.path.exists(os.path.join(state, "startup.done")):
-        code = subprocess.run(["sh", "-ec", boot["startup"]], stdin=subprocess.DEVNULL, cwd="/", check=False).returncode
-        if code:
-            _say("startup.failed", code=code)
-            return 1
-        _write(state, "startup.done", {})
+    if boot.get("startup") and not _read(state, "startup.json"):
+        _start_up(state, boot["startup"])
     command = "run" if os.path.isdir(_SYSTEMD) else "respawn"
     return os.execv(sys.executable, [sys.executable, "-I", path, command, state])
+
+
+def _start_up(state: str, script: str) -> None:
+    """Run it to its end, heard on the console; how it ended is left for the agent to tell. What it leaves running would
+    hold a pipe open for ever, so it writes to a file."""
+    path = os.path.join(state, "startup.log")
+    with open(path, "wb") as log, open(path, "rb") as said:
+        running = subprocess.Popen(
+            ["sh", "-ec", script], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True
+        )
+        over = False
+        while not over:
+            over = running.poll() is not None
+            sys.stderr.buffer.write(said.read())
+            sys.stderr.buffer.flush()
+            time.sleep(0 if over else 0.1)
+        said.seek(-min(said.tell(), _TAIL_BYTES), os.SEEK_END)
+        tail = said.read().decode("utf-8", "replace").splitlines()[-_TAIL_LINES:]
+    if running.returncode:
+        _say("startup.failed", code=running.returncode)
+    _write(state, "startup.json", {"code": running.returncode, "tail": tail}, durable=True)
 
 
 def _fetch(url: str, path: str, ca_pem: str, sha256: str) -> None:

@@ -20,13 +20,17 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Home:
-    """Paths below the state folder."""
+    """Paths below the state folder; `jobs` is a folder beside it, root's own, for what jobs work in where they run as a
+    user who may not enter the state folder."""
 
     path: str
+    jobs: str = ""
 
     def make(self) -> None:
-        for folder in (self.path, self.attempts, self.work, self.cache):
+        for folder in (self.path, self.attempts, self.cache):
             os.makedirs(folder, mode=0o700, exist_ok=True)
+        for folder in (self.jobs, self.work, self.venvs) if self.jobs else (self.work,):
+            os.makedirs(folder, mode=0o711 if self.jobs else 0o700, exist_ok=True)
 
     @property
     def attempts(self) -> str:
@@ -34,7 +38,11 @@ class Home:
 
     @property
     def work(self) -> str:
-        return os.path.join(self.path, "work")
+        return os.path.join(self.jobs or self.path, "work")
+
+    @property
+    def venvs(self) -> str:
+        return os.path.join(self.jobs or self.path, "venvs")
 
     @property
     def cache(self) -> str:
@@ -42,6 +50,11 @@ class Home:
 
     def file(self, name: str) -> str:
         return os.path.join(self.path, name)
+
+
+def with_jobs(home: Home, config: wire.AgentConfig) -> Home:
+    """The same home, as jobs' user needs it."""
+    return Home(home.path, f"{home.path}-jobs") if config.user else home
 
 
 def load(home: Home) -> wire.AgentConfig:

@@ -31,10 +31,13 @@ def key(order: wire.Order) -> str:
     return f"{order.job}/{order.number}"
 
 
-def build(order: wire.Order, secrets: Mapping[str, str], workspace: str, resumed: bool) -> dict[str, str]:
-    """The whole environment of the job's first process."""
+def build(
+    order: wire.Order, secrets: Mapping[str, str], workspace: str, resumed: bool, user: Mapping[str, str]
+) -> dict[str, str]:
+    """The whole environment of the job's first process. `user` is what is said of whom it runs as, if not of us."""
     env = {"HOME": os.path.expanduser("~"), "LANG": "C.UTF-8"}
     env.update({name: os.environ[name] for name in _KEPT if name in os.environ})
+    env.update(user)
     env["PATH"] = order.shell_env.get("PATH") or os.environ.get("PATH") or _PATH
     if order.shell_env.get("VIRTUAL_ENV"):
         env["VIRTUAL_ENV"] = order.shell_env["VIRTUAL_ENV"]
@@ -55,15 +58,14 @@ def build(order: wire.Order, secrets: Mapping[str, str], workspace: str, resumed
     return env
 
 
-def venv_for(order: wire.Order, folder: str) -> str:
+def venv_for(order: wire.Order, workspace: str) -> str:
     """Where the virtual environment for this setup is, or ought to be; "" when the caller brought one of their own."""
     if order.shell_env.get("VIRTUAL_ENV"):
         return ""
     import hashlib
 
-    state = os.path.dirname(os.path.dirname(folder))
     named = hashlib.sha256(f"{order.setup}\0{_python(order)}\0{order.workspace}".encode()).hexdigest()[:16]
-    return os.path.join(state, "venvs", named)
+    return os.path.join(os.path.dirname(os.path.dirname(workspace)), "venvs", named)
 
 
 def enter(env: dict[str, str], venv: str) -> None:
@@ -77,12 +79,13 @@ def making(order: wire.Order, venv: str) -> list[str]:
 
 
 def complete(venv: str) -> bool:
-    """Whether a setup has once succeeded in it: what was killed half-way cannot be trusted."""
-    return os.path.exists(os.path.join(venv, _COMPLETE))
+    """Whether a setup has once succeeded in it: what was killed half-way cannot be trusted. Said beside it, where the
+    job has no say."""
+    return os.path.exists(venv + _COMPLETE)
 
 
 def mark_complete(venv: str) -> None:
-    with open(os.path.join(venv, _COMPLETE), "w"):
+    with open(venv + _COMPLETE, "w"):
         return
 
 

@@ -6,23 +6,21 @@ then is told to the controller as the machine's health; it ends such a machine a
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import time
-from typing import Any, Optional
+from typing import Any
 
-from . import wire
+from . import cuda, wire
 from .duties import Turn
 from .machine import Machine
 from .probes import TOOL, gpus, lasting
 from .say import say
+from .xid import KernelLog, parsed
 
 _PATIENCE_S = 90.0  # arbitrary: longer than a driver takes to load
 _AGAIN_S = 2.0
 _OF_NOMINAL = 0.9  # of a GPU's nominal memory; drivers keep some
-_KERNEL_LOG = "/dev/kmsg"
-_XID = re.compile(r"NVRM: Xid \(([^)]*)\): (\d+)")
 
 
 class Gate:
@@ -55,7 +53,14 @@ class Gate:
         except (OSError, ValueError) as error:
             return f"{TOOL}: {error}"
         self._machine.facts["gpus"] = lasting(found)
-        return unfit(self._machine.config, found) or errors(_KERNEL_LOG)
+        return unfit(self._machine.config, found) or errors() or self._computes()
+
+    def _computes(self) -> str:
+        config = self._machine.config
+        timeout_s = min(cuda.TIMEOUT_S, config.boot_deadline_s / 4)
+        fault, record = cuda.try_out(self._machine.program, config.gpu_count, timeout_s)
+        self._machine.facts["cuda"] = record
+        return fault
 
 
 def unfit(config: wire.AgentConfig, found: list[dict[str, Any]]) -> str:
@@ -72,32 +77,14 @@ def unfit(config: wire.AgentConfig, found: list[dict[str, Any]]) -> str:
     return ""
 
 
-def errors(path: str) -> str:
-    """The first GPU error in the kernel's log since the boot, if it can be read. Source: NVIDIA, "Xid errors"."""
+def errors(path: str = "") -> str:
+    """The first report of the driver's in the kernel's log since the boot that speaks against the machine."""
+    log = KernelLog(path)
     try:
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return ""
-    try:
-        while True:
-            record = _record(number)
-            if record is None:
-                return ""
-            if match := _XID.search(record):
-                return f"the driver reported Xid {match[2]} ({match[1]})"
+        found = [xid for xid in map(parsed, log.new()) if xid is not None and xid.suspicious]
     finally:
-        os.close(number)
-
-
-def _record(number: int) -> Optional[str]:
-    """The next one. None at the end; one that was overwritten meanwhile is skipped."""
-    while True:
-        try:
-            return os.read(number, 8192).decode("utf-8", "replace") or None
-        except BrokenPipeError:
-            continue
-        except OSError:
-            return None
+        log.close()
+    return f"the driver reported {found[0]}" if found else ""
 
 
 def _wanted(config: wire.AgentConfig) -> str:

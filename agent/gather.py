@@ -1,8 +1,8 @@
 """Which files of a workspace are outputs, and what each of them is: patterns to paths to hashes.
 
 Nothing outside the workspace is ever read: a link is followed only when what it leads to lies inside, which is asked of
-the opened file itself, so that a job that swaps a file for a link in the meantime gains nothing. Whatever is matched
-and not taken is named with its reason.
+the opened file itself, so that a job that swaps a file for a link in the meantime gains nothing; nor is a second name
+of a file that is not the job's. Whatever is matched and not taken is named with its reason.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Gatherer:
 
     def __init__(self, workspace: str) -> None:
         self._root = os.path.realpath(workspace)
+        self._owner = os.stat(self._root).st_uid if os.path.isdir(self._root) else os.geteuid()
         self._known: dict[str, tuple[Stamp, str]] = {}
 
     def outputs(self, patterns: list[str]) -> Found:
@@ -130,8 +131,11 @@ class Gatherer:
             raise NotTaken(_NOT_TAKEN.get(stat.S_IFMT(about.st_mode), "not a file"))
         number = os.open(full, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         try:
-            if not stat.S_ISREG(os.fstat(number).st_mode):
+            about = os.fstat(number)
+            if not stat.S_ISREG(about.st_mode):
                 raise NotTaken("not a file")
+            if about.st_uid != self._owner and about.st_nlink > 1:  # we may read more than whoever made the link
+                raise NotTaken("another name of somebody else's file")
             if not self._inside(os.readlink(f"/proc/self/fd/{number}")):
                 raise NotTaken("a link that leaves the workspace")
         except BaseException:

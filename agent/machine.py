@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from . import wire, workload
 from .attempt import Attempt, load_all
@@ -15,11 +15,22 @@ from .link import Link
 from .watch import Signals
 
 _TESTED = "tested.json"
+_SCRIPT_FAILED = "script-failed"  # as the controller has it
 
 
 def gpus_tested(home: Home) -> bool:
     """Whether they were found to be those that were rented, in this boot: what a job did to them later is its own."""
     return (read_json(home.file(_TESTED)) or {}).get("boot_id") == workload.boot_id()
+
+
+def startup_failed(home: Home) -> str:
+    """How the startup script ended on which this machine's owner relies; "" when well, or when there was none."""
+    left = read_json(home.file("startup.json")) or {}
+    if not left.get("code"):
+        return ""
+    code, tail = left["code"], "; ".join(map(str, left.get("tail", [])))
+    how = f"was killed by signal {-code}" if code < 0 else f"exited {code}"
+    return f"the startup script {how}" + (f": {tail}" if tail else "")
 
 
 class Machine:
@@ -34,8 +45,11 @@ class Machine:
         self.signals = Signals(lambda: self.duties.wake("tend", "logs"))
         self.facts: dict[str, Any] = {}
         self.notice = ""
-        self.unhealthy = ""
+        self.unhealthy = self.unhealthy_code = ""
         self.tested = not config.gpu_count or gpus_tested(home)
+        self.look_at_gpus: Callable[[], None] = lambda: None
+        if why := startup_failed(home):
+            self.unhealthy, self.unhealthy_code, self.tested = why, _SCRIPT_FAILED, True
         self.heard_at: Optional[float] = None
         self.ending = ""
         self._attempts = {attempt.key: attempt for attempt in load_all(home)}

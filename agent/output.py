@@ -14,7 +14,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Optional
 
 from .masking import Masker
 
@@ -45,12 +45,14 @@ class Output:
         self._selector.register(self._wake, selectors.EVENT_READ)
 
     def start(self, argv: list[str], tty: bool, **how: Any) -> int:
-        """A process in a session of its own, heard from now on; its pid. Raises: OSError, ValueError."""
+        """A process in a session of its own, heard from now on; its pid. `how` is Popen's; a `user` in it is given what
+        it writes to, or could not open /dev/stdout. Raises: OSError, ValueError, SubprocessError."""
+        before = how.pop("preexec_fn", None)
         if tty:
             ours, theirs = os.openpty()
             outputs, ends = {ours: STDOUT}, {theirs}
             streams: dict[str, Any] = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-            how["preexec_fn"] = _take_terminal
+            before = _both(_take_terminal, before)
             _set_size(theirs)
         else:
             (out, out_write), (err, err_write) = os.pipe(), os.pipe()
@@ -59,7 +61,9 @@ class Output:
             with contextlib.suppress(OSError):  # the user's share of pipe memory may be used up
                 fcntl.fcntl(out, _F_SETPIPE_SZ, _PIPE_SIZE)
         try:
-            child = subprocess.Popen(argv, start_new_session=True, **streams, **how)
+            for end in ends if "user" in how else ():
+                os.fchown(end, how["user"], how["group"])
+            child = subprocess.Popen(argv, start_new_session=True, preexec_fn=before, **streams, **how)
         except BaseException:
             ends |= set(outputs)
             raise
@@ -122,6 +126,15 @@ class Output:
         self._selector.unregister(end)
         os.close(end)
         self._emit(stream, masker.flush())
+
+
+def _both(one: Callable[[], None], other: Optional[Callable[[], None]]) -> Callable[[], None]:
+    def each() -> None:
+        one()
+        if other is not None:
+            other()
+
+    return each
 
 
 def _set_size(terminal: int) -> None:

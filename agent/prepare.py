@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from . import supervisor, wire
 from .attempt import Attempt, remove
@@ -32,6 +33,10 @@ _CACHE_SHARE = 0.5
 
 class Killed(Exception):
     """Somebody else ended the supervisor before it began: nobody's fault, to be tried again."""
+
+
+class NotAllowed(Exception):
+    """It cannot be run with the rights that it asks for, no more and no less."""
 
 
 class Prepare:
@@ -59,6 +64,8 @@ class Prepare:
             attempt.fail("cancelled", "cancelled before it started", exit_code=130)
         except Killed as error:
             attempt.fail("supervisor-lost", str(error))
+        except NotAllowed as error:
+            attempt.fail("rejected", str(error))
         except (InputError, Refused, Unreachable, OSError) as error:
             attempt.fail("inputs-failed", str(error))
         except Exception as error:
@@ -130,8 +137,16 @@ class Prepare:
 
     def _start(self, attempt: Attempt, resumed: bool) -> None:
         machine = self._machine
+        if machine.config.user:
+            self._hand_over(attempt)
         pid = supervisor.start(
-            attempt.folder, attempt.order, attempt.workspace, resumed, machine.config.spool_limit_bytes, machine.program
+            attempt.folder,
+            attempt.order,
+            attempt.workspace,
+            resumed,
+            machine.config.spool_limit_bytes,
+            machine.program,
+            machine.config.user,
         )
         deadline = time.monotonic() + _MARK_S
         path = os.path.join(attempt.folder, "supervisor.json")
@@ -144,6 +159,23 @@ class Prepare:
             time.sleep(0.002)
         attempt.mark = mark
         say("attempt.started", attempt=attempt.key, supervisor=pid)
+
+    def _hand_over(self, attempt: Attempt) -> None:
+        """To the user whom it runs as: the workspace, and as many rights as the job wants. Raises: NotAllowed."""
+        from . import account, wall
+
+        address = urlsplit(self._machine.config.metadata_url).hostname or ""
+        try:
+            user = account.find(self._machine.config.user)
+            account.allow_sudo(user, attempt.order.sudo)
+            wall.open_again(user.uid, address) if attempt.order.sudo else wall.shut(user.uid, address)
+            user.give(attempt.workspace)
+        except (account.AccountError, OSError) as error:
+            raise NotAllowed(f"cannot run it as {self._machine.config.user}: {error}") from error
+        except wall.WallError as error:
+            raise NotAllowed(
+                f"sudo: false keeps a job from the metadata service, which cannot be done: {error}"
+            ) from error
 
 
 def workspace_tar(fetcher: Fetcher, order: wire.Order) -> str:

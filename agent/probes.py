@@ -12,7 +12,7 @@ import platform
 import shutil
 import time
 from collections import deque
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from . import wire
 from .duties import Turn
@@ -41,11 +41,13 @@ def facts() -> dict[str, Any]:
 
 
 class Probes:
-    """`run` is the duty."""
+    """`run` is the duty. `hot` is told of the GPUs, with those that are slowed down by heat, while jobs run."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, hot: Optional[Callable[[list[dict[str, Any]]], None]] = None) -> None:
         self._machine = machine
+        self._hot = hot
         self._tool = shutil.which(TOOL)
+        self._heat = Heat(self._tool) if self._tool else None
         self._rows: deque[tuple[float, dict[str, Any]]] = deque(maxlen=_KEPT)
         self._cpu = _cpu_times()
 
@@ -60,7 +62,11 @@ class Probes:
             before = {one.key for one in attempts}
             every_s = BUSY_S if attempts else IDLE_S
             if time.monotonic() >= due - 0.05:
-                self._rows.append((time.monotonic(), self.reading()))
+                row = self.reading()
+                if self._heat and self._hot and attempts and "gpus" in row:
+                    self._heat.add(row["gpus"])
+                    self._hot(row["gpus"])
+                self._rows.append((time.monotonic(), row))
                 self._send([(one.order.job, one.order.number) for one in attempts] or [("", 0)])
                 due = time.monotonic() + every_s
             due = min(due, time.monotonic() + every_s)
@@ -90,7 +96,7 @@ class Probes:
             self._machine.facts["gpus"] = lasting(gpus(self._tool))
         except (OSError, ValueError) as error:
             say("gpu.silent", error=str(error))
-            if os.path.exists("/dev/nvidia0"):
+            if os.path.exists("/dev/nvidia0") and not self._machine.unhealthy:
                 self._machine.unhealthy = f"{TOOL}: {error}"
                 self._machine.news()
 
@@ -111,17 +117,45 @@ class Probes:
 
 def gpus(tool: str) -> list[dict[str, Any]]:
     """One row a GPU. Raises: OSError, ValueError when the tool fails, hangs or says what cannot be read."""
-    import subprocess
+    return [dict(zip(_FIELDS, map(_number, line.split(",")))) for line in _queried(tool, _ASKED).splitlines()]
 
-    ask = [tool, f"--query-gpu={_ASKED}", "--format=csv,noheader,nounits"]
+
+def _queried(tool: str, fields: str) -> str:
+    from .child import answer  # with what it needs, only where there is a GPU
+
     try:
-        done = subprocess.run(ask, capture_output=True, timeout=_TOOL_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired as error:
+        code, text = answer([tool, f"--query-gpu={fields}", "--format=csv,noheader,nounits"], _TOOL_TIMEOUT_S)
+    except TimeoutError as error:
         raise ValueError("no answer from the driver") from error
-    text = done.stdout.decode("utf-8", "replace").strip()
-    if done.returncode != 0:
-        raise ValueError((text or done.stderr.decode("utf-8", "replace"))[:200] or f"exit {done.returncode}")
-    return [dict(zip(_FIELDS, map(_number, line.split(",")))) for line in text.splitlines()]
+    if code != 0:
+        raise ValueError(text[:200] or f"exit {code}")
+    return text
+
+
+class Heat:
+    """Asks which GPUs are slowed down by heat. Drivers since R535 call this events, older ones throttling.
+    Source: `nvidia-smi --help-query-gpu`."""
+
+    def __init__(self, tool: str) -> None:
+        self._tool = tool
+        self._names = ["clocks_event_reasons", "clocks_throttle_reasons"]
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        """`slowed` to the rows of `gpus` that are. A driver that knows neither name is not asked again."""
+        while self._names:
+            try:
+                kinds = (f"{self._names[0]}.{kind}_thermal_slowdown" for kind in ("hw", "sw"))
+                text = _queried(self._tool, ",".join(kinds))
+            except (OSError, ValueError) as error:
+                if "not a valid field" not in str(error):
+                    return
+                self._names.pop(0)
+                continue
+            for row, line in zip(rows, text.splitlines()):
+                active = [word.strip() == "Active" for word in line.split(",")]
+                if any(active):
+                    row["slowed"] = f"{'hardware' if active[0] else 'software'} thermal slowdown"
+            return
 
 
 def lasting(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

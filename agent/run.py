@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import time
 
 from . import probes, wire, workload
 from .checkpoint import Checkpoints
-from .config import ConfigError, Home, load
+from .config import ConfigError, Home, load, with_jobs
 from .deadman import Deadman
 from .ending import Identity, end_machine
 from .logs import Logs
@@ -32,6 +33,7 @@ def main(state: str, program: list[str]) -> int:
     home = Home(os.path.abspath(state))
     try:
         config = load(home)
+        home = with_jobs(home, config)
         home.make()
         lock = os.open(home.file("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -48,6 +50,7 @@ def run(home: Home, config: wire.AgentConfig, program: list[str]) -> int:
     """Until it is over, or until this process alone is told to end: supervisors then go on, as will the next agent."""
     machine = Machine(home, config, program)
     machine.facts = probes.facts()
+    _make_user(machine)
     told: list[int] = []
 
     def end(number: int, _: object) -> None:
@@ -69,6 +72,21 @@ def run(home: Home, config: wire.AgentConfig, program: list[str]) -> int:
     return 0
 
 
+def _make_user(machine: Machine) -> None:
+    """Whom jobs run as; without one this machine is of no use."""
+    if not machine.config.user:
+        return
+    from .account import AccountError, make
+
+    try:
+        account = make(machine.config.user)
+    except (AccountError, OSError) as error:
+        say("user.not_made", error=str(error))
+        machine.unhealthy, machine.tested = machine.unhealthy or str(error), True
+        return
+    machine.facts["user"] = account.name
+
+
 def _add_duties(machine: Machine) -> None:
     duties = machine.duties
     duties.add("deadman", Deadman(machine).run)
@@ -88,7 +106,14 @@ def _add_duties(machine: Machine) -> None:
     duties.add("logs", Logs(machine).run)
     duties.add("results", Results(machine).run)
     duties.add("checkpoints", Checkpoints(machine).run)
-    duties.add("probes", probes.Probes(machine).run)
+    hot = None
+    if machine.config.gpu_count or shutil.which(probes.TOOL):
+        from .gpu_watch import GpuWatch
+
+        watch = GpuWatch(machine)
+        machine.look_at_gpus, hot = watch.look, watch.hot
+        duties.add("gpus", watch.run)
+    duties.add("probes", probes.Probes(machine, hot).run)
 
 
 def _kill_all(machine: Machine) -> None:

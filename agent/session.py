@@ -79,6 +79,7 @@ class Session:
             wait_s=self._poll_s,
             healthy=not machine.unhealthy,
             unhealthy_why=machine.unhealthy,
+            unhealthy_code=machine.unhealthy_code,
             drained=not attempts and not unsent,
             notice=machine.notice,
             unsent_bytes=unsent,

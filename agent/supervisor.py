@@ -21,13 +21,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Optional, cast
 
 from . import environment, workload
-from .files import read_json, write_json
+from .files import append_line, content, read_json, write_json
 from .masking import patterns
 from .output import STDERR, Output
 from .spool import SpoolWriter, full
 
 if TYPE_CHECKING:
     from . import wire
+    from .account import Account
 
 _TICK_S = 0.05
 _LONG_TICK_S = 0.5
@@ -39,9 +40,19 @@ _EXIT_OF = {"timeout": 124, "cancelled": 130}
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as a shell has them
 
 
-def start(folder: str, order: wire.Order, workspace: str, resumed: bool, spool_limit: int, agent: list[str]) -> int:
-    """Begin attempt `folder`, detached. `agent` is how this very program is started. The supervisor's pid."""
+def start(
+    folder: str,
+    order: wire.Order,
+    workspace: str,
+    resumed: bool,
+    spool_limit: int,
+    agent: list[str],
+    user: str = "",
+) -> int:
+    """Begin attempt `folder`, detached. `agent` is how this very program is started, `user` whom the job runs as ("":
+    as we do). The supervisor's pid."""
     words = {"workspace": workspace, "resumed": resumed, "spool_limit": spool_limit, "secrets": order.secrets}
+    words["user"] = user
     with open(os.path.join(folder, "supervisor.log"), "ab") as said:
         child = subprocess.Popen(
             [*agent, "supervise", folder],
@@ -84,7 +95,9 @@ class Supervisor:
         self._folder = folder
         self._order = order
         self._workspace = words["workspace"]
-        self._env = environment.build(order, words["secrets"], words["workspace"], words["resumed"])
+        self._account = _account(words["user"])
+        user = self._account.environment() if self._account else {}
+        self._env = environment.build(order, words["secrets"], words["workspace"], words["resumed"], user)
         self._output = Output(patterns(words["secrets"].values()), self._keep)
         self._spool = SpoolWriter(os.path.join(folder, "spool"), words["spool_limit"], self._wait_for_room)
         self._state: dict[str, Any] = {"phase": "starting", "timings": {}}
@@ -121,10 +134,13 @@ class Supervisor:
     def _setup(self) -> int:
         """Its exit code. What it installs goes into an environment that later attempts with the same setup find again;
         it runs each time all the same, for what it does to the workspace."""
-        venv = environment.venv_for(self._order, self._folder)
+        venv = environment.venv_for(self._order, self._workspace)
         if venv:
             environment.enter(self._env, venv)
             if not environment.complete(venv):
+                if self._account:
+                    os.makedirs(venv, exist_ok=True)
+                    self._account.give(venv)
                 self._say("making a virtual environment for setup")
                 code = self._phase("setup", "setup_s", environment.making(self._order, venv))
                 if code != 0:
@@ -159,8 +175,8 @@ class Supervisor:
     def _watch(self, argv: list[str]) -> int:
         self._status = None
         try:
-            self._main = self._output.start(argv, self._order.tty, cwd=self._workspace, env=self._env)
-        except (OSError, ValueError, IndexError) as error:
+            self._main = self._output.start(argv, self._order.tty, cwd=self._workspace, env=self._env, **self._how())
+        except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
             return self._refused(argv, error)
         while self._status is None:
             if self._output.pump(self._tick_s()):
@@ -169,6 +185,10 @@ class Supervisor:
         self._main = 0
         code = os.waitstatus_to_exitcode(self._status)
         return code if code >= 0 else 128 - code
+
+    def _how(self) -> dict[str, Any]:
+        """Whom a process of the job's is started as."""
+        return self._account.how(self._order.sudo) if self._account else {}
 
     def _refused(self, argv: list[str], error: Exception) -> int:
         """Say in one line why it cannot even begin."""
@@ -220,7 +240,7 @@ class Supervisor:
     def _look_after(self) -> None:
         """Time-out, cancellation, and the end of whoever was asked to end and did not."""
         timeout_s = self._order.timeout_s
-        asked = _content(os.path.join(self._folder, "control"))
+        asked = content(os.path.join(self._folder, "control"))
         if asked == "now":
             self._stop("cancelled", "cancelled at once", 0.0)
         elif asked == "kindly" or self._told:
@@ -284,7 +304,7 @@ class Supervisor:
         try:
             write_json(os.path.join(self._folder, "state.json"), self._state)
             while self._events:
-                _append_line(os.path.join(self._folder, "events.jsonl"), json.dumps(self._events[0]))
+                append_line(os.path.join(self._folder, "events.jsonl"), json.dumps(self._events[0]))
                 self._events.pop(0)
             self._untold_since = None
         except OSError as error:
@@ -334,6 +354,15 @@ class Supervisor:
             time.sleep(_RETRY_S)
 
 
+def _account(user: str) -> Optional[Account]:
+    """Raises: AccountError."""
+    if not user:
+        return None
+    from .account import find
+
+    return find(user)
+
+
 def _now() -> float:
     """Seconds that also pass while the machine sleeps."""
     return time.clock_gettime(_CLOCK)
@@ -350,26 +379,3 @@ def _notify(folder: str) -> bool:
     except (OSError, AttributeError):
         return False
     return True
-
-
-def _content(path: str) -> str:
-    if not os.access(path, os.R_OK):  # cheaper than the exception that it nearly always would be
-        return ""
-    try:
-        with open(path) as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def _append_line(path: str, line: str) -> None:
-    """A whole line or none. Raises: OSError."""
-    data = line.encode() + b"\n"
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        size = os.fstat(file).st_size
-        if os.write(file, data) < len(data):
-            os.ftruncate(file, size)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    finally:
-        os.close(file)

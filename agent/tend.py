@@ -115,6 +115,7 @@ class Tend:
         return None
 
     def _end(self, attempt: Attempt, missing: str) -> None:
+        self._machine.look_at_gpus()  # what ended it may be there, and is told with it
         left = attempt.exit or {}
         size = left.get("log_size", 0)
         log_complete = attempt.log_safe >= size

@@ -34,7 +34,8 @@ T = TypeVar("T")
 class AgentConfig:
     """What a machine is given at launch. Durations in seconds; the join token is its only secret, and single-use.
 
-    `gpu_*` is what it was rented for: it takes no work before it has been found to have that."""
+    `gpu_*` is what it was rented for: it takes no work before it has been found to have that. `user` is whom jobs run
+    as, made if need be; "" for whoever runs the agent."""
 
     instance: str
     name: str
@@ -56,6 +57,7 @@ class AgentConfig:
     gpu_name: str = ""
     gpu_count: int = 0
     gpu_memory_gb: float = 0.0
+    user: str = ""
     protocol: int = PROTOCOL
 
 
@@ -78,6 +80,21 @@ class Joined:
 
 
 @dataclass(frozen=True)
+class GpuEvent:
+    """Something that befell a GPU while an attempt ran. `what` is xid or thermal; with `gpu` and `code` (the Xid's
+    number; hardware or software) it says which: there is one of each an attempt."""
+
+    what: str
+    gpu: str = ""
+    code: str = ""
+    message: str = ""
+
+    @property
+    def kind(self) -> tuple[str, str, str]:
+        return self.what, self.gpu, self.code
+
+
+@dataclass(frozen=True)
 class AttemptState:
     """One attempt as the agent sees it.
 
@@ -95,18 +112,21 @@ class AttemptState:
     log_complete: bool = False
     results_complete: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
+    gpu_events: list[GpuEvent] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Sync:
     """What is. `seen` is the `Ought.version` that the agent has acted on: an equal one is waited out. `sequence` grows
-    with every message of one boot (nanoseconds of its boot clock will do); 0 says nothing about order."""
+    with every message of one boot (nanoseconds of its boot clock will do); 0 says nothing about order. `unhealthy_code`
+    is a code of the controller's `Why` when it is not the hardware: script-failed."""
 
     boot_id: str
     seen: int = -1
     wait_s: float = 0.0
     healthy: bool = True
     unhealthy_why: str = ""
+    unhealthy_code: str = ""
     drained: bool = False
     notice: str = ""
     unsent_bytes: int = 0

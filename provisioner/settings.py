@@ -61,6 +61,7 @@ class AwsSettings(BaseModel):
     security_groups: dict[str, str] = Field(default_factory=dict)
     instance_profile: str = ""
     ssh_from: str = ""
+    startup: str = ""
 
 
 class HostSettings(BaseModel):

@@ -41,7 +41,7 @@ def aws_provider(
         Catalog(),
         clock,
         controller_id,
-        lambda order: launched_with(order.name, order.config, digest(), door=door and door(order.name)),
+        lambda order: launched_with(order.name, order.config, digest(), ours.startup, door and door(order.name)),
         options,
         any_controller=any_controller,
         visibility_s=_VISIBLE_S * settings.policy_scale,

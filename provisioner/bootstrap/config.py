@@ -8,6 +8,7 @@ from provisioner.domain.policy import Policy
 
 # How a machine ends, by provider. No default: powering off a computer that we did not rent is never an option.
 ON_END = {"local": "exit", "hosts": "exit", "aws": "poweroff"}
+USER = "runner"  # whom jobs run as on a machine that is ours alone
 
 
 def agent_config(
@@ -46,4 +47,5 @@ def agent_config(
         gpu_name=gpu.name if gpu else "",
         gpu_count=gpu.count if gpu else 0,
         gpu_memory_gb=gpu.memory_gb if gpu else 0.0,
+        user=USER if ON_END[provider] == "poweroff" else "",
     )

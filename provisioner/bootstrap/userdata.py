@@ -47,7 +47,7 @@ class Door:
 def launched_with(name: str, config: str, agent_sha256: str, startup: str = "", door: Door | None = None) -> str:
     """`user_data` for a machine that reaches its controllers at the addresses in `config`, and fetches the agent there;
     one without such an address is given `door`, by which its controller comes.
-    Raises: Rejected when there is neither, InvalidRequest."""
+    Raises: Rejected when there is neither, or it does not fit."""
     told = json.loads(config)
     bases = [url for url in told["urls"] if not url.startswith("unix:")]
     if not bases and door is None:
@@ -56,15 +56,11 @@ def launched_with(name: str, config: str, agent_sha256: str, startup: str = "", 
             hint="`runner serve` with public_url: https://HOST:PORT in the settings",
         )
     urls = [base + wire.AGENT_PATH.format(sha256=agent_sha256) for base in bases]
-    return user_data(
-        name=name,
-        config=config,
-        agent_urls=urls,
-        agent_sha256=agent_sha256,
-        ca_pem=told["ca_pem"],
-        startup=startup,
-        door=None if bases else door,
-    )
+    told_of = {"agent_urls": urls, "agent_sha256": agent_sha256, "ca_pem": told["ca_pem"], "startup": startup}
+    try:
+        return user_data(name=name, config=config, door=None if bases else door, **told_of)
+    except InvalidRequest as error:
+        raise Rejected(error.message, hint=error.hint) from error
 
 
 def user_data(

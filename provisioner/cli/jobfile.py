@@ -26,7 +26,7 @@ KEYS: dict[str, str] = {
     "idle_timeout": "duration",
     "max_lifetime": "duration",
     "tty": "true or false",
-    "sudo": "true or false",
+    "sudo": "true or false; false: on a rented machine, no root's rights and no metadata service",
     "log_limit": "size",
 }
 RESOURCES = ("gpu", "cpus", "memory", "disk", "market", "provider", "region", "instance_type", "max_price", "image")

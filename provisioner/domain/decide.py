@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from .facts import Absent, Facts, Seen
+from .facts import Absent, Facts, Report, Seen
 from .job import NO_REASON, InstancePhase, Reason, Why
 from .offer import MachineState, Market
 from .policy import Policy
@@ -109,7 +109,7 @@ def _booting(facts: Facts, now: datetime, policy: Policy) -> Action:
     if unwanted := _unwanted(facts):
         return Advance(InstancePhase.STOPPING, unwanted)
     if facts.report is not None and not facts.report.healthy:
-        return Advance(InstancePhase.STOPPING, Reason(Why.UNHEALTHY, facts.report.unhealthy_why))
+        return Advance(InstancePhase.STOPPING, _unfit(facts.report))
     if facts.report is not None:
         return Advance(InstancePhase.READY)
     if _age(facts, now) > policy.boot_timeout_s:
@@ -134,7 +134,7 @@ def _ready(facts: Facts, now: datetime, policy: Policy) -> Action:
     if report is None:
         return Wait(min(silent_at, old_at))
     if not report.healthy and not facts.demand.live_attempts:
-        return Advance(InstancePhase.DRAINING, Reason(Why.UNHEALTHY, report.unhealthy_why))
+        return Advance(InstancePhase.DRAINING, _unfit(report))
     if busy(facts):
         return Wait(min(silent_at, old_at))
     idle_at = _idle_ends(facts, now, policy)
@@ -198,6 +198,11 @@ def _unwanted(facts: Facts) -> Reason | None:
         return Reason(Why.STOPPED, "asked to stop")
     wanted = facts.demand.planned_for_waits or facts.demand.waiting or facts.demand.live_attempts
     return None if wanted else Reason(Why.NOT_NEEDED, "no job needs it any more")
+
+
+def _unfit(report: Report) -> Reason:
+    script = report.unhealthy_code == Why.SCRIPT_FAILED
+    return Reason(Why.SCRIPT_FAILED if script else Why.UNHEALTHY, report.unhealthy_why)
 
 
 def _lost(facts: Facts, now: datetime) -> Reason | None:

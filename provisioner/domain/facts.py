@@ -36,6 +36,16 @@ Sighting = Seen | Absent | Unknown
 
 
 @dataclass(frozen=True, slots=True)
+class GpuEvent:
+    """What befell a GPU while an attempt ran. `what` is `xid` or `thermal`; with `gpu` and `code` it says which."""
+
+    what: str
+    gpu: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptReport:
     """What the agent says of one attempt. `phase` is `starting`, `setup`, `running`, `syncing` or `ended`."""
 
@@ -47,6 +57,7 @@ class AttemptReport:
     detail: str = ""
     log_size: int = 0
     facts: dict[str, object] = field(default_factory=dict)
+    gpu_events: tuple[GpuEvent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +66,14 @@ class Report:
 
     `drained`: no attempt on it and nothing unsent. `notice`: the cloud has announced the machine's end. `sequence`
     grows with every message of one boot, so that one overtaken on its way is known; 0 where the agent gives none.
+    `unhealthy_code` is a `Why` where it is not the hardware.
     """
 
     heard_at: datetime
     boot_id: str = ""
     healthy: bool = True
     unhealthy_why: str = ""
+    unhealthy_code: str = ""
     drained: bool = False
     notice: str = ""
     attempts: tuple[AttemptReport, ...] = ()

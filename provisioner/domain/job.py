@@ -154,6 +154,7 @@ class Why(StrEnum):
     LOST = "lost"
     SUPERVISOR_LOST = "supervisor-lost"
     UNHEALTHY = "unhealthy"
+    SCRIPT_FAILED = "script-failed"
     BUDGET = "budget"
     NOT_NEEDED = "not-needed"
     EXIT = "exit"

@@ -66,6 +66,8 @@ class Actor:
         self._desk.touch(instance.id)
         if reason.why in _BAD_OFFER and to is InstancePhase.STOPPING:
             await self._market.disappointed(instance, str(reason))
+        if reason.why is Why.SCRIPT_FAILED and to is InstancePhase.STOPPING:
+            await self._fail_job(instance, reason)  # it would fail on any other machine, for money
         if to is InstancePhase.GONE:
             self._observed.forget(instance)
         return moved
@@ -125,6 +127,8 @@ class Actor:
         return await self._advance(instance, to, reason, fence)
 
     async def _fail_job(self, instance: Instance, reason: Reason) -> None:
+        if not instance.planned_for:
+            return
         try:
             job = await self._store.jobs.get(instance.planned_for)
             if job.phase is JobPhase.QUEUED:

@@ -13,6 +13,7 @@ from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Event, Store
 
 from .desk import EngineDesk
+from .gpu_events import GpuEvents
 from .observe import Observed
 
 _ITS_OWN_CAUSE = 5  # arbitrary: a job that takes its supervisor or its machine with it this often does it itself
@@ -123,6 +124,7 @@ class Attempts:
         self._policy = policy
         self._untold: dict[str, datetime] = {}
         self._waits: dict[str, str] = {}
+        self._gpu_events = GpuEvents(store, clock)
 
     async def look(self, live: list[Attempt], instances: Mapping[str, Instance], jobs: Mapping[str, Job]) -> set[str]:
         """Instances on which an attempt ended now."""
@@ -154,6 +156,7 @@ class Attempts:
         if told is None:
             return await self._not_told(attempt, job, instance, report.heard_at)
         self._untold.pop(attempt.key, None)
+        await self._gpu_events.note(attempt, told)
         if told.phase == "ended":
             trial = await self._trial(job, attempt, instance)
             await self._end(attempt, judge(trial, told, self._clock.now()), told)
@@ -212,4 +215,5 @@ class Attempts:
         )
         for known in (self._untold, self._waits):
             known.pop(attempt.key, None)
+        self._gpu_events.forget(attempt)
         self._desk.ended(attempt)

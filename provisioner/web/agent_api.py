@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from agent import wire
 from provisioner.domain.errors import InvalidRequest, NotFound
-from provisioner.domain.facts import AttemptReport, Report
+from provisioner.domain.facts import AttemptReport, GpuEvent, Report
 from provisioner.domain.job import Attempt, AttemptPhase, Job
 from provisioner.domain.ports import LogSpan, ManifestRow, WantedAttempt
 
@@ -50,7 +50,7 @@ _JOIN_LIMIT, _SYNC_LIMIT, _MANIFEST_LIMIT, _READINGS_LIMIT = 2**18, 2**20, 2**26
 _LOG_LIMIT = 4 * 2**20 + 2**20  # data, and its index
 _LOG_SLACK = 2**20  # what the agent may say of its own past a job's log limit
 _SPREAD = 0.2  # of the poll's length, so that agents that came together do not stay together; arbitrary
-_MOST_ATTEMPTS, _MOST_READINGS = 64, 10_000
+_MOST_ATTEMPTS, _MOST_READINGS, _MOST_GPU_EVENTS = 64, 10_000, 100
 _LONGEST_TEXT = 4000
 _OLDEST_READING_S = 30 * 86400.0
 
@@ -244,6 +244,7 @@ class AgentRoutes:
             boot_id=message.boot_id[:200],
             healthy=message.healthy,
             unhealthy_why=message.unhealthy_why[:_LONGEST_TEXT],
+            unhealthy_code=message.unhealthy_code[:80],
             drained=message.drained,
             notice=message.notice[:_LONGEST_TEXT],
             attempts=tuple(_attempt_report(told) for told in message.attempts),
@@ -335,7 +336,12 @@ def _attempt_report(told: wire.AttemptState) -> AttemptReport:
         told.detail[:_LONGEST_TEXT],
         told.log_size,
         {**told.facts, **complete},
+        tuple(_gpu_event(one) for one in told.gpu_events[:_MOST_GPU_EVENTS]),
     )
+
+
+def _gpu_event(told: wire.GpuEvent) -> GpuEvent:
+    return GpuEvent(told.what[:40], told.gpu[:80], told.code[:40], told.message[:_LONGEST_TEXT])
 
 
 def _unpacked(body: bytes, offset: int) -> tuple[list[LogSpan], memoryview]:

@@ -7,10 +7,13 @@ from datetime import datetime
 
 from provisioner.domain.job import Attempt, Job, JobPhase, Reason, Why
 from provisioner.domain.place import Ladder
+from provisioner.domain.ports import Event
 
 
-def lines(job: Job, attempts: Sequence[Attempt], ladder: Ladder | None, now: datetime) -> list[str]:
-    """What a person is told, most important first."""
+def lines(
+    job: Job, attempts: Sequence[Attempt], ladder: Ladder | None, now: datetime, events: Sequence[Event] = ()
+) -> list[str]:
+    """What a person is told, most important first. `events` are the job's."""
     told = [_state(job, now)]
     if job.cancel_asked_at is not None and job.phase is not JobPhase.DONE:
         told.append("its cancellation was asked for and is under way")
@@ -22,9 +25,15 @@ def lines(job: Job, attempts: Sequence[Attempt], ladder: Ladder | None, now: dat
             told.append(f"attempt {attempt.number} on {attempt.instance_id} ended{how}")
         else:
             told.append(f"attempt {attempt.number} is {attempt.phase} on {attempt.instance_id}")
+        told += [f"attempt {attempt.number}: {message}" for message in of_gpus(events, attempt)]
     if job.spec.retries:
         told.append(f"{job.failures} of {job.spec.retries} retries are used")
     return told
+
+
+def of_gpus(events: Sequence[Event], attempt: Attempt) -> list[str]:
+    """What befell its GPUs."""
+    return [one.message for one in events if one.what.startswith("gpu.") and one.attempt == attempt.number]
 
 
 def _state(job: Job, now: datetime) -> str:

@@ -1,6 +1,7 @@
 """A cloud whose machines boot: each instance of the EC2 server becomes a host of its own and runs its real user-data.
 
-A host has a network namespace, process and mount namespaces, a folder over /var/lib/gpu-runner, and a metadata service
+A host has a network namespace, process and mount namespaces, folders over /var/lib/gpu-runner and beside it, an /etc
+and a /home of its own, a kernel log that says what the test has it say, and a metadata service
 at 169.254.169.254 that speaks IMDSv2 and serves its user-data. `poweroff` inside ends the instance, as EC2 does with
 shutdown behaviour `terminate`; an instance that is terminated loses all of its processes at once. Needs root, and a
 kernel that lets network namespaces be made.
@@ -27,6 +28,7 @@ import yaml
 from .ec2 import REGIONS, Cloud
 
 STATE = "/var/lib/gpu-runner"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LOOK_S = 0.1
 _TOP = Path(__file__).resolve().parents[2]
 # A host's first process: folders of its own, its metadata service, its boot commands; then it is the host's init.
@@ -36,6 +38,18 @@ state, folder, boot = sys.argv[1:4]
 os.makedirs(state, exist_ok=True)
 os.makedirs(f"{folder}/disk", exist_ok=True)
 subprocess.run(["mount", "--bind", f"{folder}/disk", state], check=True)
+subprocess.run(["mount", "--bind", f"{folder}/kmsg", "/dev/kmsg"], check=True)
+os.makedirs(f"{state}-jobs", exist_ok=True)
+for name in ("jobs", "layers"):
+    os.makedirs(f"{folder}/{name}", exist_ok=True)
+subprocess.run(["mount", "--bind", f"{folder}/jobs", f"{state}-jobs"], check=True)
+subprocess.run(["mount", "-t", "tmpfs", "tmpfs", f"{folder}/layers"], check=True)
+for name in ("upper", "work"):
+    os.makedirs(f"{folder}/layers/{name}")
+layers = f"lowerdir=/etc,upperdir={folder}/layers/upper,workdir={folder}/layers/work"
+subprocess.run(["mount", "-t", "overlay", "-o", layers, "overlay", "/etc"], check=True)
+subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/home"], check=True)
+subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/var/tmp"], check=True)
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 subprocess.run(["ip", "addr", "add", "169.254.169.254/32", "dev", "lo"], check=True)
 subprocess.Popen([sys.executable, "-m", "tests.fakes.metadata", folder])
@@ -82,6 +96,18 @@ class Host:
     folder: Path
     process: subprocess.Popen[bytes]
     address: str = ""
+
+    def kernel_says(self, text: str) -> None:
+        """In the host's kernel log."""
+        path = self.folder / "kmsg"
+        with path.open("a") as file:
+            file.write(f"4,{len(path.read_text().splitlines())},1,-;{text}\n")
+
+    def run(self, *words: str) -> bytes:
+        """As root, inside; what it printed."""
+        (first, *_) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        inside = ["nsenter", "-t", first, "-a", *words]
+        return subprocess.run(inside, check=True, capture_output=True, timeout=30).stdout
 
     def say(self, path: str, text: str) -> None:
         """Its metadata service has this, too, from now on."""
@@ -151,6 +177,7 @@ class BootingCloud:
         folder = self.folder / instance
         (folder / "bin").mkdir(parents=True)
         (folder / "metadata.json").write_text(json.dumps({"instance_id": instance, "user_data": text}))
+        (folder / "kmsg").touch()
         (folder / "bin/poweroff").write_text(f"#!/bin/sh\necho off > {folder}/powered-off\n")
         (folder / "bin/poweroff").chmod(0o755)
         tool = f"echo '{self.gpu}'" if self.gpu else "echo 'No devices were found'; exit 6"
@@ -170,7 +197,7 @@ class BootingCloud:
         boot = told.get("bootcmd", [])
         words = ["ip", "netns", "exec", netns, "unshare", "-m", "-p", "-f", "--mount-proc", "--kill-child"]
         words += [sys.executable, "-c", _INIT, STATE, str(folder), json.dumps(boot)]
-        environment = {"PATH": f"{folder}/bin:{os.environ['PATH']}", "HOME": "/root", "PYTHONPATH": str(_TOP)}
+        environment = {"PATH": f"{folder}/bin:{PATH}", "HOME": "/root", "PYTHONPATH": str(_TOP)}
         with (folder / "console.log").open("ab") as console:
             process = subprocess.Popen(
                 words, env=environment, stdin=subprocess.DEVNULL, stdout=console, stderr=console, cwd=_TOP,

@@ -30,8 +30,11 @@ def cloud(tmp_path: Path) -> Iterator[BootingCloud]:
 
 
 @contextlib.contextmanager
-def controlled(cloud: BootingCloud, folder: Path, *, dialled: bool = True, **policy: float) -> Iterator[World]:
-    """A controller that the cloud's hosts reach, under TLS of its own; or else one that goes to them over SSH."""
+def controlled(
+    cloud: BootingCloud, folder: Path, *, dialled: bool = True, aws: str = "", **policy: float
+) -> Iterator[World]:
+    """A controller that the cloud's hosts reach, under TLS of its own; or else one that goes to them over SSH. `aws` is
+    more of its settings."""
     port = free_port()
     environment = {
         "AWS_ENDPOINT_URL": cloud.cloud.endpoint,
@@ -45,7 +48,7 @@ def controlled(cloud: BootingCloud, folder: Path, *, dialled: bool = True, **pol
         w.home.mkdir(mode=0o700)
         lines = [
             f"public_url: '{f'https://{cloud.gateway}:{port}' if dialled else ''}'",
-            f"aws: {{enabled: true, regions: [us-east-1], image: {image}, ssh_from: {cloud.gateway}/32}}",
+            f"aws: {{enabled: true, regions: [us-east-1], image: {image}, ssh_from: {cloud.gateway}/32{aws}}}",
             f"policy: {{{', '.join(f'{name}: {value}' for name, value in policy.items())}}}",
         ]
         (w.home / "settings.yaml").write_text("\n".join(lines))
@@ -191,6 +194,8 @@ def test_a_notice_gives_the_job_time_to_leave(cloud: BootingCloud, tmp_path: Pat
         assert (done["outcome"], done["attempts"]) == ("succeeded", 2), (done, w.log())
         assert w.run("logs", job, "--attempt", "2").stdout == b"begun\nleft in time\n"
         assert done["attempts_list"][0]["reason"]["why"] == "preempted", done["attempts_list"]
+        happened = [one["what"] for one in w.json("events")]
+        assert happened.index("instance.planned", 4) < happened.index("attempt.ended"), happened
         w.until(lambda: not w.json("machines"), 60, "the machines to be gone")
         assert set(instances(cloud)) == {"terminated"}
 

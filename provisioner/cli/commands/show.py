@@ -57,6 +57,8 @@ def _attempt(client: Client, job_id: str, attempt: dict[str, Any]) -> None:
         print("  timings " + ", ".join(f"{key.removesuffix('_s')} {value}" for key, value in timings.items()))
     if machine := facts.get("machine"):
         print(f"  machine {json.dumps(machine)}")
+    for event in attempt.get("gpu_events") or ():
+        print(f"  gpu     {event}")
     rows = client.get(f"/jobs/{job_id}/readings", attempt=attempt["number"])
     readings = [row[1] for row in rows]
     for name, scale, unit in (

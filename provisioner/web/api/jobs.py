@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from provisioner.domain.job import Instance, Job, JobPhase
 
 from ..auth import Caller, Use, User, Viewer
-from ..explain import lines
+from ..explain import lines, of_gpus
 from ..services import Services
 from ..shape import charges_by, costs, plain, plain_all
 from ..submit import again, already, read_spec, submit
@@ -78,11 +78,12 @@ async def explain_job(id: str, services: Use, caller: Viewer) -> JSONResponse:
     """Why it is where it is: sentences, the offers in order while it waits, and what happened."""
     job = await services.store.jobs.get(id)
     ladder = await services.desk.ladder(job.spec.need) if job.phase in (JobPhase.QUEUED, JobPhase.HELD) else None
+    events = await services.store.records.events(job_id=job.id)
     told = {
         "job": plain(job),
-        "lines": lines(job, await services.store.jobs.attempts(job.id), ladder, services.clock.now()),
+        "lines": lines(job, await services.store.jobs.attempts(job.id), ladder, services.clock.now(), events),
         "ladder": [{"offer": str(r.offer), "refused": r.refused} for r in ladder.rungs] if ladder else [],
-        "events": plain_all(await services.store.records.events(job_id=job.id)),
+        "events": plain_all(events),
     }
     return JSONResponse(told)
 
@@ -127,9 +128,11 @@ async def _own(services: Services, caller: Caller, job_id: str) -> Job:
 
 async def _attempts(services: Services, job: Job) -> list[dict[str, Any]]:
     shown, instances = [], dict[str, Instance]()
+    events = await services.store.records.events(job_id=job.id)
     for attempt in await services.store.jobs.attempts(job.id):
         size, _ = await services.logs.offsets(job.id, attempt.number)
         if attempt.instance_id not in instances:
             instances[attempt.instance_id] = await services.store.instances.get(attempt.instance_id)
-        shown.append(plain(attempt, log_size=size, instance=plain(instances[attempt.instance_id])))
+        more = {"instance": plain(instances[attempt.instance_id]), "gpu_events": of_gpus(events, attempt)}
+        shown.append(plain(attempt, log_size=size, **more))
     return shown

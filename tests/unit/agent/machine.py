@@ -37,12 +37,13 @@ class Box:
         config = wire.AgentConfig(instance="i1", name=self.name, urls=urls, join_token=controller.token, **settings)
         (self.state / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
         self.path = os.environ["PATH"]
+        self.more: dict[str, str] = {}
         self.python = sys.executable
         self.console = folder / "console.log"
         self.children: list[subprocess.Popen[bytes]] = []
 
     def start(self, command: str = "run") -> subprocess.Popen[bytes]:
-        environment = {"PATH": self.path, MARK: self.name, "HOME": str(self.state.parent)}
+        environment = {"PATH": self.path, MARK: self.name, "HOME": str(self.state.parent), **self.more}
         with self.console.open("ab") as console:
             child = subprocess.Popen(
                 [self.python, "-I", str(self.pyz), command, str(self.state)],

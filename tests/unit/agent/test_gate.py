@@ -9,8 +9,10 @@ import pytest
 
 from agent import wire
 from agent.gate import errors, unfit
+from tests.fakes import libcuda
 
 from .machine import Box, box
+from .test_cuda import needs_gcc
 
 T4 = {"gpu_name": "T4", "gpu_count": 1, "gpu_memory_gb": 16.0}
 ROW = "Tesla T4, 550.54.15, 15360, 3, 0, 41"
@@ -98,3 +100,14 @@ def test_a_machine_without_it_says_so(tmp_path: Path, script: str, why: str) -> 
         c.until(lambda: c.syncs)
         assert not any(sync.healthy for sync in c.syncs)
         assert c.syncs[-1].unhealthy_why == why
+
+
+@needs_gcc
+def test_a_machine_whose_gpu_computes_wrongly_says_so(tmp_path: Path) -> None:
+    with box(tmp_path, boot_deadline_s=8.0, **T4) as machine:
+        stub(machine, tmp_path, f"echo '{ROW}'")
+        machine.more = {"LD_LIBRARY_PATH": str(libcuda.compiled(tmp_path)), "STUB_CUDA": "wrong"}
+        machine.start()
+        c = machine.controller
+        c.until(lambda: c.syncs)
+        assert c.syncs[-1].unhealthy_why == "CUDA: GPU 0 gave back 1 of 1048576 bytes wrong"

@@ -109,6 +109,11 @@ CASES: list[tuple[str, Action, str]] = [
     ("booting", act(instance(P.BOOTING), seen()), "wait"),
     ("heard", act(instance(P.BOOTING), seen(), heard()), "ready"),
     ("heard, and unhealthy", act(instance(P.BOOTING), seen(), heard(healthy=False)), "stopping unhealthy"),
+    (
+        "its script failed",
+        act(instance(P.BOOTING), seen(), heard(healthy=False, unhealthy_code="script-failed")),
+        "stopping script-failed",
+    ),
     ("never heard", act(instance(P.BOOTING, 901), seen()), "stopping boot-timeout"),
     ("booting for nobody", act(instance(P.BOOTING), seen(), demand=NOBODY), "stopping not-needed"),
     ("booting for another who waits", act(instance(P.BOOTING), seen(), demand=Demand(waiting=1)), "wait"),
