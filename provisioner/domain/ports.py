@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from .facts import Report
 from .job import Attempt, Instance, InstancePhase, Job, JobPhase, Need, Outcome, Reason
 from .money import Charge
 from .offer import LaunchOrder, Listing, Machine, Offer
-from .place import Refusal
+from .place import Quota, Refusal
 
 
 class Clock(Protocol):
@@ -35,7 +35,8 @@ class Provider(Protocol):
     - L1 `launch` is idempotent on `order.name`: called twice, one machine.
     - L2 a launched machine shows in `machines()` within `visibility_s`.
     - L3 `machines()` shows everything with our controller tag that can still cost money or come back, scope by scope:
-      a complete list or the error, never a short list.
+      a complete list or the error, never a short list. A listing's `ended` names only what is over for good: such a
+      name is never again in a listing's machines.
     - L4 `terminate` is idempotent; absence is success; what the machine alone used goes with it.
     - L5 every identity tag is on the machine from the create call itself, and round-trips.
     - L6 only our errors come out.
@@ -60,6 +61,17 @@ class Provider(Protocol):
     async def terminate(self, machine_ref: str, name: str, scope: str) -> None:
         """End the machine called `name`; `machine_ref` may be empty when the launch's answer was lost."""
         ...
+
+
+@runtime_checkable
+class HasQuota(Protocol):
+    """A provider that knows beforehand how much an account may rent.
+
+    - Q1 `quotas` makes no call and waits for nothing: it says what was read last.
+    - Q2 what could not be read is not in it, and refuses nothing.
+    """
+
+    def quotas(self) -> Sequence[Quota]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +165,8 @@ class Instances(Protocol):
     """Instances.
 
     - S6 `plan` inserts PLANNED only if, in the same transaction, the number and the hourly prices of all instances
-      short of GONE stay within the caps; else OverBudget, whose message gives the figures. An unknown price counts as
-      the job's own ceiling, given as `reserve_usd_per_hour`.
+      short of GONE stay within the caps; else OverBudget, whose message gives the figures. Each counts as the most that
+      it may cost, given as `reserve_usd_per_hour` and kept with the row.
     - S7 never two instances short of GONE planned for one job: Conflict.
     - S8 a claimed row is not claimed again before its lease ends; each claim has a higher fence than any before.
     """

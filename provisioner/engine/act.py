@@ -110,12 +110,13 @@ class Actor:
             disk_gib=instance.disk_gib,
             image=instance.image,
             tags={"instance": instance.id},
+            ceiling_usd_per_hour=instance.reserved_usd_per_hour,
         )
 
     async def _refused(self, instance: Instance, error: ProviderError, fence: int) -> Instance:
         """A plain no to the only call ever made leaves nothing behind; after a lost answer, clean up first."""
         await self._market.refused(instance, error)
-        reason = Reason(_WHY.get(type(error).__name__, Why.NO_CAPACITY), error.message)
+        reason = Reason(_WHY.get(type(error).__name__, Why.NO_CAPACITY), error.line)
         if isinstance(error, Rejected):
             await self._fail_job(instance, reason)
         to = InstancePhase.GONE if instance.launch_calls == 1 else InstancePhase.STOPPING
