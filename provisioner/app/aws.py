@@ -7,17 +7,22 @@ from provisioner.bootstrap.userdata import launched_with
 from provisioner.domain.offer import LaunchOrder
 from provisioner.domain.ports import Clock
 from provisioner.providers.aws.account import Account
-from provisioner.providers.aws.catalog import Catalog
+from provisioner.providers.aws.latest import Latest
 from provisioner.providers.aws.provider import AwsProvider, Options
 from provisioner.settings import Settings
+
+from .home import Home
 
 _VISIBLE_S = 120.0  # arbitrary: far above the seconds for which EC2's listings are known to lag
 
 
-def aws_provider(settings: Settings, clock: Clock, controller_id: str, *, any_controller: bool = False) -> AwsProvider:
-    """`any_controller`: for collecting what has expired, whoever launched it."""
+def aws_account(settings: Settings, clock: Clock) -> Account:
+    return Account(clock, settings.aws.profile)
+
+
+def aws_options(settings: Settings) -> Options:
     ours = settings.aws
-    options = Options(
+    return Options(
         regions=ours.regions,
         image=ours.image,
         subnets=ours.subnets,
@@ -25,14 +30,23 @@ def aws_provider(settings: Settings, clock: Clock, controller_id: str, *, any_co
         instance_profile=ours.instance_profile,
         disk_gib=ours.disk_gib,
     )
-    account = Account(clock, ours.profile)
+
+
+def latest(home: Home) -> Latest:
+    return Latest(home.offers / "aws")
+
+
+def aws_provider(
+    settings: Settings, clock: Clock, controller_id: str, home: Home, *, any_controller: bool = False
+) -> AwsProvider:
+    """`any_controller`: for collecting what has expired, whoever launched it."""
     return AwsProvider(
-        account,
-        Catalog(),
+        aws_account(settings, clock),
+        latest(home),
         clock,
         controller_id,
         _user_data,
-        options,
+        aws_options(settings),
         any_controller=any_controller,
         visibility_s=_VISIBLE_S * settings.policy_scale,
     )

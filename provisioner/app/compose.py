@@ -15,7 +15,7 @@ from pathlib import Path
 from provisioner.bootstrap.bundle import agent_bundle
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Logs, Objects, Provider, Store
+from provisioner.domain.ports import HasQuota, Logs, Objects, Provider, Store
 from provisioner.engine import Engine
 from provisioner.objects import open_objects
 from provisioner.providers.local import LocalProvider
@@ -70,7 +70,7 @@ async def composed(
         logs: Logs = SealedLogs(store.database, objects) if shared else FileLogs(home.logs)
         providers: dict[str, Provider] = {"local": _local(home, settings, controller_id, shared)}
         if settings.aws.enabled:
-            providers["aws"] = aws_provider(settings, clock, controller_id)
+            providers["aws"] = aws_provider(settings, clock, controller_id, home)
         engine: Engine = Engine(
             store=store,
             providers=providers,
@@ -82,6 +82,7 @@ async def composed(
             holder=f"{socket.gethostname()}:{os.getpid()}",
             controllers=store.controllers if shared else None,
             urls=agent_urls,
+            quotas={name: provider for name, provider in providers.items() if isinstance(provider, HasQuota)},
         )
         yield Controller(
             home, settings, policy, clock, store, logs, objects, providers, engine, controller_id, key, session_key
