@@ -19,6 +19,7 @@ ALL = (
     "swarm",
     "many_jobs",
     "two_controllers",
+    "offers",
 )
 
 
