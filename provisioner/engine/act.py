@@ -64,7 +64,8 @@ class Actor:
         changes = self._beside(instance, to, reason)
         moved = await self._store.instances.advance(instance, to, reason, self._clock.now(), fence=fence, **changes)
         self._desk.touch(instance.id)
-        if reason.why in _BAD_OFFER and to is InstancePhase.STOPPING:
+        stillborn = instance.phase is InstancePhase.LAUNCHING and reason.why is Why.LOST
+        if to is InstancePhase.STOPPING and (stillborn or reason.why in _BAD_OFFER):
             await self._market.disappointed(instance, str(reason))
         if to is InstancePhase.GONE:
             self._observed.forget(instance)

@@ -169,6 +169,15 @@ async def test_q1_quotas_are_read_beside_and_never_waited_for(cloud: Cloud, acco
     assert len(cloud.asked("ListServiceQuotas")) == asked == 3
 
 
+async def test_what_is_listed_has_its_quotas_read(cloud: Cloud) -> None:
+    """The first job is not the one that finds out."""
+    provider = made()
+    await provider.machines()
+    asked = {region for action, region, _ in cloud.calls if action == "ListServiceQuotas"}
+    await ladder(provider)
+    assert {quota.pool.split("/")[1] for quota in provider.quotas()} == {"us-east-1"} >= asked
+
+
 async def test_q2_what_cannot_be_read_refuses_nothing(cloud: Cloud) -> None:
     cloud.troubles.append(Trouble("ListServiceQuotas", code="AccessDeniedException", times=9))
     provider = made()

@@ -164,6 +164,8 @@ class AwsProvider:
 
     async def machines(self) -> Sequence[Listing]:
         regions = await self._regions()
+        if self._enabled:
+            self._quotas.begin(self._options.regions or regions)
         return await asyncio.gather(*(self._listing(region) for region in regions))
 
     async def terminate(self, machine_ref: str, name: str, scope: str) -> None:

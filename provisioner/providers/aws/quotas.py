@@ -50,10 +50,19 @@ class Quotas:
         for region, age_s in kept_s.items():
             old = now_s - self._read_s.get(region, -math.inf) >= age_s
             if old and now_s - self._asked_s.get(region, -math.inf) >= _AGAIN_S:
-                self._asked_s[region] = now_s
-                task = asyncio.create_task(self._read(region), name=f"quotas of {region}")
-                self._reading.add(task)
-                task.add_done_callback(self._reading.discard)
+                self._ask(region)
+
+    def begin(self, regions: Iterable[str]) -> None:
+        """Read those that were never asked for, so that the first job's offers find them known."""
+        for region in regions:
+            if region not in self._asked_s:
+                self._ask(region)
+
+    def _ask(self, region: str) -> None:
+        self._asked_s[region] = self._clock.monotonic()
+        task = asyncio.create_task(self._read(region), name=f"quotas of {region}")
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
 
     async def _read(self, region: str) -> None:
         try:
