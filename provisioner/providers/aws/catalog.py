@@ -56,7 +56,10 @@ class Catalog:
 
     def __init__(self, folder: Path = SHIPPED) -> None:
         self._folder = folder
-        self._made: dict[tuple[str, float], Sequence[Offer]] = {}
+        self._made: dict[tuple[str, str, float], Sequence[Offer]] = {}
+        self._count = 0
+        self._zones: dict[str, Mapping[str, tuple[str, ...]]] = {}
+        self._prices: dict[str, Mapping[tuple[str, str], Price]] = {}
 
     @cached_property
     def types(self) -> Mapping[str, InstanceType]:
@@ -72,15 +75,21 @@ class Catalog:
 
     def zones(self, instance_type: str) -> Mapping[str, tuple[str, ...]]:
         """Zone ids by region that have the type."""
-        found: dict[str, tuple[str, ...]] = {}
-        for line in self._zone_rows.get(instance_type, ()):
-            found |= zones_of(line.split("\t")[1])
-        return found
+        if instance_type not in self._zones:
+            found: dict[str, tuple[str, ...]] = {}
+            for line in self._zone_rows.get(instance_type, ()):
+                found |= zones_of(line.split("\t")[1])
+            self._zones[instance_type] = found
+        return self._zones[instance_type]
 
     def prices(self, instance_type: str) -> Mapping[tuple[str, str], Price]:
         """By place (a region for on-demand, a zone id for spot) and market."""
-        rows = (line.split("\t") for line in self._price_rows.get(instance_type, ()))
-        return {(row[1], row[2]): Price(Decimal(row[3]), f"{row[4]}, {row[5]}", _at(row[5])) for row in rows}
+        if instance_type not in self._prices:
+            rows = (line.split("\t") for line in self._price_rows.get(instance_type, ()))
+            self._prices[instance_type] = {
+                (row[1], row[2]): Price(Decimal(row[3]), f"{row[4]}, {row[5]}", _at(row[5])) for row in rows
+            }
+        return self._prices[instance_type]
 
     @cached_property
     def regions(self) -> tuple[str, ...]:
@@ -97,29 +106,30 @@ class Catalog:
         """Offers of every type that could serve, and those that the request's own words name and are too small."""
         for kind in self.types.values():
             if _worth_a_word(kind, need):
-                found = self._offers_of(kind, disk_gib)
-                yield from (one for one in found if one.region in need.regions) if need.regions else found
+                for region in need.regions or self.zones(kind.name):
+                    yield from self._offers_of(kind, region, disk_gib)
 
-    def _offers_of(self, kind: InstanceType, disk_gib: float) -> Sequence[Offer]:
-        """In every region. Kept for the next question, up to a bound."""
-        key = kind.name, disk_gib
+    def _offers_of(self, kind: InstanceType, region: str, disk_gib: float) -> Sequence[Offer]:
+        """Kept for the next question, up to a bound."""
+        key = kind.name, region, disk_gib
         if key not in self._made:
-            if sum(map(len, self._made.values())) > _MADE:
-                self._made = {}
-            self._made[key] = tuple(self._make(kind, disk_gib))
+            made = tuple(self._make(kind, region, disk_gib))
+            self._count += len(made)
+            if self._count > _MADE:
+                self._made, self._count = {}, len(made)
+            self._made[key] = made
         return self._made[key]
 
-    def _make(self, kind: InstanceType, disk_gib: float) -> Iterator[Offer]:
-        prices = self.prices(kind.name)
-        for region, zones in self.zones(kind.name).items():
-            on_demand = prices.get((region, Market.ON_DEMAND))
-            for market in kind.markets:
-                pools: tuple[str, ...] = (region_pool(region), quota_pool(region, kind.name, market))
-                if market is Market.SPOT:
-                    pools = (*pools, spot_pool(region))
-                for zone in zones:
-                    price = prices.get((zone, market)) if market is Market.SPOT else on_demand
-                    yield _offer(kind, region, zone, market, disk_gib, price, on_demand, pools)
+    def _make(self, kind: InstanceType, region: str, disk_gib: float) -> Iterator[Offer]:
+        zones, prices = self.zones(kind.name).get(region, ()), self.prices(kind.name)
+        on_demand = prices.get((region, Market.ON_DEMAND))
+        for market in kind.markets if zones else ():
+            pools: tuple[str, ...] = (region_pool(region), quota_pool(region, kind.name, market))
+            if market is Market.SPOT:
+                pools = (*pools, spot_pool(region))
+            for zone in zones:
+                price = prices.get((zone, market)) if market is Market.SPOT else on_demand
+                yield _offer(kind, region, zone, market, disk_gib, price, on_demand, pools)
 
     def _by_type(self, name: Table) -> Mapping[str, Sequence[str]]:
         found: dict[str, list[str]] = defaultdict(list)

@@ -25,7 +25,7 @@ ROWS: dict[Table, list[tuple[object, ...]]] = {
 
 
 def names(latest: Latest) -> set[str]:
-    return {offer.instance_type for offer in latest.offers(Need(cpus=1), disk_gib=10)}
+    return {offer.instance_type for offer in latest.offers(Need(instance_type="t9.large"), disk_gib=10)}
 
 
 @pytest.fixture
