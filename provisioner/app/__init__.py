@@ -6,7 +6,9 @@ imports what it needs when it is called, because most commands need none of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def serve(
@@ -38,6 +40,25 @@ def doctor(home: Path, provider: str = "") -> list[tuple[bool | None, str]]:
     from .doctor import examine
 
     return examine(home, provider)
+
+
+def offers(home: Path, need: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the files here say can be had, as the API would say it. Raises: InvalidRequest."""
+    import asyncio
+
+    from .offers import listed
+
+    return asyncio.run(listed(home, need))
+
+
+def refresh_offers(home: Path, provider: str) -> list[dict[str, Any]]:
+    """Read prices and types anew with the caller's own credentials; a row a region. Raises: RequestError,
+    ProviderError."""
+    import asyncio
+
+    from .offers import refreshed
+
+    return asyncio.run(refreshed(home, provider))
 
 
 def gc_without_store(home: Path, *, dry_run: bool, expired: bool) -> dict[str, list[str]]:

@@ -17,7 +17,7 @@ from provisioner.bootstrap.shell import OpenSsh
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.job import Instance
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Logs, Objects, Provider, Store
+from provisioner.domain.ports import HasQuota, Logs, Objects, Provider, Store
 from provisioner.engine import Engine
 from provisioner.objects import open_objects
 from provisioner.providers.hosts import HostsProvider
@@ -101,7 +101,7 @@ async def composed(
             providers["hosts"] = ours
         dialled = shared or not agent_urls[0].startswith("unix:")
         if settings.aws.enabled:
-            providers["aws"] = aws_provider(settings, clock, controller_id, door=None if dialled else reach.door)
+            providers["aws"] = aws_provider(settings, clock, controller_id, home, door=None if dialled else reach.door)
 
         async def urls_for(instance: Instance) -> Sequence[str]:
             name = instance.offer.provider
@@ -120,6 +120,7 @@ async def composed(
             holder=f"{socket.gethostname()}:{os.getpid()}",
             controllers=store.controllers if shared else None,
             urls=agent_urls,
+            quotas={name: provider for name, provider in providers.items() if isinstance(provider, HasQuota)},
         )
         yield Controller(
             home,

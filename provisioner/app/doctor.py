@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import socket
@@ -13,6 +14,7 @@ from provisioner.providers.local import host
 from provisioner.providers.registry import NAMES
 from provisioner.settings import load, secret_key
 
+from .clock import SystemClock
 from .home import Home
 
 Line = tuple[bool | None, str]
@@ -30,6 +32,8 @@ def examine(path: Path, provider: str) -> list[Line]:
         lines += [(True, f"home {home.path} can be used"), _disk(home), _settings(home), _key(home), _controller(home)]
     except RunnerError as error:
         lines.append((False, f"{error.message}; {error.hint}"))
+    if provider == "aws":
+        lines += _aws(home)
     lines += [_tool("git", "working directories are packed without knowing what git ignores"), _gpu()]
     return lines
 
@@ -62,6 +66,22 @@ def _controller(home: Home) -> Line:
         except OSError:
             return None, "no controller runs here; the next command that needs one starts it"
     return True, f"a controller answers at {home.control_socket}"
+
+
+def _aws(home: Home) -> list[Line]:
+    """Its libraries are imported only when it is asked for."""
+    from provisioner.providers.aws.examine import examine as examine_aws
+
+    from .aws import aws_account, aws_options
+
+    try:
+        settings = load(home.path, os.environ)
+    except RunnerError:
+        return []  # said already
+    lines: list[Line] = []
+    if not settings.aws.enabled:
+        lines.append((None, "AWS is not enabled: `aws: {enabled: true}` in the settings lets jobs use it"))
+    return [*lines, *asyncio.run(examine_aws(aws_account(settings, SystemClock()), aws_options(settings)))]
 
 
 def _tool(name: str, without: str) -> Line:

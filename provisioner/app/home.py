@@ -43,6 +43,11 @@ class Home:
         return self.path / "objects"
 
     @property
+    def offers(self) -> Path:
+        """Catalogues that were refreshed, a folder a provider."""
+        return self.path / "offers"
+
+    @property
     def cache(self) -> Path:
         return self.path / "cache"
 

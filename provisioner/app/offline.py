@@ -41,7 +41,7 @@ async def collect(path: Path, *, dry_run: bool, expired: bool) -> dict[str, list
     )
     providers: list[Provider] = [local]
     if settings.aws.enabled:
-        providers.append(aws_provider(settings, SystemClock(), "", any_controller=True))
+        providers.append(aws_provider(settings, SystemClock(), "", home, any_controller=True))
     found, ended, trouble = [], [], []
     for provider in providers:
         for listing in await provider.machines():

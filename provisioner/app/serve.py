@@ -185,6 +185,7 @@ class _Serving:
             "database": c.settings.store_url.split("@")[-1] or f"sqlite:///{c.home.database}",
             "max_usd_per_hour": str(c.policy.max_usd_per_hour),
             "max_instances": c.policy.max_instances,
+            "providers": list(c.providers),
         }
 
     async def _retain(self) -> None:

@@ -92,11 +92,14 @@ def _width(cell: str) -> int:
 def ago(stamp: str | None) -> str:
     if not stamp:
         return ""
-    seconds = (datetime.now(UTC) - datetime.fromisoformat(stamp)).total_seconds()
+    return f"{lasted((datetime.now(UTC) - datetime.fromisoformat(stamp)).total_seconds())} ago"
+
+
+def lasted(seconds: float) -> str:
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{max(0, seconds):.0f} s ago"
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0, seconds):.0f} s"
 
 
 def reason(value: dict[str, Any] | None) -> str:

@@ -84,6 +84,8 @@ def _launching(facts: Facts, now: datetime, policy: Policy) -> Action:
         return Advance(InstancePhase.BOOTING)
     if isinstance(facts.machine, Seen):
         return _seen_launching(facts.machine)
+    if isinstance(facts.machine, Absent) and facts.machine.ended:
+        return Advance(InstancePhase.STOPPING, Reason(Why.LOST, "the machine ended while it was launched"))
     asked_at = _began(facts, instance.launched_at or instance.phase_at, now)  # it may have waited for its turn to be
     late_at = asked_at + timedelta(seconds=policy.launch_timeout_s) + _TICK
     if now >= late_at:
@@ -216,10 +218,13 @@ def _lost(facts: Facts, now: datetime) -> Reason | None:
 
 
 def _believed_absent(facts: Facts, effect_at: datetime, now: datetime) -> bool:
-    """Absence counts once a listing taken `visibility_s` after the last effect still does not show the machine."""
+    """Absence counts once a listing taken `visibility_s` after the last effect still does not show the machine; at
+    once where the cloud says that it ended, for what has ended does not come back."""
     machine = facts.machine
     if not isinstance(machine, Absent):
         return False
+    if machine.ended:
+        return True
     return machine.latest >= _began(facts, effect_at, now) + timedelta(seconds=facts.visibility_s) + _TICK
 
 

@@ -15,6 +15,11 @@ class RunnerError(Exception):
         self.message = message
         self.hint = hint
 
+    @property
+    def line(self) -> str:
+        """All of it on one line."""
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
 
 class RequestError(RunnerError):
     """The request cannot be served as it stands; asking again in the same words will not help."""

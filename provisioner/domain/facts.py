@@ -21,10 +21,14 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Complete listings of the scope, the first taken at `since` and the last at `latest`, do not show the machine."""
+    """Complete listings of the scope, the first taken at `since` and the last at `latest`, do not show the machine.
+
+    `ended`: the cloud says more, that it was there and is over for good.
+    """
 
     since: datetime
     latest: datetime
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,6 +237,7 @@ class Instance:
 
     `planned_for` is the job that made us plan it. `launch_calls` counts calls whose answer we may have missed.
     `idle_timeout_s` None means: end at once when no waiting job fits. Durations count from `launched_at`.
+    `reserved_usd_per_hour` counts against the cap on spending, and is what a spot request asks for at most.
     """
 
     id: str
@@ -261,3 +262,4 @@ class Instance:
     stop_asked_at: datetime | None = None
     image: str = ""
     disk_gib: float = 0.0
+    reserved_usd_per_hour: Decimal = Decimal(0)

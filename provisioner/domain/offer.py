@@ -20,10 +20,11 @@ class Market(StrEnum):
 class Offer:
     """A price, not a promise (L8). `scope` is the unit that listings answer for: a region, or one host.
 
-    `usd_per_hour` None means unknown, never zero. `billed_minimum_s` is the least that one start costs. `pools` are
-    what it shares with other offers, and a refusal may cover: a region, a quota. `taken` says why it cannot be had
-    just now. `deadman_bound_s` is how long after its last contact a machine has surely stopped its work by itself,
-    where nobody else could end it; 0 where the cloud can.
+    `usd_per_hour` None means unknown, never zero; `priced_at` is when its source was read. `on_demand_usd_per_hour`, of
+    a spot offer, is what the same machine costs when it is not taken back. `billed_minimum_s` is the least that one
+    start costs. `pools` are what it shares with other offers, and a refusal may cover: a region, a quota. `taken` says
+    why it cannot be had just now. `deadman_bound_s` is how long after its last contact a machine has surely stopped its
+    work by itself, where nobody else could end it; 0 where the cloud can.
     """
 
     provider: str
@@ -43,6 +44,8 @@ class Offer:
     deadman_bound_s: float = 0.0
     pools: tuple[str, ...] = ()
     taken: str = ""
+    priced_at: datetime | None = None
+    on_demand_usd_per_hour: Decimal | None = None
 
     @property
     def key(self) -> str:
@@ -82,12 +85,16 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One scope's answer: a complete list, or the error that kept it from being one (L3). Never a short list."""
+    """One scope's answer: a complete list, or the error that kept it from being one (L3). Never a short list.
+
+    `ended` names machines that the cloud itself says are over for good, where it says so; they are not in `machines`.
+    """
 
     scope: str
     taken_at: datetime
     machines: tuple[Machine, ...] = ()
     error: str | None = None
+    ended: frozenset[str] = frozenset()
 
     @property
     def complete(self) -> bool:
@@ -99,6 +106,7 @@ class LaunchOrder:
     """All that a provider needs to launch one machine. `name` is the idempotency key (L1).
 
     `config` is the agent's whole configuration as JSON text, the single-use join token in it being the only secret.
+    `ceiling_usd_per_hour` is what was reserved for it: a spot request asks for no more.
     """
 
     name: str
@@ -110,3 +118,4 @@ class LaunchOrder:
     disk_gib: float
     image: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    ceiling_usd_per_hour: Decimal | None = None

@@ -27,6 +27,16 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """How many vCPUs the machines of one pool of offers may have together. `words` say which limit it is, how much it
+    allows and what to do about it."""
+
+    pool: str
+    cpus: float
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rung:
     """One offer and why it is not taken; an empty `refused` means that it may be. `lasting`: waiting will not help.
     `over_cap`: it would serve, and nothing but the cap on spending forbids it."""
@@ -71,10 +81,14 @@ def place(
     cap_usd_per_hour: Decimal | None = None,
     force_on_demand: bool = False,
     excluded: Mapping[str, str] | None = None,
+    quotas: Iterable[Quota] = (),
+    used_cpus: Mapping[str, float] | None = None,
 ) -> Ladder:
-    """Order `offers` for `need`. `excluded` maps providers to the reason why they take no launches now."""
+    """Order `offers` for `need`. `excluded` maps providers to the reason why they take no launches now; `used_cpus`
+    are the vCPUs of our machines by pool."""
     live = [refusal for refusal in refusals if refusal.until > now]
-    rungs = [_rung(need, offer, live, cap_usd_per_hour, force_on_demand, excluded or {}) for offer in offers]
+    limits = {quota.pool: (quota, (used_cpus or {}).get(quota.pool, 0.0)) for quota in quotas}
+    rungs = [_rung(need, offer, live, cap_usd_per_hour, force_on_demand, excluded or {}, limits) for offer in offers]
     return Ladder(tuple(sorted(rungs, key=lambda rung: _order(need, rung.offer))))
 
 
@@ -99,9 +113,18 @@ def unfit(need: Need, offer: Offer) -> str:
     return ""
 
 
-def ceiling(need: Need, offer: Offer) -> Decimal:
-    """What an hour of it may cost at most. `place` lets an unknown price through only under a ceiling."""
-    return offer.usd_per_hour if offer.usd_per_hour is not None else need.max_price or Decimal(0)
+def ceilings(need: Need, offer: Offer) -> tuple[Decimal, ...]:
+    """What an hour of it may cost at most, the most first: what is reserved for it, and what a spot request asks for.
+
+    A spot price moves, so there the job's own ceiling counts, and no more than on-demand would cost; where the caps
+    leave no room for that, the price as it is known. `place` lets an unknown price through only under a ceiling.
+    """
+    price = offer.usd_per_hour if offer.usd_per_hour is not None else need.max_price or Decimal(0)
+    bounds = [usd for usd in (need.max_price, offer.on_demand_usd_per_hour) if usd is not None]
+    if offer.market is not Market.SPOT or not bounds:
+        return (price,)
+    most = max(min(bounds), price if offer.usd_per_hour is not None else Decimal(0))
+    return (most, price) if most > price else (most,)
 
 
 def _rung(
@@ -111,6 +134,7 @@ def _rung(
     cap: Decimal | None,
     force_on_demand: bool,
     excluded: Mapping[str, str],
+    limits: Mapping[str, tuple[Quota, float]],
 ) -> Rung:
     if why := unfit(need, offer):
         return Rung(offer, why, lasting=True)
@@ -122,8 +146,10 @@ def _rung(
         return Rung(offer, "its price is unknown: needs --max-price", lasting=True)
     if need.max_price is not None and offer.usd_per_hour is not None and offer.usd_per_hour > need.max_price:
         return Rung(offer, f"costs more than the asked ceiling of ${need.max_price:f}/h", lasting=True)
-    if cap is not None and ceiling(need, offer) > cap:
+    if cap is not None and ceilings(need, offer)[-1] > cap:
         return Rung(offer, f"alone costs more than the cap of ${cap:f}/h", lasting=True, over_cap=True)
+    if over := _over_quota(offer, limits):
+        return over
     if why := excluded.get(offer.provider, "") or offer.taken:
         return Rung(offer, why)
     if force_on_demand and offer.market is Market.SPOT and need.market is MarketPolicy.SPOT_FIRST:
@@ -132,6 +158,20 @@ def _rung(
         if offer.covered_by(refusal.scope):
             return Rung(offer, f"{refusal.why} (until {refusal.until:%H:%M:%S} UTC)")
     return Rung(offer)
+
+
+def _over_quota(offer: Offer, limits: Mapping[str, tuple[Quota, float]]) -> Rung | None:
+    """Waiting helps against what is in use, not against a quota that is too small for one machine."""
+    for pool in offer.pools:
+        if pool not in limits:
+            continue
+        quota, used = limits[pool]
+        if offer.cpus > quota.cpus:
+            said = quota.words if quota.cpus == 0 else f"needs {offer.cpus} vCPUs, and {quota.words}"
+            return Rung(offer, said, lasting=True)
+        if used and offer.cpus + used > quota.cpus:
+            return Rung(offer, f"machines of ours have {used:g} vCPUs, this needs {offer.cpus}, and {quota.words}")
+    return None
 
 
 def _order(need: Need, offer: Offer) -> tuple[int, int, Decimal, str]:

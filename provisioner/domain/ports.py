@@ -18,7 +18,7 @@ from .hosts import Host, Hosts
 from .job import Attempt, Instance, InstancePhase, Job, JobPhase, Need, Outcome, Reason
 from .money import Charge
 from .offer import LaunchOrder, Listing, Machine, Offer
-from .place import Refusal
+from .place import Quota, Refusal
 from .shell import Login, Way
 
 
@@ -37,7 +37,8 @@ class Provider(Protocol):
     - L1 `launch` is idempotent on `order.name`: called twice, one machine.
     - L2 a launched machine shows in `machines()` within `visibility_s`.
     - L3 `machines()` shows everything with our controller tag that can still cost money or come back, scope by scope:
-      a complete list or the error, never a short list.
+      a complete list or the error, never a short list. A listing's `ended` names only what is over for good: such a
+      name is never again in a listing's machines.
     - L4 `terminate` is idempotent; absence is success; what the machine alone used goes with it.
     - L5 every identity tag is on the machine from the create call itself, and round-trips.
     - L6 only our errors come out.
@@ -81,6 +82,17 @@ class HasWay(Protocol):
     async def way(self, scope: str, name: str) -> Way:
         """To the machine called `name`, launched or not yet. Raises: ProviderError."""
         ...
+
+
+@runtime_checkable
+class HasQuota(Protocol):
+    """A provider that knows beforehand how much an account may rent.
+
+    - Q1 `quotas` makes no call and waits for nothing: it says what was read last.
+    - Q2 what could not be read is not in it, and refuses nothing.
+    """
+
+    def quotas(self) -> Sequence[Quota]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +186,8 @@ class Instances(Protocol):
     """Instances.
 
     - S6 `plan` inserts PLANNED only if, in the same transaction, the number and the hourly prices of all instances
-      short of GONE stay within the caps; else OverBudget, whose message gives the figures. An unknown price counts as
-      the job's own ceiling, given as `reserve_usd_per_hour`.
+      short of GONE stay within the caps; else OverBudget, whose message gives the figures. Each counts as the most that
+      it may cost, given as `reserve_usd_per_hour` and kept with the row.
     - S7 never two instances short of GONE planned for one job: Conflict.
     - S8 a claimed row is not claimed again before its lease ends; each claim has a higher fence than any before.
     """

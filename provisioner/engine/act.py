@@ -64,7 +64,8 @@ class Actor:
         changes = self._beside(instance, to, reason)
         moved = await self._store.instances.advance(instance, to, reason, self._clock.now(), fence=fence, **changes)
         self._desk.touch(instance.id)
-        if reason.why in _BAD_OFFER and to is InstancePhase.STOPPING:
+        stillborn = instance.phase is InstancePhase.LAUNCHING and reason.why is Why.LOST
+        if to is InstancePhase.STOPPING and (stillborn or reason.why in _BAD_OFFER):
             await self._market.disappointed(instance, str(reason))
         if reason.why is Why.SCRIPT_FAILED and to is InstancePhase.STOPPING:
             await self._fail_job(instance, reason)  # it would fail on any other machine, for money
@@ -115,12 +116,13 @@ class Actor:
             disk_gib=instance.disk_gib,
             image=instance.image,
             tags={"instance": instance.id},
+            ceiling_usd_per_hour=instance.reserved_usd_per_hour,
         )
 
     async def _refused(self, instance: Instance, error: ProviderError, fence: int) -> Instance:
         """A plain no to the only call ever made leaves nothing behind; after a lost answer, clean up first."""
         await self._market.refused(instance, error)
-        reason = Reason(_WHY.get(type(error).__name__, Why.NO_CAPACITY), error.message)
+        reason = Reason(_WHY.get(type(error).__name__, Why.NO_CAPACITY), error.line)
         if isinstance(error, Rejected):
             await self._fail_job(instance, reason)
         to = InstancePhase.GONE if instance.launch_calls == 1 else InstancePhase.STOPPING

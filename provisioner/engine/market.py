@@ -14,22 +14,29 @@ from provisioner.domain.job import Instance, Need
 from provisioner.domain.offer import Offer
 from provisioner.domain.place import Ladder, Refusal, place
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Provider, Store
+from provisioner.domain.ports import Clock, HasQuota, Provider, Store
 
 _log = structlog.get_logger()
 
 
 class Marketplace:
-    """`default` names the providers that are used when a job names none."""
+    """`default` names the providers that are used when a job names none; `quotas` are those that know theirs."""
 
     def __init__(
-        self, providers: Mapping[str, Provider], store: Store, clock: Clock, policy: Policy, default: Sequence[str]
+        self,
+        providers: Mapping[str, Provider],
+        store: Store,
+        clock: Clock,
+        policy: Policy,
+        default: Sequence[str],
+        quotas: Mapping[str, HasQuota],
     ) -> None:
         self._providers = providers
         self._store = store
         self._clock = clock
         self._policy = policy
         self._default = tuple(default)
+        self._quotas = quotas
         self._paused: dict[str, tuple[str, float]] = {}
 
     @property
@@ -44,6 +51,7 @@ class Marketplace:
         answers = await asyncio.gather(*(self._offers(name, need) for name in names))
         offers = [offer for answer in answers if not isinstance(answer, str) for offer in answer]
         now = self._clock.now()
+        quotas = [quota for name in names if name in self._quotas for quota in self._quotas[name].quotas()]
         ladder = place(
             need,
             offers,
@@ -52,6 +60,8 @@ class Marketplace:
             cap_usd_per_hour=self._policy.max_usd_per_hour,
             force_on_demand=force_on_demand,
             excluded=self.paused,
+            quotas=quotas,
+            used_cpus=await self._used_cpus() if quotas else None,
         )
         return replace(
             ladder,
@@ -65,6 +75,14 @@ class Marketplace:
         latest = now + timedelta(seconds=self._policy.refused_max_s)
         return [refusal for refusal in await self._store.records.refusals(now) if refusal.until <= latest]
 
+    async def _used_cpus(self) -> dict[str, float]:
+        """vCPUs of our machines short of gone, by pool."""
+        used: dict[str, float] = {}
+        for instance in await self._store.instances.find():
+            for pool in instance.offer.pools:
+                used[pool] = used.get(pool, 0.0) + instance.offer.cpus
+        return used
+
     async def _offers(self, name: str, need: Need) -> Sequence[Offer] | str:
         """Its offers, or why it has none to tell of."""
         try:
@@ -77,9 +95,9 @@ class Marketplace:
         """Remember: a refusal of capacity cools down, twice as long on repeat; missing rights pause the provider."""
         if isinstance(error, Unauthorized):
             until_s = self._clock.monotonic() + self._policy.retry_backoff_max_s
-            self._paused[instance.offer.provider] = (error.message, until_s)
+            self._paused[instance.offer.provider] = (error.line, until_s)
         elif isinstance(error, NoCapacity | QuotaExceeded):
-            await self._remember(error.scope or instance.offer.key, error.message, error.cooldown_s)
+            await self._remember(error.scope or instance.offer.key, error.line, error.cooldown_s)
 
     async def disappointed(self, instance: Instance, why: str) -> None:
         """A machine of this offer never came to work: others first, for a while."""

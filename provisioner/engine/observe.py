@@ -195,6 +195,8 @@ class Observed:
         if (machine := self._index[key].get(instance.name)) is not None:
             self._missing_since.pop(instance.name, None)
             return Seen(machine)
+        if instance.name in listing.ended:
+            return Absent(listing.taken_at, listing.taken_at, ended=True)
         if self._asked_s[key] - self._listening_since_s < self._providers[instance.offer.provider].visibility_s:
             return Unknown()
         since = self._missing_since.setdefault(instance.name, listing.taken_at)

@@ -14,7 +14,7 @@ from provisioner.domain.facts import Report
 from provisioner.domain.ids import instance_name, new_id
 from provisioner.domain.job import Instance, InstancePhase, Job, JobPhase, Need, Outcome, Reason, Why
 from provisioner.domain.offer import Offer
-from provisioner.domain.place import Ladder, ceiling
+from provisioner.domain.place import Ladder, ceilings
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Store
 
@@ -81,25 +81,32 @@ class Queue:
         if (offer := ladder.best) is None:
             await self._unplaced(job, ladder)
             return False
-        reserve = ceiling(job.spec.need, offer)
-        if turn.over_budget is not None and reserve >= turn.over_budget[0]:
-            await self._explain(job, Reason(Why.BUDGET, turn.over_budget[1]))
-            return False
-        try:
-            await self._store.instances.plan(
-                self._instance(job, offer),
-                max_instances=self._policy.max_instances,
-                max_usd_per_hour=self._policy.max_usd_per_hour,
-                reserve_usd_per_hour=reserve,
-            )
-        except OverBudget as error:
-            turn.over_budget = (reserve, error.message)
-            await self._explain(job, Reason(Why.BUDGET, error.message))
+        for ceiling in ceilings(job.spec.need, offer):
+            if not (refused := await self._refused(job, offer, ceiling, turn)):
+                break
+        if refused:
+            await self._explain(job, Reason(Why.BUDGET, refused))
             return False
         turn.planned_for.add(job.id)
         if job.reason.why in _WAITS:
             await self._explain(job, Reason(Why.NONE, f"a machine is planned: {offer}"))
         return True
+
+    async def _refused(self, job: Job, offer: Offer, ceiling: Decimal, turn: _Turn) -> str:
+        """Plan it under that ceiling; why the caps forbid it, or nothing."""
+        if turn.over_budget is not None and ceiling >= turn.over_budget[0]:
+            return turn.over_budget[1]
+        try:
+            await self._store.instances.plan(
+                self._instance(job, offer),
+                max_instances=self._policy.max_instances,
+                max_usd_per_hour=self._policy.max_usd_per_hour,
+                reserve_usd_per_hour=ceiling,
+            )
+        except OverBudget as error:
+            turn.over_budget = (ceiling, error.message)
+            return error.message
+        return ""
 
     async def _unplaced(self, job: Job, ladder: Ladder) -> None:
         text = _refusals(ladder)

@@ -13,7 +13,7 @@ from provisioner.domain.errors import StoreError
 from provisioner.domain.facts import Demand
 from provisioner.domain.job import Attempt, Instance, Job, JobPhase
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Controllers, Provider, Store
+from provisioner.domain.ports import Clock, Controllers, HasQuota, Provider, Store
 
 from .act import Actor
 from .attempts import Attempts
@@ -34,7 +34,8 @@ _ROUNDS = 4  # within one pass: an instance gone frees a job, a machine ready ta
 
 class Engine:
     """`config_for` gives the agent's configuration of an instance that is about to be launched. `controllers` is given
-    where others share the store, `urls` are then where agents find this one."""
+    where others share the store, `urls` are then where agents find this one. `quotas` are the providers that know
+    theirs."""
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Engine:
         default_providers: Sequence[str] = ("local",),
         controllers: Controllers | None = None,
         urls: Sequence[str] = (),
+        quotas: Mapping[str, HasQuota] | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -58,7 +60,7 @@ class Engine:
         }
         self._busy = True
         self.observed = Observed(providers, clock, policy, lambda: self.desk.poke())
-        self.market = Marketplace(providers, store, clock, policy, default_providers)
+        self.market = Marketplace(providers, store, clock, policy, default_providers, quotas or {})
         self.desk = EngineDesk(store, self.observed, self.market, clock)
         actor = Actor(store, providers, clock, policy, self.observed, self.market, self.desk, config_for)
         self._attending = controllers and Attending(controllers, holder, urls, self.observed, clock, policy)

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-NAMES = ("local",)
+NAMES = ("local", "aws")

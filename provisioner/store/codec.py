@@ -161,6 +161,7 @@ def instance(row: RowMapping) -> Instance:
         stop_asked_at=when_or_none(row["stop_asked_at"]),
         image=row["image"],
         disk_gib=row["disk_gib"],
+        reserved_usd_per_hour=Decimal(row["reserved_usd_per_hour"]),
     )
 
 

@@ -74,8 +74,8 @@ class SqlInstances:
             if not self._db.sqlite:
                 connection.execute(text(f"select pg_advisory_xact_lock({_PLANNING_LOCK})"))
             self._check_caps(connection, instance, max_instances, max_usd_per_hour, reserve_usd_per_hour)
-            row = codec.instance_row(instance)
-            row |= {"reserved_usd_per_hour": str(reserve_usd_per_hour), "due_at": instance.created_at.timestamp()}
+            planned = replace(instance, reserved_usd_per_hour=reserve_usd_per_hour)
+            row = codec.instance_row(planned) | {"due_at": instance.created_at.timestamp()}
             connection.execute(insert(instances).values(**row))
             ledger.note(
                 connection,
@@ -85,7 +85,7 @@ class SqlInstances:
                 instance_id=instance.id,
                 job_id=instance.planned_for,
             )
-            return instance
+            return planned
 
         try:
             return await self._db.run(work)

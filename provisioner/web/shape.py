@@ -10,6 +10,7 @@ from typing import Any
 
 from provisioner.domain import money
 from provisioner.domain.money import Charge
+from provisioner.domain.place import Ladder
 from provisioner.domain.ports import Records
 
 _FEW = 20  # up to here each one's charges are asked for by themselves; arbitrary
@@ -31,6 +32,20 @@ def plain(row: Any, **more: Any) -> dict[str, Any]:
 
 def plain_all(rows: Iterable[Any]) -> list[dict[str, Any]]:
     return [plain(row) for row in rows]
+
+
+def rungs(ladder: Ladder, now: datetime) -> list[dict[str, Any]]:
+    """Offers in their order. `age_s`: since the source of the price was read; null where there is no date."""
+    return [
+        {
+            "offer": plain(rung.offer),
+            "text": str(rung.offer),
+            "refused": rung.refused,
+            "priced_at": rung.offer.priced_at.isoformat() if rung.offer.priced_at else None,
+            "age_s": round((now - rung.offer.priced_at).total_seconds()) if rung.offer.priced_at else None,
+        }
+        for rung in ladder.rungs
+    ]
 
 
 def costs(charges: Iterable[Charge], now: datetime) -> dict[str, Any]:

@@ -33,9 +33,7 @@ async def submit(services: Services, caller: Caller, job_id: str, spec: JobSpec,
     await _check_secrets(services, caller.owner, spec, handed)
     await _check_workspace(services, spec.workspace)
     ladder: Ladder = await services.desk.ladder(spec.need)
-    if ladder.unknown:
-        known = ", ".join(ladder.known) or "none"
-        raise InvalidRequest(f"no provider {ladder.unknown[0][:40]!r} here", hint=f"known: {known}")
+    check_known(ladder)
     if ladder.over_budget:
         raise OverBudget("every offer that could run this costs more than the cap by itself", hint=_summary(ladder))
     if ladder.impossible:
@@ -47,6 +45,13 @@ async def submit(services: Services, caller: Caller, job_id: str, spec: JobSpec,
     stored = await services.store.jobs.submit(job)
     services.desk.poke()
     return stored
+
+
+def check_known(ladder: Ladder) -> None:
+    """Raises: InvalidRequest for a provider that this controller does not have."""
+    if ladder.unknown:
+        known = ", ".join(ladder.known) or "none"
+        raise InvalidRequest(f"no provider {ladder.unknown[0][:40]!r} here", hint=f"known: {known}")
 
 
 async def already(services: Services, caller: Caller, job_id: str) -> Job | None:
@@ -188,7 +193,8 @@ async def _check_workspace(services: Services, workspace: Workspace | None) -> N
 def _summary(ladder: Ladder) -> str:
     if not ladder.rungs:
         return "no provider offers anything"
-    lines = [f"{rung.offer}: {rung.refused}" for rung in ladder.rungs[:_LADDER_LINES]]
+    first = {rung.refused: rung.offer for rung in reversed(ladder.rungs)}
+    lines = [f"{first[why]}: {why}" for why in dict.fromkeys(rung.refused for rung in ladder.rungs)][:_LADDER_LINES]
     more = len(ladder.rungs) - len(lines)
     return "; ".join(lines) + (f"; and {more} more" if more > 0 else "")
 

@@ -20,6 +20,7 @@ ALL = (
     "many_jobs",
     "two_controllers",
     "aws_launch",
+    "offers",
 )
 
 

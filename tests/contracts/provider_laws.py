@@ -49,6 +49,10 @@ async def listed(provider: Provider, name: str) -> list[Machine]:
     return [machine for listing in listings for machine in listing.machines if machine.name == name]
 
 
+async def ended(provider: Provider) -> frozenset[str]:
+    return frozenset[str]().union(*(listing.ended for listing in await provider.machines()))
+
+
 async def shows(provider: Provider, world: ProviderWorld, name: str) -> Machine:
     """The machine once the cloud shows it. L2 bounds the wait."""
     waited_s, step_s = 0.0, max(0.05, provider.visibility_s / 20)
@@ -123,6 +127,21 @@ class ProviderLaws:
     ) -> None:
         for listing in await provider.machines():
             assert listing.complete or not listing.machines
+
+    async def test_l3_what_is_said_to_have_ended_was_there_and_is_listed_no_more(
+        self, provider: Provider, world: ProviderWorld
+    ) -> None:
+        """Not every cloud says so. What one says, it says for good."""
+        wanted = await order(provider, world, "runner-i-l3ended")
+        launched = await provider.launch(wanted)
+        await shows(provider, world, wanted.name)
+        assert wanted.name not in await ended(provider)
+        await provider.terminate(launched.ref, wanted.name, launched.scope)
+        await vanishes(provider, world, wanted.name)
+        told = await ended(provider)
+        await provider.launch(wanted)
+        await world.pause(provider.visibility_s)
+        assert [m for m in await listed(provider, wanted.name) if wanted.name in told] == []
 
     async def test_l4_terminated_twice_is_success(self, provider: Provider, world: ProviderWorld) -> None:
         wanted = await order(provider, world, "runner-i-l4")

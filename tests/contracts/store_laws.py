@@ -187,6 +187,11 @@ class StoreLaws:
         await moved(store, one, InstancePhase.GONE)
         await store.instances.plan(instance("i-2"), **caps)  # type: ignore[arg-type]
 
+    async def test_s6_what_was_reserved_is_kept_with_the_row(self, store: Store) -> None:
+        one = await store.instances.plan(instance("i-1"), **CAPS)  # type: ignore[arg-type]
+        assert one.reserved_usd_per_hour == CAPS["reserve_usd_per_hour"]
+        assert await store.instances.get("i-1") == one
+
     async def test_s7_never_two_instances_for_one_job(self, store: Store) -> None:
         one = await planned(store, "i-1", "j-1")
         with pytest.raises(Conflict):

@@ -41,6 +41,10 @@ NEEDED = {
     "EndOnlyOurMachines": "ec2:TerminateInstances on @instance/i-",
     "GiveMachinesTheirRole": "iam:PassRole on resource: arn:aws:iam::123456789012:role/gpu-runner-machine",
 }
+# What `offers --refresh`, `doctor` and the look at quotas need; a launch goes on without. Shown in test_aws_account.
+BESIDE = {"KnowTypesPricesAndQuotas", "SeeWhetherSpotHasItsRole"}
+# Needs no right.
+FREE = {"sts:GetCallerIdentity"}
 # Authorized within a call that makes something, and no call of ours by themselves.
 WITHIN = {"ec2:CreateTags", "iam:PassRole"}
 
@@ -83,9 +87,10 @@ async def test_it_is_enough(fast: FastCloud) -> None:
 async def test_whatever_the_program_calls_is_in_it_and_nothing_else_is(fast: FastCloud) -> None:
     await everything()
     recorded = {f"{'ssm' if name == 'GetParameter' else 'ec2'}:{name}" for name, *_ in fast.calls}
-    granted = {action for one in statements() for action in iam._many(one["Action"])}
+    granted = {action for one in statements() if one["Sid"] not in BESIDE for action in iam._many(one["Action"])}
     assert recorded == granted - WITHIN
-    assert set(_operations()) == {action.partition(":")[2] for action in recorded}
+    beside = {action for one in statements() if one["Sid"] in BESIDE for action in iam._many(one["Action"])}
+    assert set(_operations()) == {action.partition(":")[2] for action in recorded | beside | FREE}
 
 
 def _operations() -> Iterator[str]:
@@ -102,7 +107,7 @@ def _operations() -> Iterator[str]:
 
 
 def test_every_statement_has_a_call_that_needs_it() -> None:
-    assert [one["Sid"] for one in statements()] == list(NEEDED)
+    assert [one["Sid"] for one in statements() if one["Sid"] not in BESIDE] == list(NEEDED)
 
 
 @pytest.mark.parametrize("sid", NEEDED)

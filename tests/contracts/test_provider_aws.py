@@ -27,9 +27,10 @@ from provisioner.providers.aws.account import Account
 from provisioner.providers.aws.catalog import Catalog
 from provisioner.providers.aws.provider import AwsProvider, Options
 from tests.fakes import ec2
+from tests.fakes.aws_account import Account as FakeAccount
 from tests.fakes.ec2 import Cloud, Trouble
 
-from .provider_laws import ProviderLaws, ProviderWorld, listed, order, shows
+from .provider_laws import ProviderLaws, ProviderWorld, ended, listed, order, shows
 
 MOTO = "123456789012"  # the account that moto's images belong to
 VISIBLE_S = 0.4
@@ -62,7 +63,8 @@ def account() -> Account:
 
 
 def made(controller: str = "c-1", **changes: object) -> AwsProvider:
-    options = Options(regions=("us-east-1",), image_owners=frozenset({MOTO}), **changes)  # type: ignore[arg-type]
+    usual = {"regions": ("us-east-1",), "image_owners": frozenset({MOTO})}
+    options = Options(**usual | changes)  # type: ignore[arg-type]
     return AwsProvider(
         account(), CATALOG, SystemClock(), controller, lambda order: f"#{order.name}", options, visibility_s=VISIBLE_S
     )
@@ -77,7 +79,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 @pytest.fixture(autouse=True)
 def calm(cloud: Cloud) -> Iterator[None]:
     """Every test begins with a cloud that does as it is asked, and ends without a right that was lacked."""
-    cloud.late_s, cloud.troubles, cloud.denied = 0.0, [], []
+    cloud.late_s, cloud.troubles, cloud.denied, cloud.account = 0.0, [], [], FakeAccount()
     cloud.calls.clear()
     yield
     assert cloud.lacked == []
@@ -277,6 +279,15 @@ async def test_a_machine_that_still_shows_after_it_was_ended_is_ended_again(
     await shows(provider, world, wanted.name)
     await provider.terminate(launched.ref, wanted.name, launched.scope)
     await provider.terminate("i-0123456789abcdef0", wanted.name, launched.scope)
+
+
+async def test_what_ec2_says_is_terminated_has_ended(provider: AwsProvider, world: ProviderWorld) -> None:
+    """It shows for an hour more, as nothing that could cost money or come back."""
+    wanted = await order(provider, world, "runner-i-ended")
+    launched = await provider.launch(wanted)
+    await provider.terminate(launched.ref, wanted.name, launched.scope)
+    assert wanted.name in await ended(provider)
+    assert await listed(provider, wanted.name) == []
 
 
 async def test_without_credentials_it_says_so(

@@ -26,7 +26,7 @@ def in_virtual_time(case: Callable[..., Any]) -> Callable[..., None]:
     def run(self: object) -> None:
         async def main() -> None:
             clock = SimClock()
-            cloud = SimCloud(clock, random.Random(7), faults=Faults.none())
+            cloud = SimCloud(clock, random.Random(7), faults=Faults.none(), tells_ended=True)
             await case(self, cloud, ProviderWorld("c-1", clock.sleep, lambda name: "{}", gpu="T4"))
 
         run_virtually(main())

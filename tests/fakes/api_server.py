@@ -48,6 +48,7 @@ class FakeApi:
 
     path: Path
     version: str = "99.0"
+    providers: list[str] = field(default_factory=list)
     embedded: bool = True
     script: Script = field(default_factory=Script)
     refuse: dict[tuple[str, str], tuple[int, dict[str, str]]] = field(default_factory=dict)
@@ -214,7 +215,8 @@ class _Handler(BaseHTTPRequestHandler):
         return job
 
     def status(self, _: Any) -> None:
-        self._json({"version": self.api.version, "embedded": self.api.embedded, "pid": 1})
+        more = {"providers": self.api.providers} if self.api.providers else {}
+        self._json({"version": self.api.version, "embedded": self.api.embedded, "pid": 1, **more})
 
     def shutdown(self, _: Any) -> None:
         self._json({})

@@ -24,6 +24,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from . import s3
+from .aws_account import Account, refused
 from .iam import Policy, refusal
 from .moto_account import MotoAccount
 
@@ -67,6 +68,7 @@ class Cloud:
     addresses: dict[str, str] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     launching: threading.Lock = field(default_factory=threading.Lock)
+    account: Account = field(default_factory=Account)
 
     def asked(self, action: str) -> list[dict[str, str]]:
         """The words of every call of `action` so far."""
@@ -150,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.cloud.calls.append((action, region, words))
         trouble = self.cloud.trouble_for(action)
         if trouble is not None and not trouble.lose:
-            return self._say(trouble.status, _error(trouble.code, trouble.message))
+            return self._say(trouble.status, refused(trouble.code, trouble.message))
         if (no := self._not_allowed(service, region, action, words)) is not None:
             return self._say(*no)
         status, answer = self._worked(service, region, action, words, body)
@@ -171,24 +173,27 @@ class _Handler(BaseHTTPRequestHandler):
         code, message = refusal(ask)
         if service == "ssm":
             return 400, json.dumps({"__type": code, "Message": message}).encode()
-        return 403, _error(code, message)
+        return 403, refused(code, message)
 
     def _worked(self, service: str, region: str, action: str, words: dict[str, str], body: bytes) -> tuple[int, bytes]:
         if service == "ssm" and action == "GetParameter" and IMAGES.encode() in body:
             return 200, self._parameter(region, body)
+        if (said := self.cloud.account.answer(service, region, action, words, body)) is not None:
+            return said
         if service != "ec2":
             return self._upstream(body)
         if action == "DescribeRegions":
+            off = self.cloud.account.off if words.get("AllRegions") == "true" else ()
             rows = "".join(
                 f"<item><regionName>{name}</regionName><regionEndpoint>ec2.{name}.amazonaws.com</regionEndpoint>"
-                "<optInStatus>opt-in-not-required</optInStatus></item>"
-                for name in REGIONS
+                f"<optInStatus>{'not-opted-in' if name in off else 'opt-in-not-required'}</optInStatus></item>"
+                for name in (*(one for one in REGIONS if one not in self.cloud.account.off), *off)
             )
             return 200, _answer("DescribeRegions", f"<regionInfo>{rows}</regionInfo>")
         if action == "RunInstances":
             with self.cloud.launching:
                 return self._run(region, words, body)
-        status, answer = self._upstream(body)
+        status, answer = self._upstream(self.cloud.account.narrowed(action, words) or body)
         if action == "TerminateInstances" and b"InvalidNetworkInterfaceID.NotFound" in answer:
             return 200, _terminated(words["InstanceId.1"])  # moto fails where it was ended before
         if action == "DescribeImages" and status == 200:
@@ -201,7 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
         token = region, words.get("ClientToken", "")
         if token[1] and (before := self.cloud.tokens.get(token)):
             if before[0] != words:
-                return 400, _error("IdempotentParameterMismatch", f"the token {token[1]} was used for another request")
+                return 400, refused("IdempotentParameterMismatch", f"the token {token[1]} was used for another request")
             return self._again(before[1])
         status, answer = self._upstream(body)
         if status == 200:
@@ -299,8 +304,3 @@ def _terminated(instance: str) -> bytes:
         f"<instanceId>{instance}</instanceId><currentState>{state}</currentState><previousState>{state}</previousState>"
     )
     return _answer("TerminateInstances", f"<instancesSet><item>{item}</item></instancesSet>")
-
-
-def _error(code: str, message: str) -> bytes:
-    error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
-    return f"<Response><Errors>{error}</Errors><RequestID>r-1</RequestID></Response>".encode()

@@ -138,6 +138,17 @@ def _retag(arn: str, words: Words, region: str, known: Known) -> Iterator[Ask]:
             yield Ask("ec2:CreateTags", f"{arn}{kind}/{value}", {**_has(known.tags_of(region, value)), **_asked(tags)})
 
 
+def _nothing(arn: str, words: Words, region: str, known: Known) -> Iterator[Ask]:
+    """No right is needed. Source: STS API reference, GetCallerIdentity."""
+    yield from ()
+
+
+def _get_role(arn: str, words: Words, region: str, known: Known) -> Iterator[Ask]:
+    name = words.get("RoleName", "")
+    path = "aws-service-role/spot.amazonaws.com/" if name == "AWSServiceRoleForEC2Spot" else ""
+    yield Ask("iam:GetRole", f"arn:aws:iam::{ACCOUNT}:role/{path}{name}", {})
+
+
 def _open(action: str) -> Callable[[str, Words, str, Known], Iterator[Ask]]:
     def ask(arn: str, words: Words, region: str, known: Known) -> Iterator[Ask]:
         group = words.get("GroupId", "")
@@ -151,6 +162,8 @@ _ASKS: dict[str, Callable[[str, Words, str, Known], Iterator[Ask]]] = {
     "CreateSecurityGroup": _make_group,
     "TerminateInstances": _terminate,
     "CreateTags": _retag,
+    "GetCallerIdentity": _nothing,
+    "GetRole": _get_role,
     **{f"{what}SecurityGroupIngress": _open(f"{what}SecurityGroupIngress") for what in ("Authorize", "Revoke")},
 }
 

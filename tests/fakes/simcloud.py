@@ -28,6 +28,7 @@ from provisioner.domain.job import Need
 from provisioner.domain.offer import LaunchOrder, Listing, Machine, MachineState, Market, Offer
 from provisioner.domain.ports import Clock
 
+_TOLD_S = 60.0  # how long a machine that is over is still told of, where the cloud tells
 PRICES = {Market.SPOT: Decimal("0.40"), Market.ON_DEMAND: Decimal("1.20")}
 
 
@@ -80,7 +81,8 @@ class SimMachine:
 
 
 class SimCloud:
-    """`booted` is called with each machine as it comes to run; `ending` with each that a terminate is about to end."""
+    """`booted` is called with each machine as it comes to run; `ending` with each that a terminate is about to end.
+    `tells_ended`: listings name for a while what is over, as EC2's do."""
 
     name = "sim"
 
@@ -93,6 +95,7 @@ class SimCloud:
         visibility_s: float = 15.0,
         idempotent: bool = True,
         regions: Sequence[str] = ("north", "south"),
+        tells_ended: bool = False,
     ) -> None:
         self._clock = clock
         self._rng = rng
@@ -100,6 +103,8 @@ class SimCloud:
         self.visibility_s = visibility_s
         self._idempotent = idempotent
         self._regions = tuple(regions)
+        self._tells_ended = tells_ended
+        self._over: dict[str, tuple[str, float]] = {}
         self.there: list[SimMachine] = []
         self.launched: dict[str, list[SimMachine]] = {}
         self.refused: dict[str, str] = {}
@@ -203,7 +208,9 @@ class SimCloud:
             here = [m for m in self.there if m.order.offer.scope == region and self._shows(m, now_s)]
             if here and self._chance("short_listing"):
                 here = self._rng.sample(here, len(here) - 1)
-            listings.append(Listing(region, taken_at, tuple(self._shown(m) for m in here)))
+            over = {name for name, (where, until_s) in self._over.items() if where == region and now_s < until_s}
+            ended = frozenset(over - {machine.name for machine in here})
+            listings.append(Listing(region, taken_at, tuple(self._shown(m) for m in here), ended=ended))
         return listings
 
     def _shows(self, machine: SimMachine, now_s: float) -> bool:
@@ -238,7 +245,12 @@ class SimCloud:
         machine.state = MachineState.STOPPING
         for call in machine.on_end:
             call()
-        asyncio.get_running_loop().call_later(self._rng.uniform(0.0, 10.0), self.there.remove, machine)
+        asyncio.get_running_loop().call_later(self._rng.uniform(0.0, 10.0), self._left, machine)
+
+    def _left(self, machine: SimMachine) -> None:
+        self.there.remove(machine)
+        if self._tells_ended:
+            self._over[machine.name] = machine.order.offer.scope, self._clock.monotonic() + _TOLD_S
 
     def alive(self, name: str) -> list[SimMachine]:
         return [machine for machine in self.there if machine.name == name and machine.alive]

@@ -20,9 +20,10 @@ from typing import Any
 
 import moto
 
+from provisioner.providers.aws.tables import type_row, write, zones_text
+
 TARGET = Path(__file__).parents[2] / "provisioner/providers/aws/snapshot"
 _MOTO = Path(moto.__file__).parent / "ec2/resources"
-_ARCHES = ("x86_64", "arm64")
 
 
 def main() -> None:
@@ -32,17 +33,12 @@ def main() -> None:
     parser.add_argument("--prices-date", help="when they were read: YYYY-MM-DD")
     parser.add_argument("--date", help="when moto's copy was read: YYYY-MM-DD", required=True)
     asked = parser.parse_args()
-    write("types.tsv", types(asked.date))
-    write("zones.tsv", zones(asked.date))
+    write(TARGET, "types", types(asked.date))
+    write(TARGET, "zones", zones(asked.date))
     if asked.prices:
         if not (asked.prices_source and asked.prices_date):
             parser.error("--prices needs --prices-source and --prices-date")
-        write("prices.tsv", prices(asked.prices, asked.prices_source, asked.prices_date))
-
-
-def write(name: str, rows: Iterable[tuple[object, ...]]) -> None:
-    text = "".join("\t".join(map(str, row)) + "\n" for row in rows)
-    (TARGET / name).write_text(text)
+        write(TARGET, "prices", prices(asked.prices, asked.prices_source, asked.prices_date))
 
 
 def moto_source() -> str:
@@ -52,57 +48,24 @@ def moto_source() -> str:
 def types(date: str) -> Iterable[tuple[object, ...]]:
     """One row a type: its size, its GPU, what it can be bought as."""
     source = moto_source()
-    yield (
-        "type",
-        "cpus",
-        "memory_mib",
-        "arch",
-        "gpu",
-        "gpus",
-        "gpu_mib",
-        "slice",
-        "disk_gb",
-        "markets",
-        "source",
-        "date",
-    )
-    for name, one in sorted(_read("instance_types.json").items()):
-        arch = next((arch for arch in _ARCHES if arch in one["ProcessorInfo"]["SupportedArchitectures"]), None)
-        markets = [market for market in ("spot", "on-demand") if market in one["SupportedUsageClasses"]]
-        if arch is None or not markets:
-            continue
-        gpu, count, mib, part = _gpu(one)
-        disk_gb = one.get("InstanceStorageInfo", {}).get("TotalSizeInGB", 0)
-        cpus, memory_mib = one["VCpuInfo"]["DefaultVCpus"], one["MemoryInfo"]["SizeInMiB"]
-        yield name, cpus, memory_mib, arch, gpu, count, mib, part, disk_gb, ",".join(markets), source, date
-
-
-def _gpu(one: dict[str, Any]) -> tuple[str, int, int, float]:
-    """Name, count, MiB each and the share of a whole one; types with several kinds of GPU do not exist."""
-    gpus = [gpu for gpu in one.get("GpuInfo", {}).get("Gpus", ()) if gpu["Manufacturer"] == "NVIDIA"]
-    if not gpus:
-        return "", 0, 0, 1.0
-    (gpu,) = gpus
-    return gpu["Name"], max(gpu["Count"], 1), gpu["MemoryInfo"]["SizeInMiB"], gpu.get("GpuPartitionSize", 1.0)
+    rows = (type_row(one, source, date) for one in _read("instance_types.json").values())
+    yield from (row for row in rows if row)
 
 
 def zones(date: str) -> Iterable[tuple[object, ...]]:
     """One row a type: the zone ids that have it, by region."""
     source = f"DescribeInstanceTypeOfferings, as in moto {importlib.metadata.version('moto')}"
-    yield "type", "zones", "source", "date"
     found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for file in sorted((_MOTO / "instance_type_offerings/availability-zone-id").iterdir()):
         region = file.name.split(".")[0]
         for offering in _read(f"instance_type_offerings/availability-zone-id/{region}.json"):
             found[offering["InstanceType"]][region].add(offering["Location"])
     for name, regions in sorted(found.items()):
-        places = (f"{region}:{','.join(sorted(ids))}" for region, ids in sorted(regions.items()))
-        yield name, ";".join(places), source, date
+        yield name, zones_text(regions), source, date
 
 
 def prices(file: Path, source: str, date: str) -> Iterable[tuple[object, ...]]:
     """One row a type and region for on-demand, one a type and zone for spot. Raises: ValueError if two rows differ."""
-    yield "type", "place", "market", "usd_per_hour", "source", "date"
     found: dict[tuple[str, str, str], Decimal] = {}
     with file.open(newline="") as lines:
         for row in csv.DictReader(lines):

@@ -22,6 +22,7 @@ from .refusals import refusal
 
 _AT_ONCE = 32  # threads; arbitrary, above what the buckets let through in the time of one call
 _CONNECT_S, _ANSWER_S = 5, 30
+_FIRST_REGION = "us-east-1"
 _NO_CREDENTIALS = (
     "NoCredentialsError",
     "PartialCredentialsError",
@@ -81,12 +82,17 @@ class Account:
                 return found
             more = {"NextToken": page["NextToken"]}
 
+    async def enabled_regions(self) -> tuple[str, ...]:
+        """All that the account may use. Raises: ProviderError."""
+        answer = await self.call(Calls.READ, await self.default_region(), "describe_regions")
+        return tuple(sorted(row["RegionName"] for row in answer["Regions"]))
+
     async def default_region(self) -> str:
-        """Of the profile or the environment; "" where neither says."""
+        """Of the profile or the environment; where neither says, one that every account has."""
 
         def look() -> str:
             with _ours(None):
-                return str(self._opened().region_name or "")
+                return str(self._opened().region_name or _FIRST_REGION)
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, look)
 

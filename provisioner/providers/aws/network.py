@@ -16,6 +16,7 @@ from provisioner.domain.offer import Offer
 
 from .account import Account
 from .pace import Calls
+from .pools import region_pool
 from .tags import Tags, as_list
 
 
@@ -60,13 +61,15 @@ class Network:
         zones = self._of_zone[offer.region]
         if offer.zone in zones:
             return zones[offer.zone]
-        whose = "the settings name" if self._subnets.get(offer.region) else "of the default VPC"
-        raise NoCapacity(
-            f"zone {offer.zone} has no subnet {whose}" if zones else f"{offer.region} has no subnet {whose}",
-            hint="aws ec2 create-default-vpc, or name subnets in the settings: aws.subnets",
-            scope=f"aws/{offer.zone}",
-            cooldown_s=3600.0,
-        )
+        if self._subnets.get(offer.region):
+            where, cure = f"zone {offer.zone} has no subnet that the settings name", "add one to aws.subnets"
+        elif zones:
+            where = f"zone {offer.zone} has no subnet of the default VPC"
+            cure = "aws ec2 create-default-subnet, or name subnets in the settings: aws.subnets"
+        else:
+            where, cure = f"{offer.region} has no default VPC", no_default_vpc(offer.region)
+        scope = f"aws/{offer.zone}" if zones else region_pool(offer.region)
+        raise NoCapacity(where, hint=cure, scope=scope, cooldown_s=3600.0)
 
     async def _look(self, offer: Offer) -> dict[str, tuple[str, str]]:
         """Subnet and VPC by zone id. Of several in a zone the one with the most free addresses."""
@@ -108,3 +111,8 @@ class Network:
                 return found
             raise
         return str(answer["GroupId"])
+
+
+def no_default_vpc(region: str) -> str:
+    """What to do about it."""
+    return f"aws ec2 create-default-vpc --region {region}, or name subnets in the settings: aws.subnets"

@@ -14,20 +14,23 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from provisioner.domain.errors import ProviderError, Rejected, Unauthorized, Unreachable
+from provisioner.domain.errors import NoCapacity, ProviderError, Rejected, Unauthorized, Unreachable
 from provisioner.domain.job import Need
 from provisioner.domain.offer import LaunchOrder, Listing, Machine, MachineState, Market, Offer
+from provisioner.domain.place import Quota
 from provisioner.domain.ports import Clock
 
 from .account import Account
 from .catalog import Catalog
 from .door import Door
 from .images import OWNERS, Images
+from .latest import Latest
 from .network import Network
 from .pace import Calls
+from .pools import region_pool
+from .quotas import Quotas
 from .tags import Tags, read
 
-_FIRST_REGION = "us-east-1"  # asked for the others when no profile names one; every account has it
 _REGIONS_KEPT_S = 3600.0  # arbitrary: a region is enabled by hand
 _STATES = {
     "pending": MachineState.PENDING,
@@ -37,6 +40,7 @@ _STATES = {
     "stopped": MachineState.STOPPED,
 }
 # Refusals of what was looked up here and may be gone: it is looked up again, which says so if it is gone for good.
+_OVER = "terminated"  # still shown for about an hour, and never anything else again. Source: EC2 instance lifecycle
 _OUT_OF_DATE = ("InvalidAMIID", "InvalidSubnetID", "InvalidGroup")
 _AGAIN = "runner gc shows what is there"
 
@@ -67,7 +71,7 @@ class AwsProvider:
     def __init__(
         self,
         account: Account,
-        catalog: Catalog,
+        catalog: Catalog | Latest,
         clock: Clock,
         controller: str,
         user_data: Callable[[LaunchOrder], str],
@@ -86,22 +90,33 @@ class AwsProvider:
         self._images = Images(account, self._options.image_owners)
         self._network = Network(account, self._tags, self._options.subnets, self._options.security_groups)
         self._door = Door(account, self._tags, self._options.ssh_from)
+        self._quotas = Quotas(account, clock)
+        self._offered: set[str] = set()
         self._enabled: tuple[str, ...] = ()
         self._enabled_s = 0.0
 
     async def offers(self, need: Need) -> Sequence[Offer]:
-        """From the catalogue alone: no call is made."""
-        allowed = self._options.regions
-        regions = (
-            tuple(r for r in need.regions if r in allowed) if need.regions and allowed else need.regions or allowed
-        )
-        if need.regions and not regions:
-            return []
-        disk_gib = max(need.disk_gib, self._options.disk_gib)
-        asked = replace(need, regions=regions)
-        return await asyncio.to_thread(lambda: list(self._catalog.offers(asked, disk_gib=disk_gib)))
+        """From the catalogue alone: no call is waited for."""
+        offers = await asyncio.to_thread(offered, self._catalog, self._options, need)
+        self._quotas.want(offers)
+        self._offered |= {offer.region for offer in offers}
+        return offers
+
+    def quotas(self) -> Sequence[Quota]:
+        """Of regions whose quotas were read; nothing at all may run where the account has a region switched off."""
+        off = self._offered - set(self._enabled) if self._enabled else set()
+        return [*self._quotas.known, *(Quota(region_pool(region), 0, switched_off(region)) for region in sorted(off))]
 
     async def launch(self, order: LaunchOrder) -> Machine:
+        try:
+            return await self._launch(order)
+        except Unauthorized as error:  # what every call into a region says that is switched off
+            region = order.offer.region
+            if region in await self._regions():
+                raise
+            raise NoCapacity(switched_off(region), scope=region_pool(region), cooldown_s=3600.0) from error
+
+    async def _launch(self, order: LaunchOrder) -> Machine:
         offer = order.offer
         named = order.image or self._options.image
         image = await self._images.of(offer, named)
@@ -135,7 +150,7 @@ class AwsProvider:
             "TagSpecifications": self._tags.specifications(order, spot=spot),
         }
         if spot:
-            words["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": _spot(offer.usd_per_hour)}
+            words["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": _spot(order.ceiling_usd_per_hour)}
         if self._options.instance_profile:
             words["IamInstanceProfile"] = {"Name": self._options.instance_profile}
         try:
@@ -152,6 +167,8 @@ class AwsProvider:
 
     async def machines(self) -> Sequence[Listing]:
         regions = await self._regions()
+        if self._enabled:
+            self._quotas.begin(self._options.regions or regions)
         return await asyncio.gather(*(self._listing(region) for region in regions))
 
     async def terminate(self, machine_ref: str, name: str, scope: str) -> None:
@@ -198,12 +215,14 @@ class AwsProvider:
 
     async def _listing(self, region: str) -> Listing:
         taken_at = self._clock.now()
-        filters = [*self._tags.filters(), {"Name": "instance-state-name", "Values": list(_STATES)}]
+        filters = [*self._tags.filters(), {"Name": "instance-state-name", "Values": [*_STATES, _OVER]}]
         try:
             rows = await self._instances(region, filters)
         except ProviderError as error:
             return Listing(region, taken_at, error=error.message)
-        return Listing(region, taken_at, tuple(_machine(row, region) for row in rows))
+        over = {read(row.get("Tags", ()))[0] for row in rows if row["State"]["Name"] == _OVER}
+        machines = tuple(_machine(row, region) for row in rows if row["State"]["Name"] != _OVER)
+        return Listing(region, taken_at, machines, ended=frozenset(over - {machine.name for machine in machines}))
 
     async def _regions(self) -> tuple[str, ...]:
         """All that the account has enabled; those of the catalogue, each of which then says so, when it cannot tell."""
@@ -211,19 +230,34 @@ class AwsProvider:
         if self._enabled and now_s - self._enabled_s < _REGIONS_KEPT_S:
             return self._enabled
         try:
-            first = await self._account.default_region() or _FIRST_REGION
-            answer = await self._account.call(Calls.READ, first, "describe_regions")
+            self._enabled = await self._account.enabled_regions()
         except ProviderError:
             return self._enabled or self._catalog.regions
-        self._enabled = tuple(sorted(row["RegionName"] for row in answer["Regions"]))
         self._enabled_s = now_s
         return self._enabled
 
 
+def offered(catalog: Catalog | Latest, options: Options, need: Need) -> list[Offer]:
+    """What a catalogue has for `need` where the settings allow it."""
+    allowed = options.regions
+    regions = tuple(r for r in need.regions if r in allowed) if need.regions and allowed else need.regions or allowed
+    if need.regions and not regions:
+        return []
+    disk_gib = max(need.disk_gib, options.disk_gib)
+    return list(catalog.offers(replace(need, regions=regions), disk_gib=disk_gib))
+
+
+def switched_off(region: str) -> str:
+    return (
+        f"region {region} is not enabled in this account; aws account enable-region --region-name {region}, "
+        "or leave it out of aws.regions"
+    )
+
+
 def _spot(ceiling: Decimal | None) -> dict[str, Any]:
-    """One machine, gone for good when it is taken back."""
+    """One machine, gone for good when it is taken back. Without a ceiling EC2's own is what on-demand costs."""
     words: dict[str, Any] = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
-    return words | ({"MaxPrice": f"{ceiling:f}"} if ceiling is not None else {})
+    return words | ({"MaxPrice": f"{ceiling:f}"} if ceiling else {})
 
 
 def _machine(row: Mapping[str, Any], region: str) -> Machine:

@@ -1,6 +1,6 @@
 """What EC2 says no with, as data: which of our errors each code is, what it covers, and how long that is remembered.
 
-Source: "Error codes for the Amazon EC2 API" in AWS's documentation; the quota codes are those of Service Quotas.
+Source: "Error codes for the Amazon EC2 API" in AWS's documentation.
 """
 
 from __future__ import annotations
@@ -19,42 +19,12 @@ from provisioner.domain.errors import (
     Unauthorized,
     Unreachable,
 )
-from provisioner.domain.offer import Market, Offer
+from provisioner.domain.offer import Offer
+
+from .pools import family, quota_code, quota_pool, region_pool, spot_pool
 
 _NOT_ENABLED = re.compile(r"region|opt.?in", re.IGNORECASE)
 _ENCODED = " Encoded authorization failure message:"  # and a kilobyte that only `aws sts` can read
-_STANDARD = frozenset("acdhimrtz")
-QUOTAS = {
-    ("G and VT", Market.ON_DEMAND): "L-DB2E81BA",
-    ("P", Market.ON_DEMAND): "L-417A185B",
-    ("Standard", Market.ON_DEMAND): "L-1216C47A",
-    ("G and VT", Market.SPOT): "L-3819A6DF",
-    ("P", Market.SPOT): "L-7212CCBC",
-    ("Standard", Market.SPOT): "L-34B43A08",
-}
-
-
-def family(instance_type: str) -> str:
-    """What a type's vCPUs are counted as: `G and VT`, `P`, `Standard`, or its letters where the quota is its own."""
-    match = re.match(r"[a-z]+", instance_type)
-    letters = match[0] if match else instance_type
-    if letters in ("g", "gr", "vt"):
-        return "G and VT"
-    if letters == "p":
-        return "P"
-    return "Standard" if letters[0] in _STANDARD and letters not in ("inf", "trn", "hpc", "dl", "mac") else letters
-
-
-def quota_pool(region: str, instance_type: str, market: Market) -> str:
-    return f"aws/{region}/quota {family(instance_type)}/{market}"
-
-
-def spot_pool(region: str) -> str:
-    return f"aws/{region}/spot"
-
-
-def region_pool(region: str) -> str:
-    return f"aws/{region}"
 
 
 def _itself(offer: Offer) -> str:
@@ -123,13 +93,16 @@ ROWS: tuple[Row, ...] = (
     Row(Unauthorized, ("RequestExpired",), hint="this machine's clock is off: set it"),
     Row(
         Unauthorized,
+        ("ExpiredToken", "ExpiredTokenException"),
+        hint="the credentials have expired: renew them, for instance with `aws sso login`",
+    ),
+    Row(
+        Unauthorized,
         (
             "UnauthorizedOperation",
             "AccessDenied",
             "AccessDeniedException",
             "AuthFailure",
-            "ExpiredToken",
-            "ExpiredTokenException",
             "InvalidClientTokenId",
             "InvalidClientToken",
             "UnrecognizedClientException",
@@ -156,6 +129,7 @@ ROWS: tuple[Row, ...] = (
             "EC2ThrottledException",
             "RequestThrottled",
             "RequestThrottledException",
+            "TooManyRequestsException",
             "SlowDown",
         ),
     ),
@@ -189,8 +163,9 @@ def refusal(code: str, message: str, offer: Offer | None = None) -> ProviderErro
     said = f"{code}: {message}" if message else code
     if offer is None:
         return row.kind(said, hint=row.hint.replace("{quota}", "the quota"))
-    quota = QUOTAS.get((family(offer.instance_type), offer.market), "")
-    words = f"{family(offer.instance_type)} {offer.market} vCPUs in {offer.region}" + (f" ({quota})" if quota else "")
+    counted = family(offer.instance_type, offer.market)
+    quota = quota_code(counted, offer.market)
+    words = f"{counted} {offer.market} vCPUs in {offer.region}" + (f" ({quota})" if quota else "")
     return row.kind(said, hint=row.hint.replace("{quota}", words), scope=row.covers(offer), cooldown_s=row.cooldown_s)
 
 

@@ -15,7 +15,8 @@ from provisioner.domain.ports import Event
 
 from ..auth import Use, User, Viewer
 from ..services import Services
-from ..shape import charges_by, costs, plain, plain_all
+from ..shape import charges_by, costs, plain, plain_all, rungs
+from ..submit import check_known
 
 router = APIRouter(tags=["instances"])
 
@@ -83,9 +84,11 @@ async def list_offers(
     disk: Annotated[float, Query(ge=0)] = 0.0,
     market: MarketPolicy = MarketPolicy.SPOT_FIRST,
     provider: str = "",
+    region: str = "",
+    instance_type: str = "",
     max_price: str = "",
 ) -> JSONResponse:
-    """All offers in the order in which they would be tried, each with why it would not be."""
+    """All offers in the order in which they would be tried, each with its price's age and why it would not be."""
     need = Need(
         gpu=parse_gpu(gpu) if gpu else None,
         cpus=cpus,
@@ -93,10 +96,13 @@ async def list_offers(
         disk_gib=disk,
         market=market,
         providers=tuple(filter(None, provider.split(","))),
+        regions=tuple(filter(None, region.split(","))),
+        instance_type=instance_type,
         max_price=_price(max_price),
     )
     ladder = await services.desk.ladder(need)
-    return JSONResponse([{"offer": plain(r.offer), "text": str(r.offer), "refused": r.refused} for r in ladder.rungs])
+    check_known(ladder)
+    return JSONResponse(rungs(ladder, services.clock.now()))
 
 
 async def _shown(services: Services, found: list[Instance]) -> list[dict[str, Any]]:

@@ -52,6 +52,9 @@ def absent(latest: float, since: float | None = None) -> Sighting:
     return Absent(ago(latest if since is None else since), ago(latest))
 
 
+ENDED = Absent(ago(1), ago(1), ended=True)
+
+
 def heard(seconds: float = 1, **changes: object) -> Report:
     return replace(Report(heard_at=ago(seconds)), **changes)  # type: ignore[arg-type]
 
@@ -180,6 +183,19 @@ CASES: list[tuple[str, Action, str]] = [
         "wait",
     ),
     ("absent", act(instance(P.STOPPING, 99, terminated_at=ago(40), terminate_calls=1), absent(1)), "gone"),
+    (
+        "said to have ended, a moment after the terminate",
+        act(instance(P.STOPPING, 3, terminated_at=ago(2), terminate_calls=1), ENDED),
+        "gone",
+    ),
+    ("said to have ended before any terminate", act(instance(P.STOPPING, 3), ENDED), "terminate"),
+    ("said to have ended as it was launched", act(instance(P.LAUNCHING, launch_calls=1), ENDED), "stopping lost"),
+    ("said to have ended while it boots", act(instance(P.BOOTING, launched_at=ago(5)), ENDED), "stopping lost"),
+    (
+        "said to have ended at work",
+        act(instance(P.READY, launched_at=ago(5)), ENDED, heard(), WORKING),
+        "stopping lost",
+    ),
     ("gone", act(instance(P.GONE)), "wait"),
 ]
 

@@ -11,7 +11,7 @@ import pytest
 from provisioner.domain.gpu import Gpu, GpuNeed
 from provisioner.domain.job import MarketPolicy, Need
 from provisioner.domain.offer import Market, Offer
-from provisioner.domain.place import Ladder, Refusal, place
+from provisioner.domain.place import Ladder, Quota, Refusal, ceilings, place
 
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 ON_DEMAND = Offer(
@@ -81,3 +81,59 @@ def test_over_budget_is_told_from_impossible() -> None:
 def test_a_provider_that_did_not_answer_makes_nothing_impossible() -> None:
     assert Ladder(()).impossible
     assert not Ladder((), unanswered=("sim did not answer",)).impossible
+
+
+POOLED = (replace(SPOT, pools=("spots",)), ON_DEMAND)
+
+
+def within(cpus: float, used: float = 0.0) -> Ladder:
+    quotas = [Quota("spots", cpus, f"the quota is {cpus:g}")]
+    return place(Need(), POOLED, (), NOW, quotas=quotas, used_cpus={"spots": used})
+
+
+@pytest.mark.parametrize(
+    ("cpus", "used", "refused", "lasting"),
+    [
+        (8, 0, "", False),
+        (16, 8, "", False),
+        (0, 0, "the quota is 0", True),
+        (7, 0, "needs 8 vCPUs, and the quota is 7", True),
+        (8, 8, "machines of ours have 8 vCPUs, this needs 8, and the quota is 8", False),
+    ],
+)
+def test_a_quota_refuses_what_it_has_no_room_for(cpus: float, used: float, refused: str, lasting: bool) -> None:
+    """Waiting helps against what is in use, and only against that."""
+    first, second = within(cpus, used).rungs
+    assert (first.refused, first.lasting) == (refused, lasting)
+    assert second.refused == ""
+
+
+WITH_LIST_PRICE = replace(SPOT, on_demand_usd_per_hour=Decimal("1.20"))
+UNKNOWN_SPOT = replace(WITH_LIST_PRICE, usd_per_hour=None)
+
+
+@pytest.mark.parametrize(
+    ("offer", "asked", "expected"),
+    [
+        (ON_DEMAND, None, ["1.20"]),
+        (ON_DEMAND, "3", ["1.20"]),
+        (UNKNOWN, "3", ["3"]),
+        (SPOT, None, ["0.40"]),
+        (SPOT, "0.90", ["0.90", "0.40"]),
+        (WITH_LIST_PRICE, None, ["1.20", "0.40"]),
+        (WITH_LIST_PRICE, "0.90", ["0.90", "0.40"]),
+        (WITH_LIST_PRICE, "3", ["1.20", "0.40"]),
+        (replace(WITH_LIST_PRICE, usd_per_hour=Decimal("1.50")), None, ["1.50"]),
+        (UNKNOWN_SPOT, "0.90", ["0.90"]),
+    ],
+)
+def test_a_spot_offer_may_cost_what_the_job_allows_and_no_more_than_on_demand(
+    offer: Offer, asked: str | None, expected: list[str]
+) -> None:
+    """A stale spot price is no ceiling: the request would be refused as soon as the price has risen."""
+    need = Need(max_price=Decimal(asked) if asked else None)
+    assert [str(usd) for usd in ceilings(need, offer)] == expected
+
+
+def test_a_cap_below_on_demand_does_not_forbid_spot() -> None:
+    assert place(Need(), [WITH_LIST_PRICE], (), NOW, cap_usd_per_hour=Decimal("0.5")).best == WITH_LIST_PRICE

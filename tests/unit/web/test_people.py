@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from provisioner.domain.job import JobSpec
+from provisioner.domain.place import Ladder, Rung
 from provisioner.domain.ports import Event
 
 from .served import OFFER, Http, Served
@@ -146,6 +147,22 @@ async def test_events_are_waited_for(web: Served) -> None:
 async def test_offers_in_order_with_reasons(web: Served) -> None:
     (rung,) = (await web.control.get("/api/v1/offers?gpu=A100&cpus=2&market=on-demand&max_price=1.5")).json
     assert (rung["text"], rung["refused"], rung["offer"]["usd_per_hour"]) == (str(OFFER), "", "0.5")
+
+
+async def test_an_offer_says_how_old_its_price_is(web: Served) -> None:
+    (rung,) = (await web.control.get("/api/v1/offers?gpu=A100")).json
+    assert (rung["priced_at"], rung["age_s"]) == (None, None)
+    old = replace(OFFER, priced_at=datetime.now(UTC) - timedelta(hours=1))
+    web.desk.ladder_now = Ladder((Rung(old),))
+    (rung,) = (await web.control.get("/api/v1/offers?gpu=A100")).json
+    assert 3600 <= rung["age_s"] < 3660
+    assert datetime.fromisoformat(rung["priced_at"]) == old.priced_at
+
+
+async def test_offers_of_a_provider_that_is_not_here_are_an_error(web: Served) -> None:
+    web.desk.ladder_now = Ladder((), unknown=("aws",), known=("local",))
+    answer = await web.control.get("/api/v1/offers?provider=aws")
+    assert (answer.status, answer.json["error"]["message"]) == (400, "no provider 'aws' here")
 
 
 @pytest.mark.parametrize("query", ["gpu=A1OO", "cpus=-1", "cpus=x", "market=free", "max_price=nan", "memory=x"])

@@ -41,7 +41,7 @@ def test_every_row_has_a_source_and_a_date(name: str) -> None:
 def test_types_and_zones_are_what_the_script_makes_of_its_source() -> None:
     date = rows("types")[1][-1]
     for name, made in (("types", aws_catalog.types(date)), ("zones", aws_catalog.zones(date))):
-        assert [list(map(str, row)) for row in made] == rows(name)
+        assert sorted([str(cell) for cell in row] for row in made) == rows(name)[1:]
 
 
 def test_a_price_is_the_sources_own(catalog: Catalog) -> None:

@@ -8,8 +8,12 @@ from decimal import Decimal
 import pytest
 
 from provisioner.domain.errors import NoCapacity, QuotaExceeded, Rejected, Throttled, Unauthorized, Unreachable
+from provisioner.domain.gpu import parse_gpu
+from provisioner.domain.job import Need
 from provisioner.domain.offer import Market, Offer
-from provisioner.providers.aws.refusals import ROWS, family, quota_pool, refusal, region_pool, spot_pool
+from provisioner.providers.aws.catalog import Catalog
+from provisioner.providers.aws.pools import family, quota_code, quota_pool, region_pool, spot_pool
+from provisioner.providers.aws.refusals import ROWS, refusal
 
 SPOT = Offer(
     "aws",
@@ -84,9 +88,10 @@ def test_what_is_remembered(code: str, kind: type[Exception], cooldown_s: float,
         *[(code, Unauthorized) for code in ("UnauthorizedOperation", "AuthFailure", "ExpiredToken", "RequestExpired")],
         *[(code, Unauthorized) for code in ("ExpiredTokenException", "InvalidClientTokenId", "InvalidClientToken")],
         *[(code, Unauthorized) for code in ("UnrecognizedClientException", "PendingVerification", "Blocked")],
-        *[(code, Unauthorized) for code in ("SignatureDoesNotMatch",)],
+        *[(code, Unauthorized) for code in ("SignatureDoesNotMatch", "AccessDenied", "AccessDeniedException")],
         *[(code, Throttled) for code in ("RequestLimitExceeded", "Throttling", "ThrottlingException", "SlowDown")],
         *[(code, Throttled) for code in ("EC2ThrottledException", "RequestThrottled", "RequestThrottledException")],
+        *[(code, Throttled) for code in ("TooManyRequestsException",)],
         *[(code, Unreachable) for code in ("InternalError", "InternalFailure", "ServerInternal", "RequestTimeout")],
         *[(code, Unreachable) for code in ("ServiceUnavailable", "Unavailable")],
         *[(code, Rejected) for code in ("InvalidAMIID.NotFound", "InvalidAMIID.Malformed", "InvalidParameterValue")],
@@ -119,19 +124,40 @@ def test_a_quota_is_named_with_its_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "counted"),
+    ("kind", "on_demand", "spot"),
     [
-        ("g5.xlarge", "G and VT"),
-        ("gr6.4xlarge", "G and VT"),
-        ("vt1.3xlarge", "G and VT"),
-        ("p4d.24xlarge", "P"),
-        ("m7i.large", "Standard"),
-        ("c7gn.large", "Standard"),
-        ("trn1.2xlarge", "trn"),
-        ("inf2.xlarge", "inf"),
-        ("hpc7a.12xlarge", "hpc"),
-        ("x2idn.16xlarge", "x"),
+        ("g5.xlarge", "G and VT", "G and VT"),
+        ("gr6.4xlarge", "G and VT", "G and VT"),
+        ("vt1.3xlarge", "G and VT", "G and VT"),
+        ("p4d.24xlarge", "P", "P4, P3 and P2"),
+        ("p5en.48xlarge", "P", "P5"),
+        ("p6-b200.48xlarge", "P", "p6"),
+        ("m7i.large", "Standard", "Standard"),
+        ("c7gn.large", "Standard", "Standard"),
+        ("i4i.large", "Standard", "Standard"),
+        ("trn1.2xlarge", "Trn", "Trn"),
+        ("inf2.xlarge", "Inf", "Inf"),
+        ("hpc7a.12xlarge", "HPC", "HPC"),
+        ("u-6tb1.56xlarge", "High Memory", "High Memory"),
+        ("u7i-12tb.224xlarge", "High Memory", "High Memory"),
+        ("x2idn.16xlarge", "X", "X"),
     ],
 )
-def test_families_of_quotas(kind: str, counted: str) -> None:
-    assert family(kind) == counted
+def test_families_of_quotas(kind: str, on_demand: str, spot: str) -> None:
+    assert (family(kind, Market.ON_DEMAND), family(kind, Market.SPOT)) == (on_demand, spot)
+
+
+def test_every_family_on_demand_has_a_quota() -> None:
+    """Of all types that ship."""
+    unknown = {name for name in Catalog().types if not quota_code(family(name, Market.ON_DEMAND), Market.ON_DEMAND)}
+    assert unknown == set()
+
+
+def test_a_refusal_covers_the_offers_of_the_catalogue_that_it_should() -> None:
+    """Their pools are what the memory of a refusal is matched with."""
+    offers = list(Catalog().offers(Need(gpu=parse_gpu("T4"), regions=("us-east-1",)), disk_gib=100))
+    spot = next(offer for offer in offers if offer.market is Market.SPOT)
+    covered = {o for o in offers if o.covered_by(refusal("MaxSpotInstanceCountExceeded", "", spot).scope)}
+    assert covered == {offer for offer in offers if offer.market is Market.SPOT}
+    off = refusal("AuthFailure", "not authorized for region us-east-1", spot)
+    assert all(offer.covered_by(off.scope) for offer in offers)
