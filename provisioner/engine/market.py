@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -20,23 +20,36 @@ _log = structlog.get_logger()
 
 
 class Marketplace:
-    """`default` names the providers that are used when a job names none."""
+    """`default` names the providers that are used when a job names none; `shut()` those that somebody else knows to be
+    paused, and why."""
 
     def __init__(
-        self, providers: Mapping[str, Provider], store: Store, clock: Clock, policy: Policy, default: Sequence[str]
+        self,
+        providers: Mapping[str, Provider],
+        store: Store,
+        clock: Clock,
+        policy: Policy,
+        default: Sequence[str],
+        shut: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._providers = providers
         self._store = store
         self._clock = clock
         self._policy = policy
         self._default = tuple(default)
+        self._shut = shut
         self._paused: dict[str, tuple[str, float]] = {}
 
     @property
     def paused(self) -> dict[str, str]:
         """Providers that take no launches now, and why. A pause ends by itself, so that mended rights are noticed."""
         now_s = self._clock.monotonic()
-        return {name: why for name, (why, until_s) in self._paused.items() if until_s > now_s}
+        refused = {name: why for name, (why, until_s) in self._paused.items() if until_s > now_s}
+        return {**refused, **self._shut()}
+
+    def resume(self, provider: str) -> None:
+        """Its rights may be others now: it is asked again."""
+        self._paused.pop(provider, None)
 
     async def ladder(self, need: Need, *, force_on_demand: bool = False) -> Ladder:
         """All offers in the order in which they are tried, each with the reason if it is not."""
@@ -77,7 +90,7 @@ class Marketplace:
         """Remember: a refusal of capacity cools down, twice as long on repeat; missing rights pause the provider."""
         if isinstance(error, Unauthorized):
             until_s = self._clock.monotonic() + self._policy.retry_backoff_max_s
-            self._paused[instance.offer.provider] = (error.message, until_s)
+            self._paused[instance.offer.provider] = (_paused_by(instance.offer.provider, error), until_s)
         elif isinstance(error, NoCapacity | QuotaExceeded):
             await self._remember(error.scope or instance.offer.key, error.message, error.cooldown_s)
 
@@ -91,3 +104,8 @@ class Marketplace:
         times = before.times + 1 if before else 1
         pause_s = min(pause_s * 2 ** min(times - 1, 16), self._policy.refused_max_s)
         await self._store.records.refuse(Refusal(scope, now + timedelta(seconds=pause_s), why, times))
+
+
+def _paused_by(provider: str, error: Unauthorized) -> str:
+    said = f"{error.message}; {error.hint}" if error.hint else error.message
+    return said if said.startswith(f"{provider} is paused") else f"{provider} is paused: {said}"
