@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
+from .credentials import Credentials, Taken
 from .facts import Report
 from .job import Attempt, Instance, InstancePhase, Job, JobPhase, Need, Outcome, Reason
 from .money import Charge
@@ -59,6 +60,35 @@ class Provider(Protocol):
     async def machines(self) -> Sequence[Listing]: ...
     async def terminate(self, machine_ref: str, name: str, scope: str) -> None:
         """End the machine called `name`; `machine_ref` may be empty when the launch's answer was lost."""
+        ...
+
+
+class Keys(Protocol):
+    """What opens one provider's account now, for its adapter.
+
+    - K1 nothing of it is written anywhere, or in any message or representation.
+    - K2 what is over its time is never given.
+    """
+
+    def current(self) -> Credentials:
+        """Raises: Unauthorized, saying what to do, while there is nothing to give."""
+        ...
+
+    def expired(self, credentials: Credentials) -> None:
+        """The cloud said so: they are not given again."""
+        ...
+
+
+class Keyring(Protocol):
+    """What commands hand over, for as long as the controller lives. Bound by K1 and K2."""
+
+    async def take(self, provider: str, credentials: Credentials, *, same: bool = False) -> Taken:
+        """Whose they are is asked of the cloud. `same`: only if they open the account that was used before. Raises:
+        RequestError, having kept nothing."""
+        ...
+
+    def too_short(self, provider: str, lifetime_s: float) -> tuple[str, str] | None:
+        """What to say, and what to do, if all that is held of a provider ends before a machine's life would."""
         ...
 
 

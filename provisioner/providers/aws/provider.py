@@ -26,7 +26,6 @@ from .network import Network
 from .pace import Calls
 from .tags import Tags, read
 
-_FIRST_REGION = "us-east-1"  # asked for the others when no profile names one; every account has it
 _REGIONS_KEPT_S = 3600.0  # arbitrary: a region is enabled by hand
 _STATES = {
     "pending": MachineState.PENDING,
@@ -148,6 +147,7 @@ class AwsProvider:
         return _machine(answer["Instances"][0], offer.region)
 
     async def machines(self) -> Sequence[Listing]:
+        self._account.check()
         regions = await self._regions()
         return await asyncio.gather(*(self._listing(region) for region in regions))
 
@@ -196,7 +196,7 @@ class AwsProvider:
         if self._enabled and now_s - self._enabled_s < _REGIONS_KEPT_S:
             return self._enabled
         try:
-            first = await self._account.default_region() or _FIRST_REGION
+            first = await self._account.default_region()
             answer = await self._account.call(Calls.READ, first, "describe_regions")
         except ProviderError:
             return self._enabled or self._catalog.regions
