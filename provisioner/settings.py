@@ -48,7 +48,8 @@ class LocalSettings(BaseModel):
 
 
 class AwsSettings(BaseModel):
-    """EC2 machines of one account. Used only when `enabled`, by a controller that they can reach at `public_url`."""
+    """EC2 machines of one account. A served controller uses it only when `enabled`, with its own environment's
+    credentials; an embedded one whenever a command names it, with that command's."""
 
     model_config = ConfigDict(extra="forbid")
     enabled: bool = False

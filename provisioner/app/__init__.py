@@ -7,6 +7,7 @@ imports what it needs when it is called, because most commands need none of it.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 def serve(
@@ -16,8 +17,9 @@ def serve(
     import asyncio
     import os
 
+    from .ask import step_down
     from .configure_log import configure
-    from .serve import ServeOptions, step_down
+    from .serve import ServeOptions
     from .serve import serve as run
 
     configure()
@@ -38,6 +40,20 @@ def doctor(home: Path, provider: str = "") -> list[tuple[bool | None, str]]:
     from .doctor import examine
 
     return examine(home, provider)
+
+
+def resolved(provider: str, profile: str) -> dict[str, Any]:
+    """Credentials as the cloud's own SDK finds them here, for handing over as JSON. Raises: ProviderError."""
+    from provisioner.providers.registry import resolve
+
+    found = resolve(provider, profile)
+    expires_at = found.expires_at.isoformat() if found.expires_at else None
+    return {
+        "keys": dict(found.keys),
+        "way": dict(found.way),
+        "expires_at": expires_at,
+        "temporary": found.temporary,
+    }
 
 
 def gc_without_store(home: Path, *, dry_run: bool, expired: bool) -> dict[str, list[str]]:

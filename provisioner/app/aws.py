@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import structlog
+
 from provisioner.bootstrap.bundle import digest
 from provisioner.bootstrap.userdata import launched_with
+from provisioner.domain.credentials import Credentials, Identity
+from provisioner.domain.errors import ProviderError
 from provisioner.domain.offer import LaunchOrder
-from provisioner.domain.ports import Clock
+from provisioner.domain.ports import Clock, Keys, Records
 from provisioner.providers.aws.account import Account
 from provisioner.providers.aws.catalog import Catalog
+from provisioner.providers.aws.handed import KEYS
 from provisioner.providers.aws.provider import AwsProvider, Options
 from provisioner.settings import Settings
 
+from .keyring import Cloud, note_launches
+
+_log = structlog.get_logger()
 _VISIBLE_S = 120.0  # arbitrary: far above the seconds for which EC2's listings are known to lag
 
 
-def aws_provider(settings: Settings, clock: Clock, controller_id: str, *, any_controller: bool = False) -> AwsProvider:
-    """`any_controller`: for collecting what has expired, whoever launched it."""
+def aws_provider(
+    settings: Settings, clock: Clock, controller_id: str, *, any_controller: bool = False, keys: Keys | None = None
+) -> AwsProvider:
+    """`any_controller`: for collecting what has expired, whoever launched it. `keys`: in place of the SDK's chain."""
     ours = settings.aws
     options = Options(
         regions=ours.regions,
@@ -25,7 +35,7 @@ def aws_provider(settings: Settings, clock: Clock, controller_id: str, *, any_co
         instance_profile=ours.instance_profile,
         disk_gib=ours.disk_gib,
     )
-    account = Account(clock, ours.profile)
+    account = Account(clock, ours.profile, keys)
     return AwsProvider(
         account,
         Catalog(),
@@ -36,6 +46,49 @@ def aws_provider(settings: Settings, clock: Clock, controller_id: str, *, any_co
         any_controller=any_controller,
         visibility_s=_VISIBLE_S * settings.policy_scale,
     )
+
+
+def aws_cloud(settings: Settings, clock: Clock, controller_id: str) -> Cloud:
+    """For an embedded controller: opened by what commands hand over, and by nothing else."""
+
+    async def identify(credentials: Credentials) -> Identity:
+        account = Account(clock, keys=_Only(credentials))
+        try:
+            return await account.identity()
+        finally:
+            account.close()
+
+    return Cloud(
+        identify,
+        lambda keys: aws_provider(settings, clock, controller_id, keys=keys),
+        KEYS,
+        settings.aws.enabled,
+        settings.aws.profile,
+    )
+
+
+async def note_own(settings: Settings, clock: Clock, records: Records) -> None:
+    """Whose machines a served controller launches, for an embedded one that may come after it."""
+    account = Account(clock, settings.aws.profile)
+    try:
+        await note_launches(records, "aws", await account.identity())
+    except ProviderError as error:
+        _log.warning("provider.not_identified", provider="aws", error=error.message)
+    finally:
+        account.close()
+
+
+class _Only:
+    """Keys that are still to be looked at."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+
+    def current(self) -> Credentials:
+        return self._credentials
+
+    def expired(self, credentials: Credentials) -> None:
+        """The refusal itself says so."""
 
 
 def _user_data(order: LaunchOrder) -> str:

@@ -24,10 +24,11 @@ from provisioner.store.logs import FileLogs
 from provisioner.store.open import open_store
 from provisioner.store.sealed import SealedLogs
 
-from .aws import aws_provider
+from .aws import aws_cloud, aws_provider
 from .clock import SystemClock
 from .home import Home
 from .join import config_for
+from .keyring import Keyring
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Controller:
     objects: Objects
     providers: Mapping[str, Provider]
     engine: Engine
+    keyring: Keyring | None
     controller_id: str
     secret_key: bytes
     session_key: bytes
@@ -69,22 +71,40 @@ async def composed(
         ca_pem = await _authority(store, key) if own_tls and agent_urls[0].startswith("https:") else ""
         logs: Logs = SealedLogs(store.database, objects) if shared else FileLogs(home.logs)
         providers: dict[str, Provider] = {"local": _local(home, settings, controller_id, shared)}
-        if settings.aws.enabled:
+        keyring: Keyring | None = None
+        if served and settings.aws.enabled:
             providers["aws"] = aws_provider(settings, clock, controller_id)
+        elif not served:
+            clouds = {"aws": aws_cloud(settings, clock, controller_id)}
+            keyring = Keyring(clouds, providers, store, clock, policy, lambda name: engine.resume(name))
+            await keyring.open()
         engine: Engine = Engine(
             store=store,
             providers=providers,
             clock=clock,
             policy=policy,
             rng=random.SystemRandom(),
-            default_providers=tuple(providers),
+            default_providers=("local", "aws") if settings.aws.enabled else ("local",),
+            paused=lambda: keyring.paused if keyring is not None else {},
             config_for=config_for(store.records, clock, policy, session_key, lambda: engine.urls or agent_urls, ca_pem),
             holder=f"{socket.gethostname()}:{os.getpid()}",
             controllers=store.controllers if shared else None,
             urls=agent_urls,
         )
         yield Controller(
-            home, settings, policy, clock, store, logs, objects, providers, engine, controller_id, key, session_key
+            home=home,
+            settings=settings,
+            policy=policy,
+            clock=clock,
+            store=store,
+            logs=logs,
+            objects=objects,
+            providers=providers,
+            engine=engine,
+            keyring=keyring,
+            controller_id=controller_id,
+            secret_key=key,
+            session_key=session_key,
         )
     finally:
         await store.close()

@@ -30,6 +30,10 @@ def examine(path: Path, provider: str) -> list[Line]:
         lines += [(True, f"home {home.path} can be used"), _disk(home), _settings(home), _key(home), _controller(home)]
     except RunnerError as error:
         lines.append((False, f"{error.message}; {error.hint}"))
+    if provider == "aws":
+        from .doctor_aws import lines as of_aws
+
+        lines += of_aws(home)
     lines += [_tool("git", "working directories are packed without knowing what git ignores"), _gpu()]
     return lines
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from provisioner.cli import jobfile, render
+from provisioner.cli import handover, jobfile, render
 from provisioner.cli.embedded import connected
 
 
@@ -19,8 +19,10 @@ from provisioner.cli.embedded import connected
 @click.option("--json", "as_json", is_flag=True)
 def command(as_json: bool, **asked: str) -> None:
     """List offers."""
-    jobfile.spec({"run": "true", "resources": {key: value for key, value in asked.items() if value}})
-    found = connected().get("/offers", **asked)
+    spec = jobfile.spec({"run": "true", "resources": {key: value for key, value in asked.items() if value}})
+    client = connected()
+    handover.of_job(client, spec["need"]).begin(client)
+    found = client.get("/offers", **asked)
     if as_json:
         render.as_json([{"id": one["text"], **one} for one in found])
         return
