@@ -48,8 +48,9 @@ class LocalSettings(BaseModel):
 
 
 class AwsSettings(BaseModel):
-    """EC2 machines of one account. Used only when `enabled`. They dial `public_url`; without one they are reached over
-    SSH."""
+    """EC2 machines of one account. A served controller uses it only when `enabled`, with its own environment's
+    credentials; an embedded one whenever a command names it, with that command's. Machines dial `public_url`; without
+    one they are reached over SSH."""
 
     model_config = ConfigDict(extra="forbid")
     enabled: bool = False

@@ -18,8 +18,9 @@ def serve(
     import asyncio
     import os
 
+    from .ask import step_down
     from .configure_log import configure
-    from .serve import ServeOptions, step_down
+    from .serve import ServeOptions
     from .serve import serve as run
 
     configure()
@@ -59,6 +60,20 @@ def refresh_offers(home: Path, provider: str) -> list[dict[str, Any]]:
     from .offers import refreshed
 
     return asyncio.run(refreshed(home, provider))
+
+
+def resolved(provider: str, profile: str) -> dict[str, Any]:
+    """Credentials as the cloud's own SDK finds them here, for handing over as JSON. Raises: ProviderError."""
+    from provisioner.providers.registry import resolve
+
+    found = resolve(provider, profile)
+    expires_at = found.expires_at.isoformat() if found.expires_at else None
+    return {
+        "keys": dict(found.keys),
+        "way": dict(found.way),
+        "expires_at": expires_at,
+        "temporary": found.temporary,
+    }
 
 
 def gc_without_store(home: Path, *, dry_run: bool, expired: bool) -> dict[str, list[str]]:

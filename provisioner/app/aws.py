@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import structlog
+
 from provisioner.bootstrap.bundle import digest
 from provisioner.bootstrap.userdata import Door, launched_with
+from provisioner.domain.credentials import Credentials, Identity
+from provisioner.domain.errors import ProviderError
 from provisioner.domain.offer import LaunchOrder
-from provisioner.domain.ports import Clock
+from provisioner.domain.ports import Clock, Keys, Records
 from provisioner.providers.aws.account import Account
+from provisioner.providers.aws.handed import KEYS
 from provisioner.providers.aws.latest import Latest
 from provisioner.providers.aws.provider import AwsProvider, Options
 from provisioner.settings import Settings
 
 from .home import Home
+from .keyring import Cloud, note_launches
 
+_log = structlog.get_logger()
 _VISIBLE_S = 120.0  # arbitrary: far above the seconds for which EC2's listings are known to lag
 
 
-def aws_account(settings: Settings, clock: Clock) -> Account:
-    return Account(clock, settings.aws.profile)
+def aws_account(settings: Settings, clock: Clock, keys: Keys | None = None) -> Account:
+    return Account(clock, settings.aws.profile, keys)
 
 
 def aws_options(settings: Settings) -> Options:
@@ -47,16 +54,17 @@ def aws_provider(
     *,
     door: Callable[[str], Door] | None = None,
     any_controller: bool = False,
+    keys: Keys | None = None,
 ) -> AwsProvider:
     """`door`: how a machine lets us in where it cannot reach us. `any_controller`: for collecting what has expired,
-    whoever launched it."""
+    whoever launched it. `keys`: in place of the SDK's chain."""
     startup = settings.aws.startup
 
     def user_data(order: LaunchOrder) -> str:
         return launched_with(order.name, order.config, digest(), startup, door and door(order.name))
 
     return AwsProvider(
-        aws_account(settings, clock),
+        aws_account(settings, clock, keys),
         latest(home),
         clock,
         controller_id,
@@ -65,3 +73,48 @@ def aws_provider(
         any_controller=any_controller,
         visibility_s=_VISIBLE_S * settings.policy_scale,
     )
+
+
+def aws_cloud(
+    settings: Settings, clock: Clock, controller_id: str, home: Home, door: Callable[[str], Door] | None = None
+) -> Cloud:
+    """For an embedded controller: opened by what commands hand over, and by nothing else."""
+
+    async def identify(credentials: Credentials) -> Identity:
+        account = Account(clock, keys=_Only(credentials))
+        try:
+            return await account.identity()
+        finally:
+            account.close()
+
+    return Cloud(
+        identify,
+        lambda keys: aws_provider(settings, clock, controller_id, home, door=door, keys=keys),
+        KEYS,
+        settings.aws.enabled,
+        settings.aws.profile,
+    )
+
+
+async def note_own(settings: Settings, clock: Clock, records: Records) -> None:
+    """Whose machines a served controller launches, for an embedded one that may come after it."""
+    account = Account(clock, settings.aws.profile)
+    try:
+        await note_launches(records, "aws", await account.identity())
+    except ProviderError as error:
+        _log.warning("provider.not_identified", provider="aws", error=error.message)
+    finally:
+        account.close()
+
+
+class _Only:
+    """Keys that are still to be looked at."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+
+    def current(self) -> Credentials:
+        return self._credentials
+
+    def expired(self, credentials: Credentials) -> None:
+        """The refusal itself says so."""

@@ -27,11 +27,12 @@ from provisioner.store.logs import FileLogs
 from provisioner.store.open import open_store
 from provisioner.store.sealed import SealedLogs
 
-from .aws import aws_provider
+from .aws import aws_cloud, aws_provider
 from .clock import SystemClock
 from .home import Home
 from .hosts import HostBook, all_hosts, host_of
 from .join import config_for
+from .keyring import Keyring
 from .reach import Reach
 
 
@@ -50,6 +51,7 @@ class Controller:
     engine: Engine
     reach: Reach
     hosting: HostBook
+    keyring: Keyring | None
     controller_id: str
     secret_key: bytes
     session_key: bytes
@@ -100,8 +102,14 @@ async def composed(
         if not shared:  # two controllers would hold a tunnel each, and take the socket from one another
             providers["hosts"] = ours
         dialled = shared or not agent_urls[0].startswith("unix:")
-        if settings.aws.enabled:
-            providers["aws"] = aws_provider(settings, clock, controller_id, home, door=None if dialled else reach.door)
+        door = None if dialled else reach.door
+        keyring: Keyring | None = None
+        if served and settings.aws.enabled:
+            providers["aws"] = aws_provider(settings, clock, controller_id, home, door=door)
+        elif not served:
+            clouds = {"aws": aws_cloud(settings, clock, controller_id, home, door)}
+            keyring = Keyring(clouds, providers, store, clock, policy, lambda name: engine.resume(name))
+            await keyring.open()
 
         async def urls_for(instance: Instance) -> Sequence[str]:
             name = instance.offer.provider
@@ -115,28 +123,30 @@ async def composed(
             clock=clock,
             policy=policy,
             rng=random.SystemRandom(),
-            default_providers=tuple(providers),
+            default_providers=("local", "hosts", "aws") if settings.aws.enabled else ("local", "hosts"),
+            paused=lambda: keyring.paused if keyring is not None else {},
             config_for=config_for(store.records, clock, policy, session_key, urls_for, ca_pem),
             holder=f"{socket.gethostname()}:{os.getpid()}",
             controllers=store.controllers if shared else None,
             urls=agent_urls,
-            quotas={name: provider for name, provider in providers.items() if isinstance(provider, HasQuota)},
+            quotas=lambda: {name: one for name, one in providers.items() if isinstance(one, HasQuota)},
         )
         yield Controller(
-            home,
-            settings,
-            policy,
-            clock,
-            store,
-            logs,
-            objects,
-            providers,
-            engine,
-            reach,
-            HostBook(store, named, reach, ours),
-            controller_id,
-            key,
-            session_key,
+            home=home,
+            settings=settings,
+            policy=policy,
+            clock=clock,
+            store=store,
+            logs=logs,
+            objects=objects,
+            providers=providers,
+            engine=engine,
+            reach=reach,
+            hosting=HostBook(store, named, reach, ours),
+            keyring=keyring,
+            controller_id=controller_id,
+            secret_key=key,
+            session_key=session_key,
         )
         await ours.close()
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import socket
@@ -14,7 +13,6 @@ from provisioner.providers.local import host
 from provisioner.providers.registry import NAMES
 from provisioner.settings import load, secret_key
 
-from .clock import SystemClock
 from .home import Home
 
 Line = tuple[bool | None, str]
@@ -33,7 +31,9 @@ def examine(path: Path, provider: str) -> list[Line]:
     except RunnerError as error:
         lines.append((False, f"{error.message}; {error.hint}"))
     if provider == "aws":
-        lines += _aws(home)
+        from .doctor_aws import lines as of_aws
+
+        lines += of_aws(home)
     lines += [_tool("git", "working directories are packed without knowing what git ignores"), _gpu()]
     return lines
 
@@ -66,22 +66,6 @@ def _controller(home: Home) -> Line:
         except OSError:
             return None, "no controller runs here; the next command that needs one starts it"
     return True, f"a controller answers at {home.control_socket}"
-
-
-def _aws(home: Home) -> list[Line]:
-    """Its libraries are imported only when it is asked for."""
-    from provisioner.providers.aws.examine import examine as examine_aws
-
-    from .aws import aws_account, aws_options
-
-    try:
-        settings = load(home.path, os.environ)
-    except RunnerError:
-        return []  # said already
-    lines: list[Line] = []
-    if not settings.aws.enabled:
-        lines.append((None, "AWS is not enabled: `aws: {enabled: true}` in the settings lets jobs use it"))
-    return [*lines, *asyncio.run(examine_aws(aws_account(settings, SystemClock()), aws_options(settings)))]
 
 
 def _tool(name: str, without: str) -> Line:

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import http.client
-import json
 import os
 import signal
-import socket
 import ssl
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,6 +29,7 @@ from provisioner.web.listen import Listener
 from provisioner.web.services import Services
 from provisioner.web.sites import agents_site, control_site, people_site
 
+from .aws import note_own
 from .compose import Controller, composed
 from .home import Home
 from .retention import Retention
@@ -91,6 +88,10 @@ class _Serving:
                     group.create_task(watched("reach", controller.reach.run)),
                     group.create_task(watched("idle", self._watch_idle)),
                 ]
+                if controller.keyring is not None:
+                    duties.append(group.create_task(watched("credentials", controller.keyring.watch)))
+                elif "aws" in controller.providers:
+                    duties.append(group.create_task(watched("identity", self._note_own)))
                 _settle_memory()
                 at = [f"{self._options.host}:{listener.port}" for listener in listeners if not listener.local]
                 _log.info("controller.ready", pid=os.getpid(), home=str(controller.home.path), at=at)
@@ -128,7 +129,18 @@ class _Serving:
             trouble=lambda: self._trouble,
             agent_urls=lambda: c.engine.urls,
             agent_file=self._agent_file,
+            keyring=c.keyring,
+            paused=self._paused,
         )
+
+    def _paused(self) -> dict[str, str]:
+        """For whoever asks, token or not: what a cloud says of our rights stays with those who may look at jobs."""
+        c = self._controller
+        ours = c.keyring.paused if c.keyring is not None else {}
+        return {
+            name: ours.get(name, f"{name} is paused: it refuses our rights; `runner why` of a job that waits says how")
+            for name in c.engine.market.paused
+        }
 
     def _agent_file(self, sha256: str) -> Path | None:
         return agent_bundle(self._controller.home.cache) if sha256 == digest() else None
@@ -174,7 +186,8 @@ class _Serving:
 
     def _status(self) -> dict[str, Any]:
         c = self._controller
-        return {
+        more = {"credentials": c.keyring.wanted()} if c.keyring is not None else {}
+        return more | {
             "version": __version__,
             "controller_id": c.controller_id,
             "pid": os.getpid(),
@@ -186,7 +199,12 @@ class _Serving:
             "max_usd_per_hour": str(c.policy.max_usd_per_hour),
             "max_instances": c.policy.max_instances,
             "providers": list(c.providers),
+            "paused": c.engine.market.paused,
         }
+
+    async def _note_own(self) -> None:
+        c = self._controller
+        await note_own(c.settings, c.clock, c.store.records)
 
     async def _retain(self) -> None:
         c = self._controller
@@ -218,31 +236,3 @@ def _settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-
-
-def step_down(home: Path, patience_s: float = 15.0) -> None:
-    """Ask a running embedded controller to leave; a served one is left alone, and the home's lock then says so."""
-    path = Home(home).control_socket
-    status = _ask(path, "GET", "/api/v1/status")
-    if not status.get("embedded"):
-        return
-    _ask(path, "POST", "/api/v1/shutdown", {"reason": "a served controller takes over"})
-    deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline and _ask(path, "GET", "/api/v1/status"):
-        time.sleep(0.05)
-
-
-def _ask(path: Path, method: str, route: str, body: dict[str, str] | None = None) -> dict[str, Any]:
-    """One request to a socket in a home; empty when nobody answers."""
-    connection = http.client.HTTPConnection("localhost", timeout=5)
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.settimeout(5)
-    try:
-        connection.sock.connect(str(path))
-        connection.request(method, route, json.dumps(body or {}), {"Content-Type": "application/json"})
-        answer: dict[str, Any] = json.loads(connection.getresponse().read() or b"{}")
-        return answer
-    except (OSError, http.client.HTTPException, ValueError):
-        return {}
-    finally:
-        connection.close()

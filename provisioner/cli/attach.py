@@ -6,7 +6,6 @@ the job to end kindly, the second ends it at once.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -18,7 +17,7 @@ import urllib.parse
 from collections.abc import Callable
 from typing import Any
 
-from . import render
+from . import health, render
 from .amounts import counted, shown_size, shown_span
 from .client import Client, Incoming, refusal
 from .embedded import again
@@ -28,6 +27,7 @@ _HEADER = struct.Struct("<BIQId")
 _CONTROL = 3
 _SETTLE_S = 60.0
 _PAUSE_S = 0.2  # before a stream that brought nothing is asked for again; arbitrary
+_ANEW_S = 60.0  # how often a paused provider is offered what this command has; arbitrary
 _CODES = {"timed-out": 124, "cancelled": 130}
 _OURS = frozenset(
     {
@@ -47,9 +47,10 @@ _OURS = frozenset(
 
 
 class Attached:
-    """`run` returns the exit code. `follow_log` alone is `runner logs`."""
+    """`run` returns the exit code. `follow_log` alone is `runner logs`. `hand_over` gives a controller whose providers
+    are paused the credentials that there are here now."""
 
-    def __init__(self, client: Client, job_id: str) -> None:
+    def __init__(self, client: Client, job_id: str, hand_over: Callable[[Client], None] | None = None) -> None:
         self._client = client
         self._job_id = job_id
         self._asked = 0
@@ -59,6 +60,8 @@ class Attached:
         self._over = threading.Event()
         self._telling = threading.Lock()
         self._trouble = ""
+        self._hand_over = hand_over
+        self._handed_s = float("-inf")
 
     def listen(self) -> None:
         """From here on an interruption is for the job, also while it is still being submitted."""
@@ -100,7 +103,7 @@ class Attached:
             if lost and (number, offset) == before:
                 time.sleep(_PAUSE_S)
             lost = True
-            again(self._client)
+            self._come_back()
 
     def _path(self, rest: str = "") -> str:
         return f"/jobs/{self._job_id}/{rest}".rstrip("/")
@@ -150,11 +153,17 @@ class Attached:
 
     def _ask_health(self, client: Client) -> None:
         """Nothing has happened for a while: is that the job's own pace? Raises: CliError."""
-        with contextlib.suppress(ValueError):
-            found = json.loads(client.open("GET", "/healthz").read())
-            if (error := found.get("error", "")) and error != self._trouble:
-                render.say(f"runner: the controller cannot work: {error}")
-            self._trouble = error
+        found = health.look(client)
+        paused = found.get("paused") or {}
+        if paused and self._hand_over is not None and time.monotonic() - self._handed_s > _ANEW_S:
+            self._handed_s = time.monotonic()
+            self._hand_over(client)
+            paused = (found := health.look(client)).get("paused") or {}
+        error = found.get("error", "")
+        trouble = f"the controller cannot work: {error}" if error else "; ".join(paused.values())
+        if trouble and trouble != self._trouble:
+            render.say(f"runner: {trouble}")
+        self._trouble = trouble
 
     def _take_events(self, client: Client, *, wait_s: int) -> bool:
         """Say those that nobody has said yet; whether there were any. Raises: CliError."""
@@ -184,7 +193,13 @@ class Attached:
             try:
                 return ask()
             except Unreachable:
-                again(self._client)
+                self._come_back()
+
+    def _come_back(self) -> None:
+        """The controller may be a new one, and know nothing of what this command handed over."""
+        again(self._client)
+        if self._hand_over is not None and self._client.told.get("paused"):
+            self._hand_over(self._client)
 
     def _summary(self, job: dict[str, Any], attempt: dict[str, Any]) -> None:
         timings = (attempt.get("facts") or {}).get("timings") or {}

@@ -42,6 +42,7 @@ class Client:
         self._token = _checked_token(token)
         self._ca = ca
         self._connection: http.client.HTTPConnection | None = None
+        self.told: dict[str, Any] = {}  # what an embedded controller said of itself when it was found
 
     def another(self) -> Client:
         """The same way in, with a connection of its own."""

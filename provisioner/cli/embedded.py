@@ -82,6 +82,7 @@ def _answers(client: Client) -> bool:
     """Whether a controller of this version or newer answers; an older embedded one is asked to step down."""
     try:
         status = client.get("/status")
+        client.told = status
         if not status.get("embedded") or not _older(str(status.get("version", "")), __version__):
             return True
         client.post("/shutdown", {"reason": "a newer command line"})

@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from .credentials import Credentials, Taken
 from .facts import Report
 from .hosts import Host, Hosts
 from .job import Attempt, Instance, InstancePhase, Job, JobPhase, Need, Outcome, Reason
@@ -93,6 +94,35 @@ class HasQuota(Protocol):
     """
 
     def quotas(self) -> Sequence[Quota]: ...
+
+
+class Keys(Protocol):
+    """What opens one provider's account now, for its adapter.
+
+    - K1 nothing of it is written anywhere, or in any message or representation.
+    - K2 what is over its time is never given.
+    """
+
+    def current(self) -> Credentials:
+        """Raises: Unauthorized, saying what to do, while there is nothing to give."""
+        ...
+
+    def expired(self, credentials: Credentials) -> None:
+        """The cloud said so: they are not given again."""
+        ...
+
+
+class Keyring(Protocol):
+    """What commands hand over, for as long as the controller lives. Bound by K1 and K2."""
+
+    async def take(self, provider: str, credentials: Credentials, *, same: bool = False) -> Taken:
+        """Whose they are is asked of the cloud. `same`: only if they open the account that was used before. Raises:
+        RequestError, having kept nothing."""
+        ...
+
+    def too_short(self, provider: str, lifetime_s: float) -> tuple[str, str] | None:
+        """What to say, and what to do, if all that is held of a provider ends before a machine's life would."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

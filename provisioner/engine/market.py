@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -20,7 +20,8 @@ _log = structlog.get_logger()
 
 
 class Marketplace:
-    """`default` names the providers that are used when a job names none; `quotas` are those that know theirs."""
+    """`default` names the providers that are used when a job names none; `quotas()` are those that know theirs;
+    `shut()` those that somebody else knows to be paused, and why."""
 
     def __init__(
         self,
@@ -29,7 +30,8 @@ class Marketplace:
         clock: Clock,
         policy: Policy,
         default: Sequence[str],
-        quotas: Mapping[str, HasQuota],
+        quotas: Callable[[], Mapping[str, HasQuota]] = dict,
+        shut: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._providers = providers
         self._store = store
@@ -37,13 +39,19 @@ class Marketplace:
         self._policy = policy
         self._default = tuple(default)
         self._quotas = quotas
+        self._shut = shut
         self._paused: dict[str, tuple[str, float]] = {}
 
     @property
     def paused(self) -> dict[str, str]:
         """Providers that take no launches now, and why. A pause ends by itself, so that mended rights are noticed."""
         now_s = self._clock.monotonic()
-        return {name: why for name, (why, until_s) in self._paused.items() if until_s > now_s}
+        refused = {name: why for name, (why, until_s) in self._paused.items() if until_s > now_s}
+        return {**refused, **self._shut()}
+
+    def resume(self, provider: str) -> None:
+        """Its rights may be others now: it is asked again."""
+        self._paused.pop(provider, None)
 
     async def ladder(self, need: Need, *, force_on_demand: bool = False) -> Ladder:
         """All offers in the order in which they are tried, each with the reason if it is not."""
@@ -51,7 +59,8 @@ class Marketplace:
         answers = await asyncio.gather(*(self._offers(name, need) for name in names))
         offers = [offer for answer in answers if not isinstance(answer, str) for offer in answer]
         now = self._clock.now()
-        quotas = [quota for name in names if name in self._quotas for quota in self._quotas[name].quotas()]
+        told = self._quotas()
+        quotas = [quota for name in names if name in told for quota in told[name].quotas()]
         ladder = place(
             need,
             offers,
@@ -95,7 +104,7 @@ class Marketplace:
         """Remember: a refusal of capacity cools down, twice as long on repeat; missing rights pause the provider."""
         if isinstance(error, Unauthorized):
             until_s = self._clock.monotonic() + self._policy.retry_backoff_max_s
-            self._paused[instance.offer.provider] = (error.line, until_s)
+            self._paused[instance.offer.provider] = (_paused_by(instance.offer.provider, error), until_s)
         elif isinstance(error, NoCapacity | QuotaExceeded):
             await self._remember(error.scope or instance.offer.key, error.line, error.cooldown_s)
 
@@ -109,3 +118,8 @@ class Marketplace:
         times = before.times + 1 if before else 1
         pause_s = min(pause_s * 2 ** min(times - 1, 16), self._policy.refused_max_s)
         await self._store.records.refuse(Refusal(scope, now + timedelta(seconds=pause_s), why, times))
+
+
+def _paused_by(provider: str, error: Unauthorized) -> str:
+    said = f"{error.message}; {error.hint}" if error.hint else error.message
+    return said if said.startswith(f"{provider} is paused") else f"{provider} is paused: {said}"

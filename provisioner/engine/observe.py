@@ -57,6 +57,7 @@ class Observed:
         self._listed_s: dict[str, float] = {}
         self._wanted: set[str] = set()
         self._listing: dict[str, asyncio.Task[None]] = {}
+        self._unlisted: dict[tuple[str, str], str] = {}
         self._fresh = self._some_absent = False
         self._live: frozenset[str] = frozenset()
         self._shown: dict[str, str] = {}
@@ -137,11 +138,13 @@ class Observed:
         try:
             listings = await self._providers[name].machines()
         except ProviderError as error:
-            _log.warning("provider.not_listed", provider=name, error=error.message)
+            if self._is_new(name, "", error.message):
+                _log.warning("provider.not_listed", provider=name, error=error.message)
             return
         except Exception as error:
             _log.error("provider.not_listed", provider=name, error=repr(error), exc_info=error)
             return
+        self._unlisted.pop((name, ""), None)
         self.keep_time()
         if began is not self.listening_since:
             self.want(name)
@@ -149,11 +152,18 @@ class Observed:
         news = False
         for listing in listings:
             if listing.complete:
+                self._unlisted.pop((name, listing.scope), None)
                 news |= self._take(name, listing, asked_s)
-            else:
+            elif self._is_new(name, listing.scope, listing.error or ""):
                 _log.warning("provider.scope_not_listed", provider=name, scope=listing.scope, error=listing.error)
         if news and name in self._live:
             self._news()
+
+    def _is_new(self, provider: str, scope: str, error: str) -> bool:
+        """A trouble that lasts is said once, until it is over or is another."""
+        before = self._unlisted.get((provider, scope))
+        self._unlisted[provider, scope] = error
+        return before != error
 
     def _take(self, provider: str, listing: Listing, asked_s: float) -> bool:
         """Whether it could change what is decided of any instance."""

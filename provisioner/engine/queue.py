@@ -206,8 +206,11 @@ def _soon_takes_work(instance: Instance, report: Report | None) -> bool:
 
 
 def _refusals(ladder: Ladder) -> str:
-    """The reasons, each once, in the order of the ladder."""
+    """The reasons, each once, in the order of the ladder. One that names the provider is that of all of its offers."""
     reasons = dict.fromkeys(
-        f"{rung.offer.provider} {rung.offer.instance_type}: {rung.refused}" for rung in ladder.rungs
+        rung.refused
+        if rung.refused.startswith(f"{rung.offer.provider} is paused")
+        else f"{rung.offer.provider} {rung.offer.instance_type}: {rung.refused}"
+        for rung in ladder.rungs
     )
     return "; ".join([*ladder.unanswered, *reasons][:5]) or "no provider has any offer"

@@ -35,7 +35,7 @@ _ROUNDS = 4  # within one pass: an instance gone frees a job, a machine ready ta
 class Engine:
     """`config_for` gives the agent's configuration of an instance that is about to be launched. `controllers` is given
     where others share the store, `urls` are then where agents find this one. `quotas` are the providers that know
-    theirs."""
+    theirs. `paused` says why a provider can be asked nothing, as far as somebody else knows; `providers` may grow."""
 
     def __init__(
         self,
@@ -50,7 +50,8 @@ class Engine:
         default_providers: Sequence[str] = ("local",),
         controllers: Controllers | None = None,
         urls: Sequence[str] = (),
-        quotas: Mapping[str, HasQuota] | None = None,
+        quotas: Callable[[], Mapping[str, HasQuota]] = dict,
+        paused: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -60,7 +61,7 @@ class Engine:
         }
         self._busy = True
         self.observed = Observed(providers, clock, policy, lambda: self.desk.poke())
-        self.market = Marketplace(providers, store, clock, policy, default_providers, quotas or {})
+        self.market = Marketplace(providers, store, clock, policy, default_providers, quotas, paused)
         self.desk = EngineDesk(store, self.observed, self.market, clock)
         actor = Actor(store, providers, clock, policy, self.observed, self.market, self.desk, config_for)
         self._attending = controllers and Attending(controllers, holder, urls, self.observed, clock, policy)
@@ -95,6 +96,12 @@ class Engine:
             if self._attending:
                 with contextlib.suppress(StoreError):
                     await self._attending.leave()
+
+    def resume(self, provider: str) -> None:
+        """What paused it has been put right: it is looked at now."""
+        self.market.resume(provider)
+        self.observed.want(provider)
+        self.desk.poke()
 
     async def run_pass(self) -> float:
         """Everything that is due now; seconds until the next thing is."""

@@ -24,12 +24,14 @@ class Health:
         """Status and body: 503 when the last pass is too old, or the first one never came."""
         age_s = self.last_pass_age_s()
         ok = (age_s if age_s is not None else self._services.clock.monotonic() - self._began_s) <= _STALE_S
-        body = {
+        body: dict[str, Any] = {
             "ok": ok,
             "last_pass_age_s": age_s,
             "oldest_waiting_s": await self.oldest_waiting_s(),
             "version": self._version,
         }
+        if paused := dict(self._services.paused()):
+            body["paused"] = paused
         if error := self._error():
             body["error"] = error
         return 200 if ok else 503, body

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Desk, Hosting, Logs, Objects, Store
+from provisioner.domain.ports import Clock, Desk, Hosting, Keyring, Logs, Objects, Store
 
 from .ending import Ending
 
@@ -56,7 +56,8 @@ def _no_file(sha256: str) -> Path | None:
 class Services:
     """`status` gives what the composition root knows; `shutdown(why)` ends the controller; `gc(dry_run, expired)`
     collects now. `bits(n)` gives n random bits; `trouble()` when the engine last broke, and on what;
-    `agent_file(sha256)` the agent's one file if it is this one."""
+    `agent_file(sha256)` the agent's one file if it is this one; `keyring` takes credentials that commands hand over,
+    where the controller has none of its own; `paused()` which providers take no launches now, and why."""
 
     store: Store
     desk: Desk
@@ -73,6 +74,8 @@ class Services:
     agent_urls: Callable[[], Sequence[str]] = tuple
     trouble: Callable[[], tuple[datetime, str] | None] = _no_trouble
     agent_file: Callable[[str], Path | None] = _no_file
+    keyring: Keyring | None = None
+    paused: Callable[[], Mapping[str, str]] = dict
     ending: Ending = field(default_factory=Ending)
     traffic: Traffic = field(default_factory=Traffic)
     shelf: Shelf = field(default_factory=Shelf)

@@ -13,7 +13,7 @@ from provisioner import __version__
 
 from . import metrics
 from .agent_api import PROTOCOL, agent_routes
-from .api import admin, blobs, hosts, instances, jobs, logs, results
+from .api import admin, blobs, credentials, hosts, instances, jobs, logs, results
 from .auth import Login, Use, Viewer, control_login, token_login
 from .body import BodyLimit
 from .docs import page, schema
@@ -26,8 +26,10 @@ _ROUTERS = (jobs, logs, results, instances, hosts, admin, blobs)
 
 
 def control_site(services: Services) -> FastAPI:
-    """The people's API for whoever may open the control socket."""
-    return _people(services, control_login)
+    """The people's API for whoever may open the control socket, and what goes through no other door."""
+    site = _people(services, control_login)
+    site.include_router(credentials.router, prefix=_PREFIX)
+    return site
 
 
 def people_site(services: Services) -> FastAPI:

@@ -38,6 +38,7 @@ async def submit(services: Services, caller: Caller, job_id: str, spec: JobSpec,
         raise OverBudget("every offer that could run this costs more than the cap by itself", hint=_summary(ladder))
     if ladder.impossible:
         raise Impossible("no offer known here could ever run this", hint=_summary(ladder))
+    _check_outlived(services, spec, ladder)
     job = Job(job_id, caller.owner, spec, JobPhase.QUEUED, services.clock.now())
     for name in spec.secrets:
         if name in handed:
@@ -178,6 +179,16 @@ def check_secret(name: str, value: str) -> None:
         )
     if "\0" in value or len(value) > 65536:
         raise InvalidRequest(f"secret {name} holds a NUL byte, or is over 64 KiB")
+
+
+def _check_outlived(services: Services, spec: JobSpec, ladder: Ladder) -> None:
+    """A machine is not launched with credentials that would end before it: nobody could end it kindly then."""
+    if services.keyring is None:
+        return
+    lifetime_s = spec.max_lifetime_s or services.policy.lifetime_default_s
+    for provider in (ladder.best.provider,) if ladder.best else spec.need.providers:
+        if said := services.keyring.too_short(provider, lifetime_s):
+            raise Conflict(said[0], hint=said[1])
 
 
 async def _check_workspace(services: Services, workspace: Workspace | None) -> None:

@@ -304,7 +304,7 @@ def test_doctor_names_account_regions_quotas_and_network(account: Account, home:
     account.quotas["us-east-1", "L-417A185B"] = 0.0
     del account.quotas["us-east-1", "L-C4BD4855"]
     (home / "settings.yaml").write_text("aws: {enabled: true, regions: [us-east-1]}\n")
-    who, regions, *quotas, network, rights, role = lines(home)
+    who, regions, *quotas, network, rights, role, until = lines(home)
     assert who == (True, "AWS account 123456789012, as arn:aws:sts::123456789012:user/moto")
     assert regions == (True, "2 regions are enabled: eu-west-1, us-east-1")
     assert [ok for ok, _ in quotas] == [True, True, True, None, None]
@@ -317,6 +317,7 @@ def test_doctor_names_account_regions_quotas_and_network(account: Account, home:
     by_tags = "ec2:RunInstances, ec2:TerminateInstances, ec2:CreateTags, ec2:CreateSecurityGroup"
     assert rights == (None, f"us-east-1: only a launch can tell whether these credentials may {by_tags}")
     assert role == (True, "EC2 Spot has its service-linked role")
+    assert until == (True, "AWS: these credentials do not expire")
 
 
 def test_doctor_says_what_is_wrong_and_what_to_do(account: Account, home: Path) -> None:

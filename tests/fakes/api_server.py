@@ -66,6 +66,8 @@ class FakeApi:
     readings: list[list[Any]] = field(default_factory=list)
     links: dict[str, str] = field(default_factory=dict)
     health: dict[str, Any] = field(default_factory=lambda: {"ok": True})
+    clouds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    taken: dict[str, Any] = field(default_factory=dict)
 
     def __enter__(self) -> FakeApi:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -215,8 +217,10 @@ class _Handler(BaseHTTPRequestHandler):
         return job
 
     def status(self, _: Any) -> None:
-        more = {"providers": self.api.providers} if self.api.providers else {}
-        self._json({"version": self.api.version, "embedded": self.api.embedded, "pid": 1, **more})
+        told: dict[str, Any] = {"version": self.api.version, "embedded": self.api.embedded, "pid": 1}
+        told |= {"providers": self.api.providers} if self.api.providers else {}
+        paused = self.api.health.get("paused") or {}
+        self._json(told | ({"credentials": self.api.clouds, "paused": paused} if self.api.clouds else {}))
 
     def shutdown(self, _: Any) -> None:
         self._json({})
@@ -390,4 +394,5 @@ _ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("POST", "/tokens", _Handler.token),
     ("GET", "/offers", _Handler.offers),
     ("POST", "/gc", _Handler.collect),
+    ("PUT", "/credentials/([^/]+)", lambda handler, *_: handler._json(handler.api.taken)),
 ]

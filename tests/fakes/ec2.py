@@ -3,7 +3,8 @@
 Added: client tokens that work (one machine a token, `IdempotentParameterMismatch` for another request under it, and for
 a token whose machine is gone that machine again), a choice of enabled regions, instances that show late, images under
 the paths of their publishers; IAM, which holds the program (known by its user agent) to the policy that ships with it,
-and nobody else. Broken, as a test says: answers lost after the effect, and any error code in its place.
+and nobody else; and, once a test names any, keys of accounts, with no answer for others. Broken, as a test says:
+answers lost after the effect, and any error code in its place.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ REGIONS = ("eu-west-1", "us-east-1")
 IMAGES = "/aws/service/"
 PROGRAM = "gpu-runner"  # in the user agent of every client of ours
 _XMLNS = "http://ec2.amazonaws.com/doc/2016-11-15/"
-_IN_SCOPE = re.compile(r"Credential=[^/]+/\d+/([a-z0-9-]+)/([a-z0-9]+)/")
+_IN_SCOPE = re.compile(r"Credential=([^/]+)/\d+/([a-z0-9-]+)/([a-z0-9]+)/")
 ET.register_namespace("", _XMLNS)
 
 
@@ -51,6 +52,18 @@ class Trouble:
 
 
 @dataclass
+class Key:
+    """An access key's owner. `over`: the key was good once."""
+
+    arn: str
+    over: bool = False
+
+    @property
+    def account(self) -> str:
+        return self.arn.split(":")[4]
+
+
+@dataclass
 class Cloud:
     """State of the proxy, and how a test plays the cloud. `late_s`: how long after its launch an instance shows;
     `addresses`: where an instance really is; `policy`: what the program may do; `denied`: what it was told that it may
@@ -62,6 +75,8 @@ class Cloud:
     late_s: float = 0.0
     troubles: list[Trouble] = field(default_factory=list)
     calls: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    signed_by: list[tuple[str, str]] = field(default_factory=list)
+    keys: dict[str, Key] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
     launched_at: dict[str, float] = field(default_factory=dict)
     tokens: dict[tuple[str, str], tuple[dict[str, str], str]] = field(default_factory=dict)
@@ -141,15 +156,20 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     cloud: Cloud
     upstream: tuple[str, int]
+    whose: Key | None = None
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         found = _IN_SCOPE.search(self.headers.get("authorization", ""))
-        region, service = (found[1], found[2]) if found else ("", "")
+        key, region, service = (found[1], found[2], found[3]) if found else ("", "", "")
         words = words_of(body)
         action = words.get("Action") or self.headers.get("x-amz-target", "").rpartition(".")[2]
         with self.cloud.lock:
             self.cloud.calls.append((action, region, words))
+            self.cloud.signed_by.append((action, key))
+        self.whose = self.cloud.keys.get(key)
+        if self.cloud.keys and (self.whose is None or self.whose.over):
+            return self._say(403, _no_key(service, known=self.whose is not None))
         trouble = self.cloud.trouble_for(action)
         if trouble is not None and not trouble.lose:
             return self._say(trouble.status, refused(trouble.code, trouble.message))
@@ -180,6 +200,8 @@ class _Handler(BaseHTTPRequestHandler):
             return 200, self._parameter(region, body)
         if (said := self.cloud.account.answer(service, region, action, words, body)) is not None:
             return said
+        if action == "GetCallerIdentity" and self.whose is not None:
+            return 200, _caller(self.whose)
         if service != "ec2":
             return self._upstream(body)
         if action == "DescribeRegions":
@@ -271,6 +293,8 @@ class _Handler(BaseHTTPRequestHandler):
         keep = {
             key: value for key, value in self.headers.items() if key.lower() not in ("content-length", "connection")
         }
+        if self.whose is not None:
+            keep["x-moto-account-id"] = self.whose.account
         try:
             connection.request(self.command, self.path, body, keep)
             answer = connection.getresponse()
@@ -304,3 +328,23 @@ def _terminated(instance: str) -> bytes:
         f"<instanceId>{instance}</instanceId><currentState>{state}</currentState><previousState>{state}</previousState>"
     )
     return _answer("TerminateInstances", f"<instancesSet><item>{item}</item></instancesSet>")
+
+
+def _caller(key: Key) -> bytes:
+    inside = f"<Arn>{key.arn}</Arn><UserId>AIDA</UserId><Account>{key.account}</Account>"
+    told = f"<GetCallerIdentityResult>{inside}</GetCallerIdentityResult>"
+    space = "https://sts.amazonaws.com/doc/2011-06-15/"
+    return f'<GetCallerIdentityResponse xmlns="{space}">{told}</GetCallerIdentityResponse>'.encode()
+
+
+def _no_key(service: str, *, known: bool) -> bytes:
+    """EC2 and STS have words and a form each of their own."""
+    if service == "sts":
+        code = "ExpiredToken" if known else "InvalidClientTokenId"
+        message = "The security token included in the request is " + ("expired" if known else "invalid")
+        return f"<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>".encode()
+    if service == "ec2":
+        invalid = "AWS was not able to validate the provided access credentials"
+        return refused("RequestExpired", "Request has expired.") if known else refused("AuthFailure", invalid)
+    code = "ExpiredTokenException" if known else "UnrecognizedClientException"
+    return b'{"__type": "%s", "message": "no"}' % code.encode()

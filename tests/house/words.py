@@ -52,8 +52,8 @@ SETTINGS = {
     "policy_scale": "multiplies every time-out of the policy; for tests",
     "local.usd_per_hour": "what an hour of this computer is said to cost",
     "local.machines": "folder of this computer's machines; name one for all of its controllers that share a database",
-    "aws.enabled": "rent machines of this AWS account when a job's needs ask for them",
-    "aws.profile": "a profile of the AWS SDK; empty: whatever its own chain of credentials finds",
+    "aws.enabled": "rent machines of AWS for jobs that name no provider, too; a served controller uses AWS only then",
+    "aws.profile": "a profile of the AWS SDK, before AWS_PROFILE; empty: whatever its own chain of credentials finds",
     "aws.regions": "where machines are launched; empty: every region that the account has enabled",
     "aws.image": "AMI id, or path of an SSM parameter that holds one; empty: AWS's deep-learning base image, or Ubuntu",
     "aws.disk_gib": "root disk of a machine whose job asks for none, in GiB",
@@ -100,6 +100,8 @@ EVENTS = {
     "instance.terminate_unanswered": "the call had no answer; it is made again",
     "instance.gone": "it is absent, and the bill is closed",
     "instance.stumbled": "looking after it failed in a way that nobody foresaw; it is tried again later",
+    "provider.paused": "a cloud can be asked nothing: its credentials are missing or over; the message says what to do",
+    "provider.resumed": "credentials were handed over, and it goes on",
     "machine.collected": "the collector ended a machine that should not exist; the message says why",
 }
 

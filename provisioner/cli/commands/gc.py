@@ -6,7 +6,7 @@ import os
 
 import click
 
-from provisioner.cli import render
+from provisioner.cli import handover, health, render
 from provisioner.cli.embedded import connected, home
 from provisioner.cli.failures import Unreachable
 
@@ -18,7 +18,10 @@ from provisioner.cli.failures import Unreachable
 def command(dry_run: bool, expired: bool, as_json: bool) -> None:
     """Collect orphaned machines."""
     try:
-        told = connected(start=not expired).post("/gc", {"dry_run": dry_run, "expired": expired})
+        client = connected(start=not expired)
+        handover.of_used(client).begin(client)
+        told = client.post("/gc", {"dry_run": dry_run, "expired": expired})
+        health.say_paused(client, "its machines were not looked at")
     except Unreachable:
         if not expired or os.environ.get("RUNNER_SERVER"):
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from provisioner.cli import render
+from provisioner.cli import health, render
 from provisioner.cli.embedded import connected
 
 
@@ -14,7 +14,9 @@ from provisioner.cli.embedded import connected
 @click.option("--json", "as_json", is_flag=True)
 def command(everything: bool, limit: int, as_json: bool) -> None:
     """List jobs."""
-    jobs = connected().get("/jobs", all=int(everything), limit=limit)
+    client = connected()
+    jobs = client.get("/jobs", all=int(everything), limit=limit)
+    health.say_paused(client)
     if as_json:
         render.as_json(jobs)
         return

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from provisioner.cli import arguments
+from provisioner.cli import arguments, handover
 from provisioner.cli.commands.run import submit
 from provisioner.cli.embedded import connected
 
@@ -20,4 +20,6 @@ def command(job: str, detach: bool, as_json: bool) -> int:
     client = connected()
     shown = client.get(f"/jobs/{job}")
     secrets = {name: os.environ[name] for name in shown["spec"]["secrets"] if name in os.environ}
-    return submit(client, f"/jobs/{shown['id']}/rerun", {"secrets": secrets}, detach, as_json)
+    handing = handover.of_job(client, shown["spec"].get("need") or {})
+    handing.begin(client)
+    return submit(client, f"/jobs/{shown['id']}/rerun", {"secrets": secrets}, handing, detach=detach, as_json=as_json)

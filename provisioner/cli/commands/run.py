@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from provisioner.cli import jobfile, pack, render
+from provisioner.cli import handover, jobfile, pack, render
 from provisioner.cli.attach import Attached
 from provisioner.cli.client import Client
 from provisioner.cli.embedded import connected
@@ -63,15 +63,20 @@ def command(**given: Any) -> int:
     secrets = _secrets(spec)
     tree = None if given["no_workdir"] else pack.look(given["workdir"] or Path.cwd(), large=given["large"])
     client = connected()
+    handing = handover.of_job(client, spec["need"])
+    handing.begin(client)
     if tree is not None and (tree.files or tree.folders):
         spec["workspace"] = pack.send(client, tree)
-    return submit(client, "/jobs", {"spec": spec, "secrets": secrets}, given["detach"], given["as_json"])
+    body = {"spec": spec, "secrets": secrets}
+    return submit(client, "/jobs", body, handing, detach=given["detach"], as_json=given["as_json"])
 
 
-def submit(client: Client, path: str, body: dict[str, Any], detach: bool, as_json: bool) -> int:
+def submit(
+    client: Client, path: str, body: dict[str, Any], handing: handover.Handover, *, detach: bool, as_json: bool
+) -> int:
     """Ask for the job and see it through. The id is made here, so that asking twice makes one job."""
     job_id = new_id("j", datetime.now(UTC), random.SystemRandom().getrandbits)
-    attached = Attached(client, job_id)
+    attached = Attached(client, job_id, handing.again)
     if not detach:
         attached.listen()
     job = client.post(path, {"id": job_id, **body})

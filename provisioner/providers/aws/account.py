@@ -13,16 +13,18 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from provisioner.domain.credentials import Identity
 from provisioner.domain.errors import ProviderError, Rejected, Throttled, Unauthorized, Unreachable
 from provisioner.domain.offer import Offer
-from provisioner.domain.ports import Clock
+from provisioner.domain.ports import Clock, Keys
 
+from . import handed
 from .pace import RATES, Bucket, Calls
 from .refusals import refusal
 
 _AT_ONCE = 32  # threads; arbitrary, above what the buckets let through in the time of one call
 _CONNECT_S, _ANSWER_S = 5, 30
-_FIRST_REGION = "us-east-1"
+LOG_IN = "`aws configure` or `aws sso login`, or name a profile in AWS_PROFILE or the settings"
 _NO_CREDENTIALS = (
     "NoCredentialsError",
     "PartialCredentialsError",
@@ -33,15 +35,20 @@ _NO_CREDENTIALS = (
     "UnauthorizedSSOTokenError",
     "RefreshWithMFAUnsupportedError",
 )
+# What AWS says of credentials that were good once. Source: "Error codes for the Amazon EC2 API", and "Common errors".
+_OVER = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
+_FIRST_REGION = "us-east-1"  # asked where neither profile nor environment names one; every account has it
 _NO_ANSWER = ("HTTPClientError", "ConnectionError", "ResponseParserError", "ChecksumError")
 
 
 class Account:
-    """`profile` names one of the SDK's own; "" is whatever its chain finds."""
+    """`profile` names one of the SDK's own; "" is whatever its chain finds. With `keys`, nothing but these is used."""
 
-    def __init__(self, clock: Clock, profile: str = "") -> None:
+    def __init__(self, clock: Clock, profile: str = "", keys: Keys | None = None) -> None:
         self._clock = clock
         self._profile = profile
+        self._keys = keys
+        self._way: Mapping[str, str] = {}
         self._session: Any = None
         self._clients: dict[tuple[str, str], Any] = {}
         self._making = threading.Lock()
@@ -91,10 +98,27 @@ class Account:
         """Of the profile or the environment; where neither says, one that every account has."""
 
         def look() -> str:
-            with _ours(None):
+            with ours():
+                if self._keys is not None:
+                    return self._keys.current().way.get("region") or _FIRST_REGION
                 return str(self._opened().region_name or _FIRST_REGION)
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, look)
+
+    async def identity(self) -> Identity:
+        """Whose credentials these are; nobody needs a permission to ask. Raises: ProviderError."""
+        region = await self.default_region()
+        answer = await self.call(Calls.READ, region, "get_caller_identity", service="sts")
+        return Identity(str(answer["Account"]), _without_session(str(answer["Arn"])))
+
+    def check(self) -> None:
+        """Raises: Unauthorized while there is nothing to sign a call with."""
+        if self._keys is not None:
+            self._keys.current()
+
+    def close(self) -> None:
+        """Calls under way come to their end."""
+        self._threads.shutdown(wait=False)
 
     def _bucket(self, pace: Calls, region: str) -> Bucket:
         key = pace, region
@@ -105,14 +129,21 @@ class Account:
     def _answer(
         self, region: str, service: str, operation: str, words: dict[str, Any], offer: Offer | None
     ) -> Mapping[str, Any]:
-        with _ours(offer):
-            call: Callable[..., Mapping[str, Any]] = getattr(self._client(service, region), operation)
-            return call(**words)
+        used = self._keys.current() if self._keys is not None else None
+        try:
+            with ours(offer):
+                call: Callable[..., Mapping[str, Any]] = getattr(self._client(service, region), operation)
+                return call(**words)
+        except Unauthorized as error:
+            if self._keys is not None and used is not None and error.message.partition(":")[0] in _OVER:
+                self._keys.expired(used)
+            raise
 
     def _client(self, service: str, region: str) -> Any:
         from botocore.config import Config
 
         with self._making:
+            self._follow_way()
             if (service, region) not in self._clients:
                 config = Config(
                     connect_timeout=_CONNECT_S,
@@ -121,19 +152,37 @@ class Account:
                     max_pool_connections=_AT_ONCE,
                     user_agent_extra="gpu-runner",
                 )
-                self._clients[service, region] = self._opened().client(service, region_name=region, config=config)
+                words: dict[str, Any] = {}
+                if self._keys is not None:
+                    config, words = config.merge(handed.config(self._way)), handed.words(self._way, service)
+                session = self._opened()
+                self._clients[service, region] = session.client(service, region_name=region, config=config, **words)
             return self._clients[service, region]
+
+    def _follow_way(self) -> None:
+        """Keys may change at any time and are read for each request; where they lead elsewhere, clients are new."""
+        if self._keys is not None and (way := self._keys.current().way) != self._way:
+            self._way = way
+            self._clients.clear()
 
     def _opened(self) -> Any:
         import boto3
 
-        if self._session is None:
+        if self._session is None and self._keys is not None:
+            self._session = handed.session(self._keys)
+        elif self._session is None:
             self._session = boto3.Session(profile_name=self._profile or None)
         return self._session
 
 
+def _without_session(arn: str) -> str:
+    """An assumed role's ARN ends in the name of the session, which is another every time."""
+    head, slash, session = arn.rpartition("/")
+    return head if ":assumed-role/" in arn and slash and session else arn
+
+
 @contextlib.contextmanager
-def _ours(offer: Offer | None) -> Iterator[None]:
+def ours(offer: Offer | None = None) -> Iterator[None]:
     """botocore's errors as ours (L6)."""
     try:
         yield
@@ -155,7 +204,7 @@ def translated(error: Exception, offer: Offer | None = None) -> ProviderError:
     if isinstance(error, ImportError):
         return Unauthorized("AWS needs boto3", hint="install gpu-runner[aws]")
     if names & set(_NO_CREDENTIALS):
-        return Unauthorized(f"no AWS credentials: {error}", hint="`aws configure`, or name a profile in the settings")
+        return Unauthorized(f"no AWS credentials: {error}", hint=LOG_IN)
     if names & set(_NO_ANSWER) or isinstance(error, OSError):
         return Unreachable(f"AWS did not answer: {error}")
     return Rejected(f"{type(error).__name__}: {error}")

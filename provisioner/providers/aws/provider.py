@@ -166,6 +166,7 @@ class AwsProvider:
         return _machine(answer["Instances"][0], offer.region)
 
     async def machines(self) -> Sequence[Listing]:
+        self._account.check()
         regions = await self._regions()
         if self._enabled:
             self._quotas.begin(self._options.regions or regions)

@@ -57,7 +57,7 @@ def ceilings(
             config_for=_no_config,
             holder="test",
             default_providers=("sim",),
-            quotas={"sim": cloud},
+            quotas=lambda: {"sim": cloud},
         )
         loop = asyncio.create_task(engine.run())
         for n in range(jobs):

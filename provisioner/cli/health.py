@@ -1,0 +1,24 @@
+"""What a controller says of its own health, for those who would otherwise wonder why nothing happens."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from . import render
+from .client import Client
+
+
+def look(client: Client) -> dict[str, Any]:
+    """Whether it is well or not. Raises: CliError where nobody answers."""
+    try:
+        found = json.loads(client.open("GET", "/healthz").read())
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def say_paused(client: Client, so: str = "") -> None:
+    """A line for each provider that takes no launches now."""
+    for why in (look(client).get("paused") or {}).values():
+        render.say(f"runner: {why}{f' ({so})' if so else ''}")
