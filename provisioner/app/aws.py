@@ -24,6 +24,7 @@ def aws_provider(settings: Settings, clock: Clock, controller_id: str, *, any_co
         security_groups=ours.security_groups,
         instance_profile=ours.instance_profile,
         disk_gib=ours.disk_gib,
+        limit_role=ours.hard_limit_role if ours.hard_limit else "",
     )
     account = Account(clock, ours.profile)
     return AwsProvider(

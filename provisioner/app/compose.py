@@ -24,6 +24,7 @@ from provisioner.store.logs import FileLogs
 from provisioner.store.open import open_store
 from provisioner.store.sealed import SealedLogs
 
+from .abilities import abilities_of
 from .aws import aws_provider
 from .clock import SystemClock
 from .home import Home
@@ -82,6 +83,7 @@ async def composed(
             holder=f"{socket.gethostname()}:{os.getpid()}",
             controllers=store.controllers if shared else None,
             urls=agent_urls,
+            abilities=abilities_of(providers),
         )
         yield Controller(
             home, settings, policy, clock, store, logs, objects, providers, engine, controller_id, key, session_key

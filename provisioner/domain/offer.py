@@ -20,8 +20,9 @@ class Market(StrEnum):
 class Offer:
     """A price, not a promise (L8). `scope` is the unit that listings answer for: a region, or one host.
 
-    `usd_per_hour` None means unknown, never zero. `billed_minimum_s` is the least that one start costs. `pools` are
-    what it shares with other offers, and a refusal may cover: a region, a quota.
+    `usd_per_hour` None means unknown, never zero. `billed_minimum_s` is the least that one start costs; a machine that
+    the cloud itself takes back within `unbilled_if_taken_s` costs nothing. `pools` are what it shares with other
+    offers, and a refusal may cover: a region, a quota.
     """
 
     provider: str
@@ -38,6 +39,7 @@ class Offer:
     gpu: Gpu | None = None
     arch: str = "x86_64"
     billed_minimum_s: float = 0.0
+    unbilled_if_taken_s: float = 0.0
     deadman_bound_s: float = 0.0
     pools: tuple[str, ...] = ()
 

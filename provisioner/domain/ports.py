@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from .facts import Report
 from .job import Attempt, Instance, InstancePhase, Job, JobPhase, Need, Outcome, Reason
+from .leftover import Leftover, Remains
 from .money import Charge
 from .offer import LaunchOrder, Listing, Machine, Offer
 from .place import Refusal
@@ -60,6 +61,70 @@ class Provider(Protocol):
     async def terminate(self, machine_ref: str, name: str, scope: str) -> None:
         """End the machine called `name`; `machine_ref` may be empty when the launch's answer was lost."""
         ...
+
+
+@runtime_checkable
+class HasConsole(Protocol):
+    """A cloud that keeps what a machine prints.
+
+    - A1 `console` is the end of what was printed, as it was printed; "" while there is nothing, and of what never was.
+    - A2 asking changes nothing, and only our errors come out.
+    """
+
+    async def console(self, machine_ref: str, name: str, scope: str) -> str:
+        """At most 64 KiB; `machine_ref` may be empty."""
+        ...
+
+
+@runtime_checkable
+class HasEndings(Protocol):
+    """A cloud that says by whom a machine was ended.
+
+    - E1 `taken_back` is true only of a machine that the cloud ended for its own ends: not we, nor its guest, nor a
+      person. E2 asking changes nothing, and only our errors come out.
+    """
+
+    async def taken_back(self, machine_ref: str, name: str, scope: str) -> bool: ...
+
+
+@runtime_checkable
+class HasHardLimit(Protocol):
+    """A cloud that ends a machine at a set time by itself, whoever else is gone by then.
+
+    - H1 `limit` is idempotent on `name`: asked twice, one limit. H2 `lift` is idempotent; absence is success.
+    - H3 a limit goes by itself once it was reached; one that nobody lifted is among what `HasLeftovers` finds.
+    """
+
+    @property
+    def hard_limit(self) -> bool:
+        """Whether the settings ask for it."""
+        ...
+
+    async def limit(self, machine_ref: str, name: str, scope: str, at: datetime) -> None: ...
+    async def lift(self, name: str, scope: str) -> None: ...
+
+
+@runtime_checkable
+class HasLeftovers(Protocol):
+    """A cloud in which parts of a machine can outlive it.
+
+    - R1 `leftovers` answers scope by scope: a complete list, or the error, never a short list.
+    - R2 nothing that a machine which is there uses is among them, nor anything that is not ours.
+    - R3 `remove` is idempotent; absence is success; what is still in use stays, and is `Unreachable`: later.
+    """
+
+    async def leftovers(self) -> Sequence[Remains]: ...
+    async def remove(self, leftover: Leftover) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What some providers can beside the laws of all, each by the provider's name."""
+
+    consoles: Mapping[str, HasConsole] = field(default_factory=dict)
+    endings: Mapping[str, HasEndings] = field(default_factory=dict)
+    limits: Mapping[str, HasHardLimit] = field(default_factory=dict)
+    leftovers: Mapping[str, HasLeftovers] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

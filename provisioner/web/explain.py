@@ -7,10 +7,15 @@ from datetime import datetime
 
 from provisioner.domain.job import Attempt, Job, JobPhase, Reason, Why
 from provisioner.domain.place import Ladder
+from provisioner.domain.ports import Event
+
+_TOLD = frozenset({"instance.interrupted", "attempt.interrupted"})
 
 
-def lines(job: Job, attempts: Sequence[Attempt], ladder: Ladder | None, now: datetime) -> list[str]:
-    """What a person is told, most important first."""
+def lines(
+    job: Job, attempts: Sequence[Attempt], ladder: Ladder | None, now: datetime, events: Sequence[Event] = ()
+) -> list[str]:
+    """What a person is told, most important first. `events` are the job's."""
     told = [_state(job, now)]
     if job.cancel_asked_at is not None and job.phase is not JobPhase.DONE:
         told.append("its cancellation was asked for and is under way")
@@ -22,9 +27,18 @@ def lines(job: Job, attempts: Sequence[Attempt], ladder: Ladder | None, now: dat
             told.append(f"attempt {attempt.number} on {attempt.instance_id} ended{how}")
         else:
             told.append(f"attempt {attempt.number} is {attempt.phase} on {attempt.instance_id}")
+        told += [f"  {e.message}" for e in events if e.what in _TOLD and e.attempt == attempt.number]
+    for event in events:
+        if event.what == "instance.console":
+            told += [f"{event.instance_id} never came to work: {event.message}:", *printed(event)]
     if job.spec.retries:
         told.append(f"{job.failures} of {job.spec.retries} retries are used")
     return told
+
+
+def printed(event: Event) -> list[str]:
+    """The lines of a console, each marked as somebody else's words."""
+    return [f"  | {line}" for line in event.data.get("lines", ())]
 
 
 def _state(job: Job, now: datetime) -> str:

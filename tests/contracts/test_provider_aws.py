@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -20,13 +20,14 @@ from provisioner.domain.errors import (
     Unreachable,
 )
 from provisioner.domain.job import Need
-from provisioner.domain.offer import LaunchOrder, Market
+from provisioner.domain.offer import LaunchOrder, Machine, Market
 from provisioner.providers.aws.account import Account
 from provisioner.providers.aws.catalog import Catalog
 from provisioner.providers.aws.provider import AwsProvider, Options
 from tests.fakes import ec2
 from tests.fakes.ec2 import Cloud, Trouble
 
+from .console_laws import ConsoleLaws
 from .provider_laws import ProviderLaws, ProviderWorld, listed, order, shows
 
 MOTO = "123456789012"  # the account that moto's images belong to
@@ -62,6 +63,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 def calm(cloud: Cloud) -> None:
     """Every test begins with a cloud that does as it is asked."""
     cloud.late_s, cloud.troubles = 0.0, []
+    cloud.console = lambda instance: None
     cloud.calls.clear()
 
 
@@ -75,12 +77,17 @@ def world() -> ProviderWorld:
     return ProviderWorld("c-1", asyncio.sleep, lambda name: "{}", gpu="T4")
 
 
-class TestAws(ProviderLaws):
+class TestAws(ProviderLaws, ConsoleLaws):
     """Every instance shows late."""
 
     @pytest.fixture(autouse=True)
     def late(self, cloud: Cloud, calm: None) -> None:
         cloud.late_s = VISIBLE_S / 2
+
+    @pytest.fixture
+    def prints(self, cloud: Cloud) -> Callable[[Machine, str], None]:
+        """EC2 keeps the last 64 KiB."""
+        return lambda machine, text: setattr(cloud, "console", {machine.ref: text[-(2**16) :]}.get)
 
 
 async def test_a_lost_answer_leads_back_to_the_same_machine(

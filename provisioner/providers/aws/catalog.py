@@ -19,6 +19,8 @@ from provisioner.domain.offer import Market, Offer
 
 SHIPPED = Path(__file__).parent / "snapshot"
 _NOWHERE = "no source has it"
+# Source: Amazon EC2 user guide, "Billing for interrupted Spot Instances": nothing, if EC2 does it in the first hour.
+_UNBILLED_S = 3600.0
 _MINIMUM_S = 60.0  # source: Amazon EC2 On-Demand pricing: per second, with a minimum of 60 s
 
 
@@ -113,6 +115,7 @@ class Catalog:
             gpu=kind.gpu,
             arch=kind.arch,
             billed_minimum_s=_MINIMUM_S,
+            unbilled_if_taken_s=_UNBILLED_S if market is Market.SPOT else 0.0,
         )
 
     def _lines(self, name: str) -> list[str]:

@@ -20,6 +20,7 @@ class Calls(StrEnum):
     LAUNCH = "launch"
     DELETE = "delete"
     CHANGE = "change"
+    SCHEDULE = "schedule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ RATES = {
     Calls.LAUNCH: Rate(100, 2),
     Calls.DELETE: Rate(50, 5),
     Calls.CHANGE: Rate(25, 2.5),
+    Calls.SCHEDULE: Rate(25, 5),  # arbitrary: EventBridge Scheduler counts for itself, and grants far more
 }
 
 

@@ -29,6 +29,7 @@ from . import host, processes
 
 _HERE = "local"
 _TOMBSTONES_KEPT = 1000
+_CONSOLE_BYTES = 2**16
 
 
 class LocalProvider:
@@ -94,6 +95,20 @@ class LocalProvider:
     async def terminate(self, machine_ref: str, name: str, scope: str) -> None:
         self._check(scope)
         await asyncio.shield(asyncio.to_thread(self._terminate, name))
+
+    async def console(self, machine_ref: str, name: str, scope: str) -> str:
+        self._check(scope)
+        return await asyncio.to_thread(self._console, name)
+
+    def _console(self, name: str) -> str:
+        try:
+            with (self._machines / name / "console.log").open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _CONSOLE_BYTES))
+                return file.read(_CONSOLE_BYTES).decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise Unreachable(f"this host refused: {error}") from error
 
     def _check(self, scope: str) -> None:
         """Machines of another host are its controller's to launch and to end."""
