@@ -7,10 +7,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from provisioner.app.offline import collect
 from provisioner.domain.errors import Unauthorized, Unreachable
 from provisioner.domain.leftover import Kind, Leftover
 from provisioner.providers.aws.account import Account
@@ -241,3 +243,15 @@ async def test_whoever_made_it_what_is_past_its_tag_is_found(cloud: Cloud) -> No
     assert (left.controller, left.tags["expires-at"]) == ("c-lost", expires)
     await anyone.remove(left)
     assert old not in await here(anyone)
+
+
+async def test_without_a_database_what_is_past_its_tag_goes_and_nothing_else(cloud: Cloud, tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text("aws: {enabled: true}\n")
+    old = volume("runner-i-old", "c-lost", expires_at="2026-01-05T09:00:00+00:00")
+    new = volume("runner-i-new", "c-lost", expires_at="2099-01-05T09:00:00+00:00")
+    named = [f"volume/{old}"]
+    assert await collect(tmp_path, dry_run=True, expired=True) == {"found": named, "ended": []}
+    assert await collect(tmp_path, dry_run=False, expired=True) == {"found": named, "ended": named}
+    there = {one["VolumeId"] for one in client().describe_volumes()["Volumes"]}
+    assert new in there
+    assert old not in there

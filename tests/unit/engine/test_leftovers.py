@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +13,8 @@ from provisioner.domain.errors import Unreachable
 from provisioner.domain.job import Instance, InstancePhase, Reason, Why
 from provisioner.domain.leftover import Kind, Leftover
 from provisioner.domain.policy import Policy
+from provisioner.domain.ports import Abilities
+from provisioner.engine import Engine
 from provisioner.engine.leftovers import Known, Leftovers, unwanted
 from tests.fakes.simstore import SimStore
 from tests.fakes.virtual import run_virtually
@@ -145,3 +149,31 @@ def test_the_group_goes_a_day_after_the_last_machine(store: SimStore) -> None:
         assert await leftovers.collect_now() == (["security-group/sg-1"], ["security-group/sg-1"])
 
     run_virtually(main())
+
+
+def test_the_engine_looks_by_itself_and_by_hand(store: SimStore) -> None:
+    async def main() -> None:
+        scene = Scene(store)
+        cloud = Cloud(left=volumes(scene, 1))
+        engine = Engine(
+            store=scene.port,
+            providers={},
+            clock=scene.clock,
+            policy=POLICY,
+            rng=random.Random(1),
+            config_for=_no_config,
+            holder="test",
+            abilities=Abilities(leftovers={"sim": cloud}),
+        )
+        assert await engine.collect_now(dry_run=True) == {"found": ["volume/vol-0"], "ended": []}
+        loop = asyncio.create_task(engine.run())
+        await scene.clock.sleep(POLICY.leftovers_every_s + 60.0)
+        loop.cancel()
+        await asyncio.gather(loop, return_exceptions=True)
+        assert cloud.left == []
+
+    run_virtually(main())
+
+
+async def _no_config(instance: Instance) -> str:
+    return "{}"
