@@ -216,7 +216,9 @@ def test_a_notice_gives_the_job_time_to_leave(cloud: BootingCloud, tmp_path: Pat
         done = w.wait_done(job)
         assert (done["outcome"], done["attempts"]) == ("succeeded", 2), (done, w.log())
         assert w.run("logs", job, "--attempt", "2").stdout == b"begun\nleft in time\n"
-        assert done["attempts_list"][0]["reason"]["why"] == "preempted", done["attempts_list"]
+        left = done["attempts_list"][0]
+        assert left["reason"]["why"] == "preempted", done["attempts_list"]
+        assert left["interruption"]["lost_s"] < 1.0, left["interruption"]
         w.until(lambda: not w.json("machines"), 60, "the machines to be gone")
         assert set(instances(cloud)) == {"terminated"}
 
