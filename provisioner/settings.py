@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from decimal import Decimal
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.policy import Policy
@@ -63,6 +64,17 @@ class AwsSettings(BaseModel):
     instance_profile: str = ""
     ssh_from: str = ""
     startup: str = ""
+    hard_limit: bool = False
+    hard_limit_role: str = ""
+
+    @model_validator(mode="after")
+    def _limited_by_a_role(self) -> AwsSettings:
+        role = self.hard_limit_role
+        if role and not re.fullmatch(r"arn:[a-z-]+:iam::\d{12}:role/\S+", role):
+            raise ValueError("hard_limit_role: write the ARN of a role, arn:aws:iam::ACCOUNT:role/NAME")
+        if self.hard_limit and not role:
+            raise ValueError("hard_limit needs hard_limit_role, the role under which EventBridge terminates machines")
+        return self
 
 
 class HostSettings(BaseModel):

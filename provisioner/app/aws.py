@@ -39,6 +39,7 @@ def aws_options(settings: Settings) -> Options:
         instance_profile=ours.instance_profile,
         ssh_from=ours.ssh_from,
         disk_gib=ours.disk_gib,
+        limit_role=ours.hard_limit_role if ours.hard_limit else "",
     )
 
 

@@ -17,7 +17,7 @@ from provisioner.bootstrap.shell import OpenSsh
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.job import Instance
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import HasQuota, Logs, Objects, Provider, Store
+from provisioner.domain.ports import Logs, Objects, Provider, Store
 from provisioner.engine import Engine
 from provisioner.objects import open_objects
 from provisioner.providers.hosts import HostsProvider
@@ -27,6 +27,7 @@ from provisioner.store.logs import FileLogs
 from provisioner.store.open import open_store
 from provisioner.store.sealed import SealedLogs
 
+from .abilities import abilities_of
 from .aws import aws_cloud, aws_provider
 from .clock import SystemClock
 from .home import Home
@@ -129,7 +130,7 @@ async def composed(
             holder=f"{socket.gethostname()}:{os.getpid()}",
             controllers=store.controllers if shared else None,
             urls=agent_urls,
-            quotas=lambda: {name: one for name, one in providers.items() if isinstance(one, HasQuota)},
+            abilities=abilities_of(providers),
         )
         yield Controller(
             home=home,

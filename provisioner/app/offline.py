@@ -7,13 +7,15 @@ import os
 import secrets
 import shutil
 import sqlite3
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from provisioner.bootstrap.bundle import agent_bundle
+from provisioner.domain.abilities import HasLeftovers
 from provisioner.domain.errors import Conflict, InvalidRequest, ProviderError
 from provisioner.domain.ports import Provider
-from provisioner.engine.collect import expired as is_expired
+from provisioner.engine.collect import past
 from provisioner.providers.local import LocalProvider
 from provisioner.settings import load, secret_key, secret_key_of
 from provisioner.store.open import open_store
@@ -42,22 +44,51 @@ async def collect(path: Path, *, dry_run: bool, expired: bool) -> dict[str, list
     providers: list[Provider] = [local]
     if settings.aws.enabled:
         providers.append(aws_provider(settings, SystemClock(), "", home, any_controller=True))
-    found, ended, trouble = [], [], []
+    swept = _Swept(datetime.now(UTC), dry_run)
     for provider in providers:
+        await swept.machines_of(provider)
+        if isinstance(provider, HasLeftovers):
+            await swept.leftovers_of(provider.name, provider)
+    if swept.trouble:
+        said = f"{len(swept.ended)} of {len(swept.found)} found were ended; {swept.trouble[0]}"
+        raise Conflict(said, hint="run it again")
+    return {"found": swept.found, "ended": swept.ended}
+
+
+class _Swept:
+    """What was found past its tag so far, what was ended of it, and what stood in the way."""
+
+    def __init__(self, now: datetime, dry_run: bool) -> None:
+        self._now = now
+        self._dry_run = dry_run
+        self.found: list[str] = []
+        self.ended: list[str] = []
+        self.trouble: list[str] = []
+
+    async def machines_of(self, provider: Provider) -> None:
         for listing in await provider.machines():
-            if listing.error:
-                trouble.append(f"{provider.name} {listing.scope}: {listing.error}")
-            for machine in (one for one in listing.machines if is_expired(one, datetime.now(UTC))):
-                found.append(machine.name)
-                try:
-                    if not dry_run:
-                        await provider.terminate(machine.ref, machine.name, machine.scope)
-                        ended.append(machine.name)
-                except ProviderError as error:
-                    trouble.append(f"{machine.name}: {error.message}")
-    if trouble:
-        raise Conflict(f"{len(ended)} of {len(found)} found were ended; {trouble[0]}", hint="run it again")
-    return {"found": found, "ended": ended}
+            self._note(provider.name, listing.scope, listing.error)
+            for machine in (one for one in listing.machines if past(one.tags, self._now)):
+                await self._end(machine.name, lambda m=machine: provider.terminate(m.ref, m.name, m.scope))  # type: ignore[misc]
+
+    async def leftovers_of(self, name: str, cloud: HasLeftovers) -> None:
+        for remains in await cloud.leftovers():
+            self._note(name, remains.scope, remains.error)
+            for leftover in (one for one in remains.found if past(one.tags, self._now)):
+                await self._end(leftover.key, lambda one=leftover: cloud.remove(one))  # type: ignore[misc]
+
+    def _note(self, provider: str, scope: str, error: str | None) -> None:
+        if error:
+            self.trouble.append(f"{provider} {scope}: {error}")
+
+    async def _end(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        self.found.append(name)
+        try:
+            if not self._dry_run:
+                await work()
+                self.ended.append(name)
+        except ProviderError as error:
+            self.trouble.append(f"{name}: {error.message}")
 
 
 async def database(action: str, path: Path, file: Path | None) -> str:

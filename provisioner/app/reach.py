@@ -18,12 +18,13 @@ from provisioner.bootstrap.hostkeys import KeyPair, new_pair, planted_pair
 from provisioner.bootstrap.introduce import SOCKET, introduce
 from provisioner.bootstrap.tunnels import Tunnels
 from provisioner.bootstrap.userdata import Door
+from provisioner.domain.abilities import HasDoor, HasWay
 from provisioner.domain.errors import BootstrapError, NotFound, ProviderError
 from provisioner.domain.facts import Seen, Sighting
 from provisioner.domain.hosts import MachineKey
 from provisioner.domain.job import Instance, InstancePhase
 from provisioner.domain.offer import MachineState
-from provisioner.domain.ports import Clock, Event, HasDoor, HasWay, Provider, Store
+from provisioner.domain.ports import Clock, Event, Provider, Store
 from provisioner.domain.shell import Login, Session, Shell, Way
 
 from .kept import LOGIN, kept

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 
+# The event that takes an amount off an instance's charges, or adds one: `usd` in its data, negative when it was not
+# billed after all. It is kept for as long as the charges are.
+ADJUSTED = "charge.adjusted"
 _INSIDE = Decimal("0.0000000001")
 
 

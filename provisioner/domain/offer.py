@@ -22,9 +22,10 @@ class Offer:
 
     `usd_per_hour` None means unknown, never zero; `priced_at` is when its source was read. `on_demand_usd_per_hour`, of
     a spot offer, is what the same machine costs when it is not taken back. `billed_minimum_s` is the least that one
-    start costs. `pools` are what it shares with other offers, and a refusal may cover: a region, a quota. `taken` says
-    why it cannot be had just now. `deadman_bound_s` is how long after its last contact a machine has surely stopped its
-    work by itself, where nobody else could end it; 0 where the cloud can.
+    start costs; a machine that the cloud itself takes back within `unbilled_if_taken_s` costs nothing. `pools` are what
+    it shares with other offers, and a refusal may cover: a region, a quota. `taken` says why it cannot be had just now.
+    `deadman_bound_s` is how long after its last contact a machine has surely stopped its work by itself, where nobody
+    else could end it; 0 where the cloud can.
     """
 
     provider: str
@@ -41,6 +42,7 @@ class Offer:
     gpu: Gpu | None = None
     arch: str = "x86_64"
     billed_minimum_s: float = 0.0
+    unbilled_if_taken_s: float = 0.0
     deadman_bound_s: float = 0.0
     pools: tuple[str, ...] = ()
     taken: str = ""

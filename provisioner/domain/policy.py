@@ -42,6 +42,10 @@ class Policy:
     outputs_every_s: float = 30.0
     embedded_idle_s: float = 1800.0
     notice_s: float = 110.0
+    console_s: float = 3.0
+    hard_limit_s: float = 900.0
+    leftovers_every_s: float = 900.0
+    unused_group_s: float = 86400.0
     collect_share: float = 0.2
     max_instances: int = 8
     max_usd_per_hour: Decimal = Decimal("10")

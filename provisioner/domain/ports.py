@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from .credentials import Credentials, Taken
 from .facts import Report
@@ -19,8 +19,8 @@ from .hosts import Host, Hosts
 from .job import Attempt, Instance, InstancePhase, Job, JobPhase, Need, Outcome, Reason
 from .money import Charge
 from .offer import LaunchOrder, Listing, Machine, Offer
-from .place import Quota, Refusal
-from .shell import Login, Way
+from .place import Refusal
+from .shell import Login
 
 
 class Clock(Protocol):
@@ -64,36 +64,6 @@ class Provider(Protocol):
     async def terminate(self, machine_ref: str, name: str, scope: str) -> None:
         """End the machine called `name`; `machine_ref` may be empty when the launch's answer was lost."""
         ...
-
-
-@runtime_checkable
-class HasDoor(Protocol):
-    """A provider whose network keeps everybody out, this controller too, unless told otherwise."""
-
-    async def admit(self, scopes: Collection[str]) -> None:
-        """Let this controller's present address in by SSH in `scopes`, and nobody in anywhere else of what is ours.
-        Raises: ProviderError."""
-        ...
-
-
-@runtime_checkable
-class HasWay(Protocol):
-    """A provider whose machines live on computers that it logs in to by itself."""
-
-    async def way(self, scope: str, name: str) -> Way:
-        """To the machine called `name`, launched or not yet. Raises: ProviderError."""
-        ...
-
-
-@runtime_checkable
-class HasQuota(Protocol):
-    """A provider that knows beforehand how much an account may rent.
-
-    - Q1 `quotas` makes no call and waits for nothing: it says what was read last.
-    - Q2 what could not be read is not in it, and refuses nothing.
-    """
-
-    def quotas(self) -> Sequence[Quota]: ...
 
 
 class Keys(Protocol):

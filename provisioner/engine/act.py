@@ -16,7 +16,9 @@ from provisioner.domain.offer import LaunchOrder, MachineState
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Event, Provider, Store
 
+from .consoles import Consoles
 from .desk import EngineDesk
+from .interruptions import Interruptions
 from .market import Marketplace
 from .observe import Observed
 
@@ -39,6 +41,8 @@ class Actor:
         market: Marketplace,
         desk: EngineDesk,
         config_for: ConfigFor,
+        consoles: Consoles,
+        interruptions: Interruptions,
     ) -> None:
         self._store = store
         self._providers = providers
@@ -48,6 +52,8 @@ class Actor:
         self._market = market
         self._desk = desk
         self._config_for = config_for
+        self._consoles = consoles
+        self._interruptions = interruptions
 
     async def do(self, action: Action, instance: Instance, fence: int) -> tuple[Instance, datetime | None]:
         match action:
@@ -62,6 +68,7 @@ class Actor:
 
     async def _advance(self, instance: Instance, to: InstancePhase, reason: Reason, fence: int) -> Instance:
         changes = self._beside(instance, to, reason)
+        await self._note_interruption(instance, to, reason)
         moved = await self._store.instances.advance(instance, to, reason, self._clock.now(), fence=fence, **changes)
         self._desk.touch(instance.id)
         stillborn = instance.phase is InstancePhase.LAUNCHING and reason.why is Why.LOST
@@ -72,6 +79,14 @@ class Actor:
         if to is InstancePhase.GONE:
             self._observed.forget(instance)
         return moved
+
+    async def _note_interruption(self, instance: Instance, to: InstancePhase, reason: Reason) -> None:
+        if reason.why is not Why.PREEMPTED:
+            return
+        if to is InstancePhase.STOPPING:
+            await self._interruptions.taken(instance)
+        elif to is InstancePhase.GONE:
+            await self._interruptions.billed(instance)
 
     def _beside(self, instance: Instance, to: InstancePhase, reason: Reason) -> dict[str, Any]:
         """What a change of phase brings with it: a launch whose answer was lost is known by what the cloud shows, and
@@ -140,6 +155,8 @@ class Actor:
 
     async def _terminate(self, instance: Instance, fence: int) -> tuple[Instance, datetime | None]:
         calls = instance.terminate_calls + 1
+        if calls == 1:
+            await self._consoles.keep(instance)
         instance = await self._store.instances.update(
             instance, fence=fence, terminate_calls=calls, terminated_at=self._clock.now()
         )

@@ -14,6 +14,7 @@ from provisioner.domain.ports import Clock, Event, Store
 
 from .desk import EngineDesk
 from .gpu_events import GpuEvents
+from .interruptions import Interruptions
 from .observe import Observed
 
 _ITS_OWN_CAUSE = 5  # arbitrary: a job that takes its supervisor or its machine with it this often does it itself
@@ -116,8 +117,17 @@ def _failed(trial: Trial, reason: Reason) -> Verdict:
 class Attempts:
     """One pass over all live attempts."""
 
-    def __init__(self, store: Store, observed: Observed, desk: EngineDesk, clock: Clock, policy: Policy) -> None:
+    def __init__(
+        self,
+        store: Store,
+        observed: Observed,
+        desk: EngineDesk,
+        clock: Clock,
+        policy: Policy,
+        interruptions: Interruptions,
+    ) -> None:
         self._store = store
+        self._interruptions = interruptions
         self._observed = observed
         self._desk = desk
         self._clock = clock
@@ -144,11 +154,12 @@ class Attempts:
             if instance.phase is not InstancePhase.GONE:
                 return False
             trial = await self._trial(job, attempt, instance)
-            await self._end(attempt, lost(trial, self._clock.now()), None)
+            await self._end(trial, lost(trial, self._clock.now()), None)
             return True
         report = self._observed.reports.get(attempt.instance_id)
         if self._surely_over(instance, report):
-            await self._end(attempt, lost(await self._trial(job, attempt, instance), self._clock.now()), None)
+            trial = await self._trial(job, attempt, instance)
+            await self._end(trial, lost(trial, self._clock.now()), None)
             return True
         if report is None:
             return False
@@ -159,7 +170,7 @@ class Attempts:
         await self._gpu_events.note(attempt, told)
         if told.phase == "ended":
             trial = await self._trial(job, attempt, instance)
-            await self._end(attempt, judge(trial, told, self._clock.now()), told)
+            await self._end(trial, judge(trial, told, self._clock.now()), told)
             return True
         await self._note_wait(attempt, str(told.facts.get("waits_for", "")))
         if told.phase in ("running", "syncing") and attempt.phase is AttemptPhase.ASSIGNED:
@@ -192,7 +203,8 @@ class Attempts:
         since = self._untold.setdefault(attempt.key, heard_at)
         if heard_at - since < timedelta(seconds=self._policy.relaunch_after_s):
             return False
-        await self._end(attempt, forgotten(await self._trial(job, attempt, instance)), None)
+        trial = await self._trial(job, attempt, instance)
+        await self._end(trial, forgotten(trial), None)
         return True
 
     async def _trial(self, job: Job, attempt: Attempt, instance: Instance) -> Trial:
@@ -200,8 +212,10 @@ class Attempts:
         limit_s = job.spec.max_lifetime_s or self._policy.lifetime_default_s
         return Trial(job, attempt, instance, limit_s, [one for one in earlier if one.number < attempt.number])
 
-    async def _end(self, attempt: Attempt, verdict: Verdict, told: AttemptReport | None) -> None:
-        facts = told.facts if told else {}
+    async def _end(self, trial: Trial, verdict: Verdict, told: AttemptReport | None) -> None:
+        attempt, facts = trial.attempt, told.facts if told else {}
+        if verdict.reason.why is Why.PREEMPTED:
+            await self._interruptions.lost(attempt, trial.instance, told)
         await self._store.jobs.end(
             attempt,
             verdict.reason,

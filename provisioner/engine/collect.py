@@ -59,7 +59,12 @@ def orphans(
 
 def expired(machine: Machine, now: datetime) -> bool:
     """Past the date on its own tag, whoever launched it: for those who have no database to ask."""
-    at = machine.tags.get("expires-at", "")
+    return past(machine.tags, now)
+
+
+def past(tags: Mapping[str, str], now: datetime) -> bool:
+    """Whether the `expires-at` among them is over. One that cannot be read is not."""
+    at = tags.get("expires-at", "")
     try:
         return bool(at) and datetime.fromisoformat(at) < now
     except (ValueError, TypeError):

@@ -9,18 +9,19 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from provisioner.domain.abilities import HasQuota
 from provisioner.domain.errors import NoCapacity, ProviderError, QuotaExceeded, Unauthorized
 from provisioner.domain.job import Instance, Need
 from provisioner.domain.offer import Offer
 from provisioner.domain.place import Ladder, Refusal, place
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, HasQuota, Provider, Store
+from provisioner.domain.ports import Clock, Provider, Store
 
 _log = structlog.get_logger()
 
 
 class Marketplace:
-    """`default` names the providers that are used when a job names none; `quotas()` are those that know theirs;
+    """`default` names the providers that are used when a job names none; `quotas` are those that know theirs;
     `shut()` those that somebody else knows to be paused, and why."""
 
     def __init__(
@@ -30,7 +31,7 @@ class Marketplace:
         clock: Clock,
         policy: Policy,
         default: Sequence[str],
-        quotas: Callable[[], Mapping[str, HasQuota]] = dict,
+        quotas: Mapping[str, HasQuota] | None = None,
         shut: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._providers = providers
@@ -38,7 +39,7 @@ class Marketplace:
         self._clock = clock
         self._policy = policy
         self._default = tuple(default)
-        self._quotas = quotas
+        self._quotas = quotas or {}
         self._shut = shut
         self._paused: dict[str, tuple[str, float]] = {}
 
@@ -59,8 +60,7 @@ class Marketplace:
         answers = await asyncio.gather(*(self._offers(name, need) for name in names))
         offers = [offer for answer in answers if not isinstance(answer, str) for offer in answer]
         now = self._clock.now()
-        told = self._quotas()
-        quotas = [quota for name in names if name in told for quota in told[name].quotas()]
+        quotas = [quota for name in names if name in self._quotas for quota in self._quotas[name].quotas()]
         ladder = place(
             need,
             offers,

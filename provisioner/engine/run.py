@@ -9,17 +9,22 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
+from provisioner.domain.abilities import Abilities
 from provisioner.domain.errors import StoreError
 from provisioner.domain.facts import Demand
 from provisioner.domain.job import Attempt, Instance, Job, JobPhase
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Controllers, HasQuota, Provider, Store
+from provisioner.domain.ports import Clock, Controllers, Provider, Store
 
 from .act import Actor
 from .attempts import Attempts
 from .attend import Attending
 from .collect import Collector
+from .consoles import Consoles
 from .desk import EngineDesk
+from .interruptions import Interruptions
+from .leftovers import Leftovers
+from .limits import Limits
 from .market import Marketplace
 from .observe import Observed, deaf_after_s
 from .queue import Queue
@@ -34,8 +39,9 @@ _ROUNDS = 4  # within one pass: an instance gone frees a job, a machine ready ta
 
 class Engine:
     """`config_for` gives the agent's configuration of an instance that is about to be launched. `controllers` is given
-    where others share the store, `urls` are then where agents find this one. `quotas` are the providers that know
-    theirs. `paused` says why a provider can be asked nothing, as far as somebody else knows; `providers` may grow."""
+    where others share the store, `urls` are then where agents find this one. `abilities` are what some of the providers
+    can beside. `paused` says why a provider can be asked nothing, as far as somebody else knows; `providers` may
+    grow."""
 
     def __init__(
         self,
@@ -50,9 +56,10 @@ class Engine:
         default_providers: Sequence[str] = ("local",),
         controllers: Controllers | None = None,
         urls: Sequence[str] = (),
-        quotas: Callable[[], Mapping[str, HasQuota]] = dict,
+        abilities: Abilities | None = None,
         paused: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
+        can = abilities or Abilities()
         self._store = store
         self._clock = clock
         self._policy = policy
@@ -61,16 +68,21 @@ class Engine:
         }
         self._busy = True
         self.observed = Observed(providers, clock, policy, lambda: self.desk.poke())
-        self.market = Marketplace(providers, store, clock, policy, default_providers, quotas, paused)
+        self.market = Marketplace(providers, store, clock, policy, default_providers, can.quotas, paused)
         self.desk = EngineDesk(store, self.observed, self.market, clock)
-        actor = Actor(store, providers, clock, policy, self.observed, self.market, self.desk, config_for)
+        consoles, taken = Consoles(store, can.consoles, clock, policy), Interruptions(store, can.endings, clock, policy)
+        actor = Actor(
+            store, providers, clock, policy, self.observed, self.market, self.desk, config_for, consoles, taken
+        )
         self._attending = controllers and Attending(controllers, holder, urls, self.observed, clock, policy)
         self._reconciler = Reconciler(
             store, providers, clock, policy, self.observed, self.market, self.desk, actor, holder
         )
-        self._attempts = Attempts(store, self.observed, self.desk, clock, policy)
+        self._attempts = Attempts(store, self.observed, self.desk, clock, policy, taken)
         self._queue = Queue(store, self.market, self.desk, clock, policy, rng)
         self._collector = Collector(store, providers, clock, policy, self.observed)
+        self._leftovers = Leftovers(store, can.leftovers, clock, policy)
+        self._limits = Limits(store, can.limits, clock, policy)
         self._last_busy: dict[str, datetime] = {}
         self._collected_s = clock.monotonic()
         self._listened_since: datetime | None = None
@@ -93,6 +105,8 @@ class Engine:
         finally:
             await self._reconciler.close()
             await self.observed.close()
+            await self._limits.close()
+            await self._leftovers.close()
             if self._attending:
                 with contextlib.suppress(StoreError):
                     await self._attending.leave()
@@ -109,6 +123,7 @@ class Engine:
             if not await self._round():
                 break
         await self._collect()
+        self._leftovers.turn()
         self.desk.last_pass_at = self._clock.now()
         due = await self._store.instances.due()
         longest_s = self._nap_s[self._busy]
@@ -122,6 +137,7 @@ class Engine:
         if self._attending:
             await self._attending.turn()
         instances = {i.id: i for i in await self._store.instances.find()}
+        self._limits.turn(instances.values())
         poked = self._poked(instances)
         self._listed_now = {i.offer.provider for i in instances.values()}
         await self.observed.refresh(self._listed_now)
@@ -181,4 +197,5 @@ class Engine:
         for _ in range(2):
             await self.observed.refresh_fully()
         found, ended = await self._collector.collect(all_at_once=True, dry_run=dry_run, expired_only=expired)
-        return {"found": found, "ended": ended}
+        left, removed = await self._leftovers.collect_now(dry_run=dry_run, expired_only=expired)
+        return {"found": [*found, *left], "ended": [*ended, *removed]}

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, RowMapping, and_, delete, func, insert, or_, 
 from sqlalchemy.exc import IntegrityError
 
 from provisioner.domain.errors import Forbidden, StaleWrite
-from provisioner.domain.money import Charge
+from provisioner.domain.money import ADJUSTED, Charge
 from provisioner.domain.place import Refusal
 from provisioner.domain.ports import Event, ManifestRow, TokenRow
 
@@ -284,7 +284,8 @@ class SqlRecords:
 
     async def prune(self, *, events_before: datetime, readings_before: datetime) -> int:
         def work(connection: Connection) -> int:
-            old = connection.execute(delete(events).where(events.c.at < events_before.timestamp())).rowcount
+            late = and_(events.c.at < events_before.timestamp(), events.c.what != ADJUSTED)
+            old = connection.execute(delete(events).where(late)).rowcount
             return (
                 old + connection.execute(delete(readings).where(readings.c.at < readings_before.timestamp())).rowcount
             )

@@ -9,6 +9,8 @@ from provisioner.domain.job import Attempt, Job, JobPhase, Reason, Why
 from provisioner.domain.place import Ladder
 from provisioner.domain.ports import Event
 
+_TOLD = frozenset({"instance.interrupted", "attempt.interrupted"})
+
 
 def lines(
     job: Job, attempts: Sequence[Attempt], ladder: Ladder | None, now: datetime, events: Sequence[Event] = ()
@@ -26,6 +28,10 @@ def lines(
         else:
             told.append(f"attempt {attempt.number} is {attempt.phase} on {attempt.instance_id}")
         told += [f"attempt {attempt.number}: {message}" for message in of_gpus(events, attempt)]
+        told += [f"  {e.message}" for e in events if e.what in _TOLD and e.attempt == attempt.number]
+    for event in events:
+        if event.what == "instance.console":
+            told += [f"{event.instance_id} never came to work: {event.message}:", *printed(event)]
     if job.spec.retries:
         told.append(f"{job.failures} of {job.spec.retries} retries are used")
     return told
@@ -76,3 +82,8 @@ def _ago(at: datetime, now: datetime) -> str:
     if seconds < 120:
         return f"{seconds} s"
     return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
+
+
+def printed(event: Event) -> list[str]:
+    """The lines of a console, each marked as somebody else's words."""
+    return [f"  | {line}" for line in event.data.get("lines", ())]

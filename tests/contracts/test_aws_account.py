@@ -17,12 +17,13 @@ import pytest
 
 from provisioner.app.doctor import Line, examine
 from provisioner.app.offers import listed, refreshed
+from provisioner.domain.abilities import HasQuota
 from provisioner.domain.errors import InvalidRequest, NoCapacity, QuotaExceeded, Rejected, RunnerError, Unauthorized
 from provisioner.domain.gpu import parse_gpu
 from provisioner.domain.job import MarketPolicy, Need
 from provisioner.domain.offer import Market
 from provisioner.domain.place import Ladder, place
-from provisioner.domain.ports import HasQuota, Provider
+from provisioner.domain.ports import Provider
 from provisioner.providers.aws.provider import AwsProvider
 from provisioner.settings import home_folder
 from tests.fakes import ec2

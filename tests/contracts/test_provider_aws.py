@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +22,7 @@ from provisioner.domain.errors import (
     Unreachable,
 )
 from provisioner.domain.job import Need
-from provisioner.domain.offer import LaunchOrder, Market
+from provisioner.domain.offer import LaunchOrder, Machine, Market
 from provisioner.providers.aws.account import Account
 from provisioner.providers.aws.catalog import Catalog
 from provisioner.providers.aws.provider import AwsProvider, Options
@@ -30,6 +30,7 @@ from tests.fakes import ec2
 from tests.fakes.aws_account import Account as FakeAccount
 from tests.fakes.ec2 import Cloud, Trouble
 
+from .console_laws import ConsoleLaws
 from .provider_laws import ProviderLaws, ProviderWorld, ended, listed, order, shows
 
 MOTO = "123456789012"  # the account that moto's images belong to
@@ -80,6 +81,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 def calm(cloud: Cloud) -> Iterator[None]:
     """Every test begins with a cloud that does as it is asked, and ends without a right that was lacked."""
     cloud.late_s, cloud.troubles, cloud.denied, cloud.account = 0.0, [], [], FakeAccount()
+    cloud.console = lambda instance: None
     cloud.calls.clear()
     yield
     assert cloud.lacked == []
@@ -95,12 +97,17 @@ def world() -> ProviderWorld:
     return ProviderWorld("c-1", asyncio.sleep, lambda name: "{}", gpu="T4")
 
 
-class TestAws(ProviderLaws):
+class TestAws(ProviderLaws, ConsoleLaws):
     """Every instance shows late."""
 
     @pytest.fixture(autouse=True)
     def late(self, cloud: Cloud, calm: None) -> None:
         cloud.late_s = VISIBLE_S / 2
+
+    @pytest.fixture
+    def prints(self, cloud: Cloud) -> Callable[[Machine, str], None]:
+        """EC2 keeps the last 64 KiB."""
+        return lambda machine, text: setattr(cloud, "console", {machine.ref: text[-(2**16) :]}.get)
 
 
 async def test_a_lost_answer_leads_back_to_the_same_machine(

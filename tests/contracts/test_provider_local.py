@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -17,10 +17,12 @@ import pytest
 from agent.wire import AgentConfig, encode
 from provisioner.bootstrap.bundle import agent_bundle
 from provisioner.domain.errors import Unreachable
+from provisioner.domain.offer import Machine
 from provisioner.domain.ports import Provider
 from provisioner.providers.local import LocalProvider
 from provisioner.providers.local.processes import members
 
+from .console_laws import ConsoleLaws
 from .provider_laws import ProviderLaws, ProviderWorld, listed, order, shows, vanishes
 
 
@@ -35,7 +37,7 @@ def stray(name: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["sleep", "984"], env={**os.environ, "RUNNER_INSTANCE": name})
 
 
-class TestLocal(ProviderLaws):
+class TestLocal(ProviderLaws, ConsoleLaws):
     @pytest.fixture
     def provider(self, tmp_path: Path) -> Iterator[Provider]:
         made = LocalProvider(tmp_path / "machines", "c-1", lambda: agent_bundle(tmp_path / "cache"), Decimal(0))
@@ -47,6 +49,17 @@ class TestLocal(ProviderLaws):
     @pytest.fixture
     def world(self, tmp_path: Path) -> ProviderWorld:
         return ProviderWorld("c-1", asyncio.sleep, lambda name: config(tmp_path, name))
+
+    @pytest.fixture
+    def prints(self, tmp_path: Path) -> Callable[[Machine, str], None]:
+        def write(machine: Machine, text: str) -> None:
+            os.kill(
+                json.loads((tmp_path / "machines" / machine.name / "process.json").read_text())["pid"], signal.SIGSTOP
+            )
+            with (tmp_path / "machines" / machine.name / "console.log").open("a") as file:
+                file.write(text)
+
+        return write
 
     async def test_a_name_that_was_ended_cannot_come_back(self, provider: Provider, world: ProviderWorld) -> None:
         late = await order(provider, world, "runner-i-late")

@@ -64,6 +64,7 @@ class FakeApi:
     secrets: dict[str, str] = field(default_factory=dict)
     manifest: dict[str, Any] | None = None
     readings: list[list[Any]] = field(default_factory=list)
+    interruption: dict[str, Any] | None = None
     links: dict[str, str] = field(default_factory=dict)
     health: dict[str, Any] = field(default_factory=lambda: {"ok": True})
     clouds: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -123,6 +124,7 @@ class FakeApi:
         timings = {"setup_s": 1.5, "running_s": 2.0}
         attempt = {"job_id": job["id"], "number": 1, "instance_id": "i-1", "phase": "ended", "log_size": 0}
         attempt |= {"reason": job["reason"], "facts": {"timings": timings, "machine": {"cpus": 2}}, "exit_code": 0}
+        attempt["interruption"] = self.interruption
         costs = {"cost_usd": "0.25", "cost_unknown": False}
         return {**job, **costs, "attempts_list": [attempt], "charges": [], "manifests": {"results": self.results()}}
 

@@ -123,7 +123,8 @@ class Host:
 @dataclass
 class BootingCloud:
     """`gateway` is where hosts reach the outside, the test itself. `boots` False: machines run and do nothing. `gpu` is
-    the line that the driver's tool prints on hosts that boot from now on; "" is none."""
+    the line that the driver's tool prints on hosts that boot from now on; "" is none. `cut_off`: those that boot from
+    now on reach nothing."""
 
     cloud: Cloud
     folder: Path
@@ -131,6 +132,7 @@ class BootingCloud:
     subnet: int
     boots: bool = True
     gpu: str = "Tesla T4, 550.54.15, 15360, 3, 0, 41"
+    cut_off: bool = False
     hosts: dict[str, Host] = field(default_factory=dict)
     ended: list[Host] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
@@ -189,7 +191,7 @@ class BootingCloud:
         _ip("link", "add", veth, "type", "veth", "peer", "name", "eth0", "netns", netns)
         _ip("link", "set", veth, "master", self.bridge, "up")
         _ip("-n", netns, "addr", "add", f"{address}/24", "dev", "eth0")
-        _ip("-n", netns, "link", "set", "eth0", "up")
+        _ip("-n", netns, "link", "set", "eth0", "down" if self.cut_off else "up")
         self.cloud.addresses[instance] = address
         told = yaml.safe_load(text)
         if "ssh_keys" in told:
@@ -215,6 +217,18 @@ class BootingCloud:
         self.hosts.pop(host.instance, None)
         self.ended.append(host)
 
+    def console(self, instance: str) -> str | None:
+        """What EC2 says of it: of one that ended, too."""
+        host = self.hosts.get(instance) or next((one for one in self.ended if one.instance == instance), None)
+        return host.console if host else ""
+
+    def take(self, host: Host) -> None:
+        """The cloud takes it back without a word."""
+        import boto3
+
+        self.cloud.taken.add(host.instance)
+        boto3.client("ec2", region_name=host.region).terminate_instances(InstanceIds=[host.instance])
+
     def close(self) -> None:
         for host in list(self.hosts.values()):
             self._end(host)
@@ -225,6 +239,7 @@ def booting(cloud: Cloud, folder: Path) -> Iterator[BootingCloud]:
     """Its hosts are on a bridge of their own; ended, all of them, when it is."""
     subnet = os.getpid() % 200 + 20
     made = BootingCloud(cloud, folder, f"gr{os.getpid() % 100000}", subnet)
+    cloud.console = made.console
     folder.mkdir(parents=True, exist_ok=True)
     _ip("link", "add", made.bridge, "type", "bridge")
     watching = threading.Thread(target=made.watch, daemon=True)

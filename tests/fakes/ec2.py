@@ -2,13 +2,15 @@
 
 Added: client tokens that work (one machine a token, `IdempotentParameterMismatch` for another request under it, and for
 a token whose machine is gone that machine again), a choice of enabled regions, instances that show late, images under
-the paths of their publishers; IAM, which holds the program (known by its user agent) to the policy that ships with it,
-and nobody else; and, once a test names any, keys of accounts, with no answer for others. Broken, as a test says:
+the paths of their publishers, consoles, and what EC2 says of a machine that it took back; IAM, which holds the program
+(known by its user agent) to the policy that ships with it, and nobody else; and, once a test names any, keys of
+accounts, with no answer for others. Broken, as a test says:
 answers lost after the effect, and any error code in its place.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import json
@@ -17,7 +19,7 @@ import re
 import threading
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -34,7 +36,8 @@ IMAGES = "/aws/service/"
 PROGRAM = "gpu-runner"  # in the user agent of every client of ours
 _XMLNS = "http://ec2.amazonaws.com/doc/2016-11-15/"
 _IN_SCOPE = re.compile(r"Credential=([^/]+)/\d+/([a-z0-9-]+)/([a-z0-9]+)/")
-ET.register_namespace("", _XMLNS)
+for _known in (_XMLNS, _XMLNS.rstrip("/")):
+    ET.register_namespace("", _known)
 
 
 @dataclass
@@ -67,7 +70,7 @@ class Key:
 class Cloud:
     """State of the proxy, and how a test plays the cloud. `late_s`: how long after its launch an instance shows;
     `addresses`: where an instance really is; `policy`: what the program may do; `denied`: what it was told that it may
-    not."""
+    not; `console`: what an instance printed, None for moto's own words; `taken`: instances that EC2 ended itself."""
 
     endpoint: str = ""
     policy: Policy = field(default_factory=Policy.shipped)
@@ -77,6 +80,8 @@ class Cloud:
     calls: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     signed_by: list[tuple[str, str]] = field(default_factory=list)
     keys: dict[str, Key] = field(default_factory=dict)
+    console: Callable[[str], str | None] = lambda instance: None
+    taken: set[str] = field(default_factory=set)
     images: dict[str, str] = field(default_factory=dict)
     launched_at: dict[str, float] = field(default_factory=dict)
     tokens: dict[tuple[str, str], tuple[dict[str, str], str]] = field(default_factory=dict)
@@ -164,6 +169,8 @@ class _Handler(BaseHTTPRequestHandler):
         key, region, service = (found[1], found[2], found[3]) if found else ("", "", "")
         words = words_of(body)
         action = words.get("Action") or self.headers.get("x-amz-target", "").rpartition(".")[2]
+        if service == "scheduler":
+            action, words = _scheduled(self.command, urlsplit(self.path).path, body)
         with self.cloud.lock:
             self.cloud.calls.append((action, region, words))
             self.cloud.signed_by.append((action, key))
@@ -172,7 +179,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._say(403, _no_key(service, known=self.whose is not None))
         trouble = self.cloud.trouble_for(action)
         if trouble is not None and not trouble.lose:
-            return self._say(trouble.status, refused(trouble.code, trouble.message))
+            say = refused if service in ("ec2", "") else _json_error
+            return self._say(trouble.status, say(trouble.code, trouble.message))
         if (no := self._not_allowed(service, region, action, words)) is not None:
             return self._say(*no)
         status, answer = self._worked(service, region, action, words, body)
@@ -181,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         return self._say(status, answer)
 
-    do_GET = do_PUT = do_POST
+    do_GET = do_PUT = do_DELETE = do_POST
 
     def _not_allowed(self, service: str, region: str, action: str, words: dict[str, str]) -> tuple[int, bytes] | None:
         if PROGRAM not in self.headers.get("user-agent", ""):
@@ -215,14 +223,29 @@ class _Handler(BaseHTTPRequestHandler):
         if action == "RunInstances":
             with self.cloud.launching:
                 return self._run(region, words, body)
+        if action == "GetConsoleOutput" and (said := self.cloud.console(words["InstanceId"])) is not None:
+            return 200, _console(words["InstanceId"], said)
         status, answer = self._upstream(self.cloud.account.narrowed(action, words) or body)
+        if action == "CancelSpotInstanceRequests" and status == 500:
+            return 400, refused("InvalidSpotInstanceRequestID.NotFound", "there is none")  # moto falls over it
         if action == "TerminateInstances" and b"InvalidNetworkInterfaceID.NotFound" in answer:
             return 200, _terminated(words["InstanceId.1"])  # moto fails where it was ended before
         if action == "DescribeImages" and status == 200:
             answer = self._with_architecture(region, answer)
         if action == "DescribeInstances" and status == 200:
-            answer = self._with_addresses(self._without_late_ones(answer))
+            answer = self._with_addresses(self._with_reasons(self._without_late_ones(answer)))
         return status, answer
+
+    def _with_reasons(self, answer: bytes) -> bytes:
+        """What EC2 ended itself says so; moto knows only of people who do."""
+        if not self.cloud.taken:
+            return answer
+        root, name = _parsed(answer)
+        for item in root.iter(f"{name}item"):
+            reason = item.find(f"{name}stateReason/{name}code")
+            if item.findtext(f"{name}instanceId") in self.cloud.taken and reason is not None:
+                reason.text = "Server.SpotInstanceTermination"
+        return ET.tostring(root)
 
     def _run(self, region: str, words: dict[str, str], body: bytes) -> tuple[int, bytes]:
         token = region, words.get("ClientToken", "")
@@ -260,9 +283,8 @@ class _Handler(BaseHTTPRequestHandler):
             late = {one for one, at in self.cloud.launched_at.items() if now - at < self.cloud.late_s}
         if not late:
             return answer
-        root = ET.fromstring(answer)
-        name = "{*}"  # moto writes the name space without its last slash
-        for reservations in root.iterfind(f".//{name}reservationSet"):
+        root, name = _parsed(answer)
+        for reservations in root.iter(f"{name}reservationSet"):
             for reservation in list(reservations):
                 instances = reservation.find(f"{name}instancesSet")
                 for instance in list(instances if instances is not None else ()):
@@ -303,7 +325,7 @@ class _Handler(BaseHTTPRequestHandler):
             connection.close()
 
     def _say(self, status: int, answer: bytes) -> None:
-        kind = "application/x-amz-json-1.1" if answer.startswith(b"{") else "text/xml"
+        kind = "application/x-amz-json-1.1" if answer.startswith((b"{", b"[")) else "text/xml"
         head = f"HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\ncontent-length: {len(answer)}\r\n\r\n"
         with contextlib.suppress(OSError):
             self.wfile.write(head.encode() + answer)
@@ -316,6 +338,32 @@ def words_of(body: bytes) -> dict[str, str]:
     if body.startswith(b"{"):
         return {key: str(value) for key, value in json.loads(body).items()}
     return {key: values[0] for key, values in parse_qs(body.decode("utf-8", "replace")).items()}
+
+
+def _parsed(answer: bytes) -> tuple[ET.Element, str]:
+    """An answer, and what its tags begin with: moto writes the namespace in a way of its own."""
+    root = ET.fromstring(answer)
+    return root, root.tag[: root.tag.index("}") + 1]
+
+
+def _scheduled(method: str, path: str, body: bytes) -> tuple[str, dict[str, str]]:
+    """EventBridge Scheduler speaks REST: its action and words, as the other services say them."""
+    name = path.removeprefix("/schedules").lstrip("/")
+    action = {"POST": "CreateSchedule", "DELETE": "DeleteSchedule"}.get(
+        method, "GetSchedule" if name else "ListSchedules"
+    )
+    said = json.loads(body) if body else {}
+    return action, {"Name": name} | {key: value for key, value in said.items() if isinstance(value, str)}
+
+
+def _json_error(code: str, message: str) -> bytes:
+    return json.dumps({"__type": code, "message": message}).encode()
+
+
+def _console(instance: str, said: str) -> bytes:
+    text = base64.b64encode(said.encode()).decode()
+    inside = f"<instanceId>{instance}</instanceId><timestamp>2026-01-05T09:00:00Z</timestamp><output>{text}</output>"
+    return _answer("GetConsoleOutput", inside)
 
 
 def _answer(action: str, inside: str) -> bytes:

@@ -76,10 +76,18 @@ PROTECTIONS: tuple[Protection, ...] = (
     Protection(
         "complete-listings",
         "7",
-        78,
+        53,
         "a listing is complete or an error, never short (L3)",
         {"short_listing": 0.3},
         is_the_clouds=True,
+    ),
+    Protection("pace", "pace", 11, "a call waits for its token in the bucket that the cloud counts by"),
+    Protection(
+        "throttled-apart",
+        "throttled",
+        3,
+        "being throttled is no lack of capacity, and is not remembered",
+        {"throttled": 0.3},
     ),
     Protection(
         "listening-anew",

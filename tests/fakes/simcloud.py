@@ -1,8 +1,10 @@
 """A cloud in memory, with faults: the Provider port over virtual time.
 
-Requests take time and take effect even when whoever sent them is gone; answers get lost after the effect; machines show
-late; listings fail scope by scope; capacity, quota and rights run out; terminates are accepted and not honoured for a
-while; spot machines are taken away with and without notice. `calm()` ends all faults but not what they led to.
+What it refuses with are codes of EC2, taken for what `providers.aws.refusals` takes them: a zone without capacity stays
+so for a while. Requests take time and take effect even when whoever sent them is gone; answers get lost after the
+effect; machines show late; listings fail scope by scope; capacity, quota and rights run out; terminates are accepted
+and not honoured for a while; spot machines are taken away with and without notice. `calm()` ends all faults but not
+what they led to.
 """
 
 from __future__ import annotations
@@ -14,22 +16,23 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from decimal import Decimal
 
-from provisioner.domain.errors import (
-    NoCapacity,
-    ProviderError,
-    QuotaExceeded,
-    Rejected,
-    Throttled,
-    Unauthorized,
-    Unreachable,
-)
+from provisioner.domain.errors import NoCapacity, QuotaExceeded, Unreachable
 from provisioner.domain.gpu import Gpu
 from provisioner.domain.job import Need
 from provisioner.domain.offer import LaunchOrder, Listing, Machine, MachineState, Market, Offer
 from provisioner.domain.ports import Clock
+from provisioner.providers.aws.refusals import quota_pool, refusal
 
 _TOLD_S = 60.0  # how long a machine that is over is still told of, where the cloud tells
 PRICES = {Market.SPOT: Decimal("0.40"), Market.ON_DEMAND: Decimal("1.20")}
+THROTTLED = "RequestLimitExceeded"
+# What a launch may be refused with, by the fault's name.
+_REFUSALS = {
+    "no_capacity": "InsufficientInstanceCapacity",
+    "quota": "VcpuLimitExceeded",
+    "rejected": "InvalidParameterValue",
+    "unauthorized": "UnauthorizedOperation",
+}
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,9 @@ class SimMachine:
 
 class SimCloud:
     """`booted` is called with each machine as it comes to run; `ending` with each that a terminate is about to end.
-    `tells_ended`: listings name for a while what is over, as EC2's do."""
+    `tells_ended`: listings name for a while what is over, as EC2's do.
+    `remembered`: scopes and codes of refusals that whoever launches may remember. `apart` False: being throttled is
+    told as a lack of capacity."""
 
     name = "sim"
 
@@ -94,6 +99,7 @@ class SimCloud:
         faults: Faults | None = None,
         visibility_s: float = 15.0,
         idempotent: bool = True,
+        apart: bool = True,
         regions: Sequence[str] = ("north", "south"),
         tells_ended: bool = False,
     ) -> None:
@@ -102,12 +108,15 @@ class SimCloud:
         self.faults = faults if faults is not None else Faults()
         self.visibility_s = visibility_s
         self._idempotent = idempotent
+        self._apart = apart
         self._regions = tuple(regions)
         self._tells_ended = tells_ended
         self._over: dict[str, tuple[str, float]] = {}
         self.there: list[SimMachine] = []
         self.launched: dict[str, list[SimMachine]] = {}
         self.refused: dict[str, str] = {}
+        self.remembered: set[tuple[str, str]] = set()
+        self._dry_until_s: dict[str, float] = {}
         self.booted: Callable[[SimMachine], None] = lambda machine: None
         self.ending: Callable[[SimMachine], None] = lambda machine: None
         self.calls = 0
@@ -137,12 +146,13 @@ class SimCloud:
             memory_gib=32.0,
             disk_gib=200.0,
             gpu=Gpu("T4", 1, 16.0),
+            pools=(quota_pool(region, "g1", market),),
         )
 
     async def launch(self, order: LaunchOrder) -> Machine:
         self.calls += 1
-        await self._travel()
-        self._refuse(order)
+        await self._travel(order.offer)
+        self._refuse(order.offer, order.name)
         late = self._chance("late_launch")
         delay_s = self._rng.uniform(20.0, 60.0) if late else self._rng.expovariate(1.0) % 5
         effect: asyncio.Future[Machine] = asyncio.get_running_loop().create_future()
@@ -152,18 +162,19 @@ class SimCloud:
             raise Unreachable("the answer to the launch was lost")
         return await asyncio.shield(effect)
 
-    def _refuse(self, order: LaunchOrder) -> None:
-        offer, words = order.offer, "simulated"
-        refusals: tuple[tuple[str, ProviderError], ...] = (
-            ("no_capacity", NoCapacity(words, scope=offer.key, cooldown_s=20)),
-            ("quota", QuotaExceeded(words, scope=f"{self.name}/{offer.zone}", cooldown_s=40)),
-            ("rejected", Rejected(words)),
-            ("unauthorized", Unauthorized(words)),
-        )
-        for chance, error in refusals:
-            if self._chance(chance):
-                self.refused[order.name] = type(error).__name__
-                raise error
+    def _refuse(self, offer: Offer, name: str) -> None:
+        now_s = self._clock.monotonic()
+        for fault, code in _REFUSALS.items():
+            dry = fault == "no_capacity" and now_s < self._dry_until_s.get(offer.key, 0.0)
+            if not dry and not self._chance(fault):
+                continue
+            if fault == "no_capacity" and not dry:
+                self._dry_until_s[offer.key] = now_s + self._rng.uniform(0.0, 40.0)
+            error = refusal(code, "simulated", offer)
+            self.refused[name] = type(error).__name__
+            if isinstance(error, NoCapacity | QuotaExceeded):
+                self.remembered.add((error.scope, code))
+            raise error
 
     def _create(self, order: LaunchOrder, late: bool, effect: asyncio.Future[Machine]) -> None:
         before = self.launched.setdefault(order.name, [])
@@ -255,12 +266,13 @@ class SimCloud:
     def alive(self, name: str) -> list[SimMachine]:
         return [machine for machine in self.there if machine.name == name and machine.alive]
 
-    async def _travel(self) -> None:
+    async def _travel(self, offer: Offer | None = None) -> None:
         await self._clock.sleep(self._rng.uniform(0.01, 0.4))
         if self._chance("unreachable"):
             raise Unreachable("simulated")
         if self._chance("throttled"):
-            raise Throttled("simulated")
+            error = refusal(THROTTLED, "simulated", offer)
+            raise error if self._apart or offer is None else NoCapacity(error.message, scope=error.scope)
 
     def _chance(self, fault: str) -> bool:
         chance: float = getattr(self.faults, fault)

@@ -16,10 +16,12 @@ from typing import Any
 from provisioner.domain.facts import Report
 from provisioner.domain.job import Instance, InstancePhase, Job, Need, Why
 from provisioner.domain.offer import LaunchOrder, Listing, Machine, Offer
+from provisioner.domain.place import Refusal
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Provider, Store, Wanted
 from provisioner.engine import Engine
 
+from .paced import Meter, Paced
 from .simagent import Down, SimAgent, Troubles
 from .simcloud import Faults, SimCloud, SimMachine
 from .virtual import SimClock
@@ -47,6 +49,7 @@ POLICY = Policy(
 )
 _ORPHAN_S = 400.0
 _ANSWERS_WITHIN_S = 30.0
+_NEVER_WORKED = frozenset({Why.LAUNCH_TIMEOUT, Why.BOOT_TIMEOUT, Why.UNHEALTHY})
 _JUSTIFIED = frozenset({Why.STOPPED, Why.LIFETIME, Why.UNHEALTHY})
 
 
@@ -146,6 +149,7 @@ class World:
             faults=faults,
             idempotent=off != "launch-by-name",
             tells_ended=not off and rng.getstate()[1][1] % 2 == 0,  # drawn would change every seed's episode
+            apart=off != "throttled-apart",
         )
         self.cloud.booted, self.cloud.ending = self._booted, self._ending
         self._troubles = troubles
@@ -188,7 +192,8 @@ class World:
 
     def _make_engine(self, life: Life) -> Engine:
         hooked: Any = _HookedStore(self, life, self.store)
-        provider: Any = _Hooked(self, life, self.cloud)
+        meter = Meter(self.clock, lambda what: self.violated("pace", what))
+        provider: Any = _Hooked(self, life, Paced(self.cloud, self.clock, meter, off=self.off == "pace"))
         engine = Engine(
             store=hooked,
             providers={"sim": _Blind(provider) if self.off == "visibility-grace" else provider},
@@ -221,6 +226,8 @@ class World:
         """The call itself, less what a protection that is off would have made of it."""
         if name == "plan":
             return await self._plan(call, arguments[0], options)
+        if name == "refuse":
+            self._check_refusal(arguments[0])
         if name == "update" and self.off == "cleanup-before-replan" and "launch_calls" in options:
             options = {**options, "launch_calls": 1}
         if name == "terminate" and self.off == "terminate-again":
@@ -228,6 +235,12 @@ class World:
                 return None
             self._terminated_once.add(arguments[1])
         return await call(*arguments, **options)
+
+    def _check_refusal(self, refusal: Refusal) -> None:
+        """Remembered is only what the cloud has said it lacks, and what never came to work: never a full bucket."""
+        said = refusal.why.partition(":")[0]
+        if said not in _NEVER_WORKED and (refusal.scope, said) not in self.cloud.remembered:
+            self.violated("throttled", f"{refusal.scope} is remembered as refused: {refusal.why}")
 
     async def _plan(self, call: Callable[..., Awaitable[Any]], instance: Instance, options: Any) -> Any:
         if self.off == "caps":

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,26 +119,36 @@ def test_the_answer_to_the_launch_is_lost_and_the_controller_killed(cloud: Booti
 
 @pytest.mark.system
 def test_machines_that_never_call_home_are_ended_and_replaced(cloud: BootingCloud, tmp_path: Path) -> None:
-    with controlled(cloud, tmp_path, boot_timeout_s=6.0) as w:
-        cloud.boots = False
+    """Cut off from the network, or dead: and what the first of them printed last is told to whoever asks why."""
+    with controlled(cloud, tmp_path, boot_timeout_s=6.0, console_s=3.0) as w:
+        cloud.cut_off = True
         job = w.submit(*ON_AWS, "--", "echo", "at last")
-        booting.until(lambda: "terminated" in instances(cloud), "the first to be ended")
-        cloud.boots = True
+        booting.until(lambda: instances(cloud).count("terminated") == 1, "the first to be ended")
+        cloud.boots = False
+        booting.until(lambda: instances(cloud).count("terminated") == 2, "the second to be ended")
+        cloud.boots, cloud.cut_off = True, False
         assert w.wait_done(job)["outcome"] == "succeeded"
         w.until(lambda: not w.json("machines"), 60, "the machines to be gone")
         assert set(instances(cloud)) == {"terminated"}
-        assert any("boot-timeout" in one["message"] for one in w.json("events"))
+        (told,) = [one for one in w.json("events", "--job", job) if one["what"] == "instance.console"]
+        assert told["message"] == "boot-timeout: the agent was never heard; the last it printed"
+        line = next(line for line in told["data"]["lines"] if "agent.not_fetched" in line)
+        why = w.run("why", job).stdout.decode().splitlines()
+        assert f"{told['instance_id']} never came to work: {told['message']}:" in why
+        assert f"  | {line}" in why
+        assert "jt_" not in str(told)
 
 
 @pytest.mark.system
 def test_a_job_whose_machine_is_taken_twice_goes_on_from_its_checkpoint(cloud: BootingCloud, tmp_path: Path) -> None:
-    import boto3
-
-    with controlled(cloud, tmp_path) as w:
+    """And what each interruption came to is known: its first hour is not billed, and some work is lost."""
+    role = "arn:aws:iam::123456789012:role/gpu-runner-limit"
+    more = f", hard_limit: true, hard_limit_role: '{role}'"
+    with controlled(cloud, tmp_path, more, console_s=3.0) as w:
         work = tmp_path / "work"
         work.mkdir()
         (work / "steps.py").write_text(Path(__file__).with_name("steps.py").read_text())
-        words = ("--provider", "aws", "--gpu", "T4", "--workdir", str(work))
+        words = ("--provider", "aws", "--gpu", "T4", "--spot", "--workdir", str(work))
         job = w.submit(
             *words, "--output", "result.txt", "--checkpoint", "ckpt:1s", "--", "python3", "steps.py", "14", "0.7"
         )
@@ -148,7 +159,8 @@ def test_a_job_whose_machine_is_taken_twice_goes_on_from_its_checkpoint(cloud: B
             )
             time.sleep(3.0)
             (host,) = cloud.hosts.values()
-            boto3.client("ec2", region_name=host.region).terminate_instances(InstanceIds=[host.instance])
+            booting.until(lambda n=number: len(cloud.cloud.asked("CreateSchedule")) == n, "its hard limit")
+            cloud.take(host)
         done = w.wait_done(job)
         assert (done["outcome"], done["attempts"]) == ("succeeded", 3), (done, w.log())
         check_log(w, job, done, 14)
@@ -159,6 +171,22 @@ def test_a_job_whose_machine_is_taken_twice_goes_on_from_its_checkpoint(cloud: B
         assert 0 < len(resumed) < 14
         w.until(lambda: not w.json("machines"), 60, "the machines to be gone")
         assert set(instances(cloud)) == {"terminated"}
+        check_interruptions(w, job, done)
+        w.until(lambda: len(cloud.cloud.asked("DeleteSchedule")) == 3, 20, "the hard limits to be lifted")
+        assert len(cloud.cloud.asked("CreateSchedule")) == 3
+
+
+def check_interruptions(w: World, job: str, done: dict[str, Any]) -> None:
+    first, second, third = (one["interruption"] for one in done["attempts_list"])
+    assert third is None
+    for one in (first, second):
+        assert (one["first_hour"], one["by_cloud"], one["unbilled"]) == (True, True, True), one
+        assert 0 < one["lost_s"] < one["lived_s"], one
+    assert w.run("show", job).stdout.count(b"(in its first hour), which are not billed, lost ") == 2
+    assert w.run("why", job).stdout.count(b"of work since its newest checkpoint\n") == 2
+    taken_off = [one for one in w.json("events") if one["what"] == "charge.adjusted"]
+    assert [one["instance_id"] for one in taken_off] == [one["instance_id"] for one in done["attempts_list"][:2]]
+    assert all(-1 < float(one["data"]["usd"]) < 0 for one in taken_off), taken_off
 
 
 @pytest.mark.system
@@ -193,7 +221,9 @@ def test_a_notice_gives_the_job_time_to_leave(cloud: BootingCloud, tmp_path: Pat
         done = w.wait_done(job)
         assert (done["outcome"], done["attempts"]) == ("succeeded", 2), (done, w.log())
         assert w.run("logs", job, "--attempt", "2").stdout == b"begun\nleft in time\n"
-        assert done["attempts_list"][0]["reason"]["why"] == "preempted", done["attempts_list"]
+        left = done["attempts_list"][0]
+        assert left["reason"]["why"] == "preempted", done["attempts_list"]
+        assert left["interruption"]["lost_s"] < 1.0, left["interruption"]
         happened = [one["what"] for one in w.json("events")]
         assert happened.index("instance.planned", 4) < happened.index("attempt.ended"), happened
         w.until(lambda: not w.json("machines"), 60, "the machines to be gone")

@@ -1,4 +1,4 @@
-"""`runner gc`: collect machines that nobody wants."""
+"""`runner gc`: collect machines that nobody wants, and what machines left behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from provisioner.cli.failures import Unreachable
 @click.option("--expired", is_flag=True, help="Those past their expires-at, whoever launched them; needs no database.")
 @click.option("--json", "as_json", is_flag=True)
 def command(dry_run: bool, expired: bool, as_json: bool) -> None:
-    """Collect orphaned machines."""
+    """Collect orphaned machines, and what machines left behind."""
     try:
         client = connected(start=not expired)
         handover.of_used(client).begin(client)

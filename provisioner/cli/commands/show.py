@@ -51,6 +51,8 @@ def _head(job: dict[str, Any]) -> None:
 def _attempt(client: Client, job_id: str, attempt: dict[str, Any]) -> None:
     state = f"{attempt['phase']} {render.reason(attempt['reason'])}".rstrip()
     print(f"attempt   {attempt['number']} on {attempt['instance_id']}: {state}")
+    if taken := attempt.get("interruption"):
+        _interruption(taken)
     facts = attempt.get("facts") or {}
     timings = {key: shown_span(value) for key, value in (facts.get("timings") or {}).items()}
     if timings:
@@ -71,6 +73,13 @@ def _attempt(client: Client, job_id: str, attempt: dict[str, Any]) -> None:
         seen = [row["gpus"][index] for row in readings if len(row.get("gpus", ())) > index]
         for name, word, unit in (("utilization", "", "%"), ("used_mib", " mem", "MiB"), ("celsius", " temp", "C")):
             _draw(f"gpu{index}{word}", [one.get(name) for one in seen], 1.0, unit)
+
+
+def _interruption(taken: dict[str, Any]) -> None:
+    lost = f", lost {shown_span(taken['lost_s'])} of work" if "lost_s" in taken else ""
+    when = " (in its first hour)" if taken.get("first_hour") else ""
+    bill = ", which are not billed" if taken.get("unbilled") else ""
+    print(f"  taken back after {shown_span(taken['lived_s'])}{when}{bill}{lost}")
 
 
 def _draw(what: str, found: Sequence[object], scale: float, unit: str) -> None:

@@ -26,6 +26,8 @@ SHIPPED = Path(__file__).parent / "snapshot"
 _MADE = 20_000  # offers that are kept once made, some 10 MB; arbitrary, every type with a GPU fits
 _NOWHERE = "no source has it"
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
+# Source: Amazon EC2 user guide, "Billing for interrupted Spot Instances": nothing, if EC2 does it in the first hour.
+_UNBILLED_S = 3600.0
 _MINIMUM_S = 60.0  # source: Amazon EC2 On-Demand pricing: per second, with a minimum of 60 s
 
 

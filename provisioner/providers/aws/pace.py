@@ -20,6 +20,7 @@ class Calls(StrEnum):
     LAUNCH = "launch"
     DELETE = "delete"
     CHANGE = "change"
+    SCHEDULE = "schedule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ RATES = {
     Calls.LAUNCH: Rate(4, 1.9),
     Calls.DELETE: Rate(50, 5),
     Calls.CHANGE: Rate(25, 2.5),
+    Calls.SCHEDULE: Rate(25, 5),  # arbitrary: EventBridge Scheduler counts for itself, and grants far more
 }
 
 

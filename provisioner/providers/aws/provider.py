@@ -16,6 +16,7 @@ from typing import Any
 
 from provisioner.domain.errors import NoCapacity, ProviderError, Rejected, Unauthorized, Unreachable
 from provisioner.domain.job import Need
+from provisioner.domain.leftover import Kind, Leftover, Remains
 from provisioner.domain.offer import LaunchOrder, Listing, Machine, MachineState, Market, Offer
 from provisioner.domain.place import Quota
 from provisioner.domain.ports import Clock
@@ -25,6 +26,8 @@ from .catalog import Catalog
 from .door import Door
 from .images import OWNERS, Images
 from .latest import Latest
+from .leftovers import Leftovers
+from .limits import HardLimits
 from .network import Network
 from .pace import Calls
 from .pools import region_pool
@@ -43,12 +46,15 @@ _STATES = {
 _OVER = "terminated"  # still shown for about an hour, and never anything else again. Source: EC2 instance lifecycle
 _OUT_OF_DATE = ("InvalidAMIID", "InvalidSubnetID", "InvalidGroup")
 _AGAIN = "runner gc shows what is there"
+_OLD_HARDWARE = "UnsupportedOperation"  # no newest console there, only what was kept of it at the last boot
+_TAKEN = "Server.Spot"  # begins the reason of what EC2 took back. Source: StateReason in the EC2 API reference.
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """What the settings say of AWS. `regions` limits where is launched, not where is looked; () are all enabled ones.
-    `disk_gib` is the root disk when a job asks for none; `ssh_from` the CIDR of this controller, "" to ask."""
+    `disk_gib` is the root disk when a job asks for none; `ssh_from` the CIDR of this controller, "" to ask.
+    `limit_role` is the role under which EventBridge terminates what has reached its hard limit; "": there is none."""
 
     regions: tuple[str, ...] = ()
     image: str = ""
@@ -56,6 +62,7 @@ class Options:
     security_groups: Mapping[str, str] = field(default_factory=dict)
     instance_profile: str = ""
     ssh_from: str = ""
+    limit_role: str = ""
     disk_gib: float = 100.0
     image_owners: frozenset[str] = OWNERS
 
@@ -92,6 +99,9 @@ class AwsProvider:
         self._door = Door(account, self._tags, self._options.ssh_from)
         self._quotas = Quotas(account, clock)
         self._offered: set[str] = set()
+        role = self._options.limit_role
+        self._limits = HardLimits(account, controller, role) if role else None
+        self._leftovers = Leftovers(account, self._tags, self._limits)
         self._enabled: tuple[str, ...] = ()
         self._enabled_s = 0.0
 
@@ -187,6 +197,62 @@ class AwsProvider:
 
     async def admit(self, scopes: Collection[str]) -> None:
         await self._door.admit(scopes, await self._regions())
+
+    async def console(self, machine_ref: str, name: str, scope: str) -> str:
+        """boto3 has decoded it."""
+        if not (ref := machine_ref or await self._ref(name, scope)):
+            return ""
+        try:
+            try:
+                answer = await self._console(scope, ref, Latest=True)
+            except Rejected as error:
+                if _OLD_HARDWARE not in error.message:
+                    raise
+                answer = await self._console(scope, ref)
+        except Rejected as error:
+            if "InvalidInstanceID" not in error.message:
+                raise
+            return ""
+        return str(answer.get("Output") or "")
+
+    async def _console(self, region: str, ref: str, **words: Any) -> Mapping[str, Any]:
+        return await self._account.call(Calls.READ, region, "get_console_output", InstanceId=ref, **words)
+
+    async def taken_back(self, machine_ref: str, name: str, scope: str) -> bool:
+        rows = await self._called(name, scope, gone=True)
+        reasons = [row.get("StateReason", {}).get("Code", "") for row in rows if machine_ref in ("", row["InstanceId"])]
+        return any(reason.startswith(_TAKEN) for reason in reasons)
+
+    @property
+    def hard_limit(self) -> bool:
+        return self._limits is not None
+
+    async def limit(self, machine_ref: str, name: str, scope: str, at: datetime) -> None:
+        if self._limits is not None:
+            await self._limits.make(machine_ref, name, scope, at)
+
+    async def lift(self, name: str, scope: str) -> None:
+        if self._limits is not None:
+            await self._limits.remove(name, scope)
+
+    async def leftovers(self) -> Sequence[Remains]:
+        regions = await self._regions()
+        return await asyncio.gather(*(self._remains(region) for region in regions))
+
+    async def _remains(self, region: str) -> Remains:
+        try:
+            return await self._leftovers.there(region)
+        except ProviderError as error:
+            return Remains(region, error=error.message)
+
+    async def remove(self, leftover: Leftover) -> None:
+        await self._leftovers.remove(leftover)
+        if leftover.kind is Kind.GROUP:
+            self._network.forget(leftover.scope)
+
+    async def _ref(self, name: str, region: str) -> str:
+        rows = await self._called(name, region, gone=True)
+        return str(rows[0]["InstanceId"]) if rows else ""
 
     async def _launched_before(self, order: LaunchOrder, error: ProviderError) -> Machine:
         """An earlier call under this name said something else in passing (another address of ours, a newer image): the

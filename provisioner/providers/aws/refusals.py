@@ -137,6 +137,10 @@ ROWS: tuple[Row, ...] = (
         Unreachable,
         ("InternalError", "InternalFailure", "ServerInternal", "ServiceUnavailable", "Unavailable", "RequestTimeout"),
     ),
+    Row(  # what is to be deleted and is still in use: a part of a machine that is on its way out
+        Unreachable,
+        ("DependencyViolation", "VolumeInUse", "IncorrectState", "InvalidNetworkInterface.InUse", "InvalidGroup.InUse"),
+    ),
     Row(
         Rejected,
         (

@@ -76,6 +76,15 @@ class MachineFolder:
         names = sorted(entry.name for entry in os.scandir(self.path) if not entry.name.startswith("."))
         return [self.described(name) for name in names if self._lives(name)]
 
+    def console(self, name: str, most_bytes: int) -> str:
+        """The end of what it printed; "" of what never was. Raises: OSError."""
+        try:
+            with (self.path / name / "console.log").open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - most_bytes))
+                return file.read(most_bytes).decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+
     def end(self, name: str) -> bool:
         """Whether nothing of it is left. Raises: OSError."""
         with self._locked(name):

@@ -20,6 +20,7 @@ from . import host
 from .folder import MachineFolder
 
 _HERE = "local"
+_CONSOLE_BYTES = 2**16
 
 
 class LocalProvider:
@@ -82,6 +83,16 @@ class LocalProvider:
     async def terminate(self, machine_ref: str, name: str, scope: str) -> None:
         self._check(scope)
         await asyncio.shield(asyncio.to_thread(self._terminate, name))
+
+    async def console(self, machine_ref: str, name: str, scope: str) -> str:
+        self._check(scope)
+        return await asyncio.to_thread(self._console, name)
+
+    def _console(self, name: str) -> str:
+        try:
+            return self._folder.console(name, _CONSOLE_BYTES)
+        except OSError as error:
+            raise Unreachable(f"this host refused: {error}") from error
 
     def _check(self, scope: str) -> None:
         """Machines of another host are its controller's to launch and to end."""

@@ -78,10 +78,10 @@ async def explain_job(id: str, services: Use, caller: Viewer) -> JSONResponse:
     """Why it is where it is: sentences, the offers in order while it waits, and what happened."""
     job = await services.store.jobs.get(id)
     ladder = await services.desk.ladder(job.spec.need) if job.phase in (JobPhase.QUEUED, JobPhase.HELD) else None
-    events = await services.store.records.events(job_id=job.id)
+    attempts, events = await services.store.jobs.attempts(job.id), await services.store.records.events(job_id=job.id)
     told = {
         "job": plain(job),
-        "lines": lines(job, await services.store.jobs.attempts(job.id), ladder, services.clock.now(), events),
+        "lines": lines(job, attempts, ladder, services.clock.now(), events),
         "ladder": [{"offer": str(r.offer), "refused": r.refused} for r in ladder.rungs] if ladder else [],
         "events": plain_all(events),
     }
@@ -127,12 +127,27 @@ async def _own(services: Services, caller: Caller, job_id: str) -> Job:
 
 
 async def _attempts(services: Services, job: Job) -> list[dict[str, Any]]:
-    shown, instances = [], dict[str, Instance]()
+    shown, instances, interruptions = [], dict[str, Instance](), await _interruptions(services, job)
     events = await services.store.records.events(job_id=job.id)
     for attempt in await services.store.jobs.attempts(job.id):
         size, _ = await services.logs.offsets(job.id, attempt.number)
         if attempt.instance_id not in instances:
             instances[attempt.instance_id] = await services.store.instances.get(attempt.instance_id)
-        more = {"instance": plain(instances[attempt.instance_id]), "gpu_events": of_gpus(events, attempt)}
+        more = {
+            "instance": plain(instances[attempt.instance_id]),
+            "gpu_events": of_gpus(events, attempt),
+            "interruption": interruptions.get(attempt.number),
+        }
         shown.append(plain(attempt, log_size=size, **more))
     return shown
+
+
+async def _interruptions(services: Services, job: Job) -> dict[int, dict[str, Any]]:
+    """By attempt, what was recorded of its machine's being taken back."""
+    if job.attempts == 0:
+        return {}
+    told: dict[int, dict[str, Any]] = {}
+    for event in await services.store.records.events(job_id=job.id):
+        if event.what in ("instance.interrupted", "attempt.interrupted") and event.attempt:
+            told.setdefault(event.attempt, {}).update(event.data)
+    return told

@@ -71,3 +71,20 @@ def test_the_key_is_made_once_and_private(tmp_path: Path) -> None:
 def test_a_short_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="16"):
         secret_key(tmp_path, {"RUNNER_SECRET_KEY": "short"})
+
+
+@pytest.mark.parametrize(
+    ("aws", "said"),
+    [
+        ("hard_limit: true", "hard_limit needs hard_limit_role, the role under which EventBridge"),
+        ("hard_limit_role: limiter", "write the ARN of a role, arn:aws:iam::ACCOUNT:role/NAME"),
+    ],
+)
+def test_a_hard_limit_needs_a_role(tmp_path: Path, aws: str, said: str) -> None:
+    (tmp_path / "settings.yaml").write_text(f"aws:\n  {aws}\n")
+    with pytest.raises(InvalidRequest, match=said):
+        load(tmp_path, {})
+    (tmp_path / "settings.yaml").write_text(
+        "aws: {hard_limit: true, hard_limit_role: 'arn:aws:iam::123456789012:role/limit'}\n"
+    )
+    assert load(tmp_path, {}).aws.hard_limit

@@ -113,6 +113,20 @@ def test_show_draws_the_readings_and_names_the_outputs(terminal: Terminal, api: 
     assert "cost      $0.25, estimated" in shown
 
 
+def test_show_says_what_an_interruption_came_to(terminal: Terminal, api: FakeApi, job: str) -> None:
+    api.interruption = {"lived_s": 312.0, "first_hour": True, "unbilled": True, "lost_s": 4.5}
+    said = "  taken back after 5 min 12 s (in its first hour), which are not billed, lost 4.5 s of work"
+    assert said in terminal.run("show", job).stdout.splitlines()
+    api.interruption = {"lived_s": 7200.0, "first_hour": False, "unbilled": False}
+    assert "  taken back after 2 h 0 min" in terminal.run("show", job).stdout.splitlines()
+
+
+def test_events_show_a_console_below_its_event(terminal: Terminal, api: FakeApi, job: str) -> None:
+    api.event(job, "instance.console", "boot-timeout: never heard; the last it printed")
+    api.events[-1]["data"] = {"lines": ["agent.not_fetched", "again"]}
+    assert terminal.run("events").stdout.splitlines()[-2:] == ["  | agent.not_fetched", "  | again"]
+
+
 def test_why_gives_the_reasons_in_order(terminal: Terminal, api: FakeApi, job: str) -> None:
     assert terminal.run("why", job).stdout.splitlines() == [
         "it waits for an offer",

@@ -7,6 +7,7 @@ import random
 from dataclasses import replace
 from decimal import Decimal
 
+from provisioner.domain.abilities import Abilities
 from provisioner.domain.job import Instance, Job, JobPhase, JobSpec, Need
 from provisioner.domain.offer import LaunchOrder, Machine, Market, Offer
 from provisioner.domain.place import Quota
@@ -57,7 +58,7 @@ def ceilings(
             config_for=_no_config,
             holder="test",
             default_providers=("sim",),
-            quotas=lambda: {"sim": cloud},
+            abilities=Abilities(quotas={"sim": cloud}),
         )
         loop = asyncio.create_task(engine.run())
         for n in range(jobs):

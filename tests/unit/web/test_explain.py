@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from provisioner.domain.job import Attempt, AttemptPhase, Job, JobPhase, JobSpec, Outcome, Reason, Why
 from provisioner.domain.place import Ladder, Rung
+from provisioner.domain.ports import Event
 from provisioner.web.explain import lines
 
 from .served import OFFER
@@ -53,4 +54,34 @@ def test_a_cancellation_under_way_is_said() -> None:
         "job-a is running, attempt 1",
         "its cancellation was asked for and is under way",
         "attempt 1 is running on ins-a",
+    ]
+
+
+def test_an_interruption_is_told_with_its_attempt() -> None:
+    attempts = [
+        Attempt("job-a", n, f"ins-{n}", AttemptPhase.ENDED, NOW, ended_at=NOW, reason=Reason(Why.PREEMPTED, "so"))
+        for n in (1, 2)
+    ]
+    events = [
+        Event("instance.interrupted", NOW, "it was taken back after 9 s", "job-a", 1, "ins-1"),
+        Event("attempt.interrupted", NOW, "lost: 4 s of work", "job-a", 1, "ins-1"),
+        Event("attempt.ended", NOW, "so", "job-a", 1, "ins-1"),
+    ]
+    assert lines(replace(JOB, attempts=2), attempts, None, NOW, events)[1:5] == [
+        "attempt 1 on ins-1 ended: preempted: so",
+        "  it was taken back after 9 s",
+        "  lost: 4 s of work",
+        "attempt 2 on ins-2 ended: preempted: so",
+    ]
+
+
+def test_what_a_machine_printed_that_never_came_to_work_is_shown() -> None:
+    printed = {"lines": ["agent.not_fetched", "again"]}
+    event = Event(
+        "instance.console", NOW, "boot-timeout: never heard; the last it printed", "job-a", 0, "ins-a", printed
+    )
+    assert lines(JOB, [], None, NOW, [event])[1:4] == [
+        "ins-a never came to work: boot-timeout: never heard; the last it printed:",
+        "  | agent.not_fetched",
+        "  | again",
     ]
