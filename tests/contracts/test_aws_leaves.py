@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections.abc import Iterator
@@ -13,13 +14,14 @@ from typing import Any
 import pytest
 
 from provisioner.app.offline import collect
-from provisioner.domain.errors import Unauthorized, Unreachable
+from provisioner.domain.errors import ProviderError, Unauthorized, Unreachable
 from provisioner.domain.leftover import Kind, Leftover
 from provisioner.providers.aws.account import Account
 from provisioner.providers.aws.catalog import Catalog
 from provisioner.providers.aws.provider import AwsProvider, Options
 from tests.fakes import ec2
 from tests.fakes.ec2 import Cloud, Trouble
+from tests.fakes.iam import Policy
 
 from .provider_laws import ProviderWorld, order, shows
 from .test_provider_aws import MOTO, SystemClock, made
@@ -255,3 +257,39 @@ async def test_without_a_database_what_is_past_its_tag_goes_and_nothing_else(clo
     there = {one["VolumeId"] for one in client().describe_volumes()["Volumes"]}
     assert new in there
     assert old not in there
+
+
+async def each_of_it(provider: AwsProvider, world: ProviderWorld, name: str) -> None:
+    """A machine is limited, read and left behind in part; whatever is refused is passed over."""
+    wanted = await order(provider, world, name)
+    launched = await provider.launch(wanted)
+    with contextlib.suppress(ProviderError):
+        await provider.limit(launched.ref, name, HERE, AT)
+    with contextlib.suppress(ProviderError):
+        await provider.console(launched.ref, name, HERE)
+    await provider.terminate(launched.ref, name, HERE)
+    left = Leftover(Kind.VOLUME, volume(name, "c-1"), HERE, "c-1", name)
+    for work in (provider.leftovers(), provider.remove(left), provider.lift(name, HERE)):
+        with contextlib.suppress(ProviderError):
+            await work
+
+
+@pytest.mark.parametrize(
+    "sid",
+    [
+        "",
+        "SeeWhatWasLeft",
+        "RemoveWhatWeLeft",
+        "ReadOurConsoles",
+        "LimitOurMachines",
+        "SeeTheLimits",
+        "GiveTheLimitItsRole",
+    ],
+)
+async def test_each_of_these_statements_of_the_policy_is_needed(cloud: Cloud, world: ProviderWorld, sid: str) -> None:
+    cloud.policy, cloud.denied = Policy.shipped().without(sid) if sid else Policy.shipped(), []
+    try:
+        await each_of_it(made(limit_role=ROLE), world, f"runner-i-{sid.lower() or 'all'}")
+        assert bool(cloud.denied) is bool(sid), cloud.denied
+    finally:
+        cloud.policy = Policy.shipped()

@@ -179,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._say(403, _no_key(service, known=self.whose is not None))
         trouble = self.cloud.trouble_for(action)
         if trouble is not None and not trouble.lose:
-            say = refused if service in ("ec2", "") else _json_error
+            say = _json_error if service in ("ssm", "scheduler", "pricing", "servicequotas") else refused
             return self._say(trouble.status, say(trouble.code, trouble.message))
         if (no := self._not_allowed(service, region, action, words)) is not None:
             return self._say(*no)
@@ -199,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         self.cloud.denied.append(f"{ask.action} on {ask.resource}")
         code, message = refusal(ask)
-        if service == "ssm":
+        if service in ("ssm", "scheduler"):
             return 400, json.dumps({"__type": code, "Message": message}).encode()
         return 403, refused(code, message)
 
@@ -353,6 +353,7 @@ def _scheduled(method: str, path: str, body: bytes) -> tuple[str, dict[str, str]
         method, "GetSchedule" if name else "ListSchedules"
     )
     said = json.loads(body) if body else {}
+    said |= {"RoleArn": said["Target"]["RoleArn"]} if "Target" in said else {}
     return action, {"Name": name} | {key: value for key, value in said.items() if isinstance(value, str)}
 
 

@@ -157,11 +157,42 @@ def _open(action: str) -> Callable[[str, Words, str, Known], Iterator[Ask]]:
     return ask
 
 
+def _each(action: str, path: str, kind: str) -> Callable[[str, Words, str, Known], Iterator[Ask]]:
+    """Every thing that the call names, by its tags."""
+
+    def ask(arn: str, words: Words, region: str, known: Known) -> Iterator[Ask]:
+        for name, value in words.items():
+            if name.partition(".")[0] == path:
+                yield Ask(f"ec2:{action}", f"{arn}{kind}/{value}", _has(known.tags_of(region, value)))
+
+    return ask
+
+
+def _schedule(action: str) -> Callable[[str, Words, str, Known], Iterator[Ask]]:
+    """Source: service authorization reference, Amazon EventBridge Scheduler."""
+
+    def ask(arn: str, words: Words, region: str, known: Known) -> Iterator[Ask]:
+        name = words.get("Name", "")
+        yield Ask(f"scheduler:{action}", f"arn:aws:scheduler:{region}:{ACCOUNT}:schedule/default/{name}", {})
+        if role := words.get("RoleArn"):
+            yield Ask("iam:PassRole", role, {"iam:passedtoservice": ["scheduler.amazonaws.com"]})
+
+    return ask
+
+
 _ASKS: dict[str, Callable[[str, Words, str, Known], Iterator[Ask]]] = {
     "RunInstances": _run,
     "CreateSecurityGroup": _make_group,
     "TerminateInstances": _terminate,
     "CreateTags": _retag,
+    "GetConsoleOutput": _each("GetConsoleOutput", "InstanceId", "instance"),
+    "DeleteVolume": _each("DeleteVolume", "VolumeId", "volume"),
+    "DeleteNetworkInterface": _each("DeleteNetworkInterface", "NetworkInterfaceId", "network-interface"),
+    "DeleteSecurityGroup": _each("DeleteSecurityGroup", "GroupId", "security-group"),
+    "CancelSpotInstanceRequests": _each(
+        "CancelSpotInstanceRequests", "SpotInstanceRequestId", "spot-instances-request"
+    ),
+    **{f"{what}Schedule": _schedule(f"{what}Schedule") for what in ("Create", "Delete", "Get")},
     "GetCallerIdentity": _nothing,
     "GetRole": _get_role,
     **{f"{what}SecurityGroupIngress": _open(f"{what}SecurityGroupIngress") for what in ("Authorize", "Revoke")},

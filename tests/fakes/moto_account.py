@@ -20,10 +20,17 @@ class MotoAccount:
         if resource.startswith("i-"):
             asked = {"Action": "DescribeInstances", "InstanceId.1": resource, "Version": "2016-11-15"}
         else:
-            asked = {"Action": "DescribeSecurityGroups", "GroupId.1": resource, "Version": "2016-11-15"}
+            return self._tags_of(region, resource)
         root = self._ask("ec2", region, asked)
         state = root.findtext(".//{*}instanceState/{*}name")
         rows = root.findall(".//{*}tagSet/{*}item") if state != "terminated" else []
+        return {row.findtext("{*}key", ""): row.findtext("{*}value", "") for row in rows}
+
+    def _tags_of(self, region: str, resource: str) -> Tags:
+        """Of anything that has no state of its own here."""
+        words = {"Filter.1.Name": "resource-id", "Filter.1.Value.1": resource}
+        root = self._ask("ec2", region, {"Action": "DescribeTags", "Version": "2016-11-15", **words})
+        rows = root.findall(".//{*}tagSet/{*}item")
         return {row.findtext("{*}key", ""): row.findtext("{*}value", "") for row in rows}
 
     def roles_of(self, profile: str) -> Sequence[str]:
