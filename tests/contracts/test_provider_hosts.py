@@ -23,6 +23,7 @@ from provisioner.domain.hosts import Host
 from provisioner.domain.job import Need
 from provisioner.providers.hosts import HostsProvider
 from tests.fakes import sshd
+from tests.fakes.alone import with_names
 
 from .provider_laws import ProviderLaws, ProviderWorld, listed, order
 
@@ -42,8 +43,14 @@ class Place:
         return self.folder / "machines" / name
 
 
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    with with_names():
+        yield
+
+
 @pytest.fixture
-def there(tmp_path: Path) -> Iterator[Place]:
+def there(alone: None, tmp_path: Path) -> Iterator[Place]:
     root = os.geteuid() == 0
     with sshd.serving(tmp_path / "sshd", own_users=root) as server, tempfile.TemporaryDirectory() as name:
         box = Host("box", "127.0.0.1", server.port, server.user, (server.host_key,), gpu="none", folder=name)
