@@ -8,10 +8,10 @@ import structlog
 
 from provisioner.bootstrap.bundle import digest
 from provisioner.bootstrap.userdata import Door, launched_with
-from provisioner.domain.credentials import Credentials, Identity
+from provisioner.domain.credentials import Credentials, Identity, Keys
 from provisioner.domain.errors import ProviderError
 from provisioner.domain.offer import LaunchOrder
-from provisioner.domain.ports import Clock, Keys, Records
+from provisioner.domain.ports import Clock, Records
 from provisioner.providers.aws.account import Account
 from provisioner.providers.aws.handed import KEYS
 from provisioner.providers.aws.latest import Latest

@@ -33,7 +33,7 @@ def host_of(said: HostSettings) -> Host:
 
 
 class HostBook:
-    """The Hosting port. `named` are those of the settings."""
+    """The Hosting port of `domain.hosts`. `named` are those of the settings."""
 
     def __init__(self, store: Store, named: Mapping[str, Host], reach: Reach, provider: HostsProvider) -> None:
         self._store = store

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from provisioner.domain.credentials import Credentials, Identity, Taken
+from provisioner.domain.credentials import Credentials, Identity, Keys, Taken
 from provisioner.domain.errors import Conflict, InvalidRequest, NotFound, ProviderError, Unauthorized
 from provisioner.domain.job import Instance, InstancePhase
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Event, Keys, Provider, Records, Store
+from provisioner.domain.ports import Clock, Event, Provider, Records, Store
 
 from .held import Held
 

@@ -85,12 +85,12 @@ class _Serving:
                 duties = [
                     group.create_task(watched("engine", controller.engine.run, self._crashed)),
                     group.create_task(watched("retention", self._retain)),
-                    group.create_task(watched("reach", controller.reach.run)),
+                    group.create_task(watched("reach", controller.clouds.reach.run)),
                     group.create_task(watched("idle", self._watch_idle)),
                 ]
-                if controller.keyring is not None:
-                    duties.append(group.create_task(watched("credentials", controller.keyring.watch)))
-                elif "aws" in controller.providers:
+                if controller.clouds.keyring is not None:
+                    duties.append(group.create_task(watched("credentials", controller.clouds.keyring.watch)))
+                elif "aws" in controller.clouds.providers:
                     duties.append(group.create_task(watched("identity", self._note_own)))
                 _settle_memory()
                 at = [f"{self._options.host}:{listener.port}" for listener in listeners if not listener.local]
@@ -125,18 +125,18 @@ class _Serving:
             status=self._status,
             shutdown=self._end,
             gc=self._gc,
-            hosting=c.hosting,
+            hosting=c.clouds.hosting,
             trouble=lambda: self._trouble,
             agent_urls=lambda: c.engine.urls,
             agent_file=self._agent_file,
-            keyring=c.keyring,
+            keyring=c.clouds.keyring,
             paused=self._paused,
         )
 
     def _paused(self) -> dict[str, str]:
         """For whoever asks, token or not: what a cloud says of our rights stays with those who may look at jobs."""
         c = self._controller
-        ours = c.keyring.paused if c.keyring is not None else {}
+        ours = c.clouds.keyring.paused if c.clouds.keyring is not None else {}
         return {
             name: ours.get(name, f"{name} is paused: it refuses our rights; `runner why` of a job that waits says how")
             for name in c.engine.market.paused
@@ -186,7 +186,7 @@ class _Serving:
 
     def _status(self) -> dict[str, Any]:
         c = self._controller
-        more = {"credentials": c.keyring.wanted()} if c.keyring is not None else {}
+        more = {"credentials": c.clouds.keyring.wanted()} if c.clouds.keyring is not None else {}
         return more | {
             "version": __version__,
             "controller_id": c.controller_id,
@@ -198,7 +198,7 @@ class _Serving:
             "database": c.settings.store_url.split("@")[-1] or f"sqlite:///{c.home.database}",
             "max_usd_per_hour": str(c.policy.max_usd_per_hour),
             "max_instances": c.policy.max_instances,
-            "providers": list(c.providers),
+            "providers": list(c.clouds.providers),
             "paused": c.engine.market.paused,
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +43,32 @@ class Taken:
     expires_at: datetime | None
     first: bool = False
     notes: tuple[str, ...] = ()
+
+
+class Keys(Protocol):
+    """What opens one provider's account now, for its adapter.
+
+    - K1 nothing of it is written anywhere, or in any message or representation.
+    - K2 what is over its time is never given.
+    """
+
+    def current(self) -> Credentials:
+        """Raises: Unauthorized, saying what to do, while there is nothing to give."""
+        ...
+
+    def expired(self, credentials: Credentials) -> None:
+        """The cloud said so: they are not given again."""
+        ...
+
+
+class Keyring(Protocol):
+    """What commands hand over, for as long as the controller lives. Bound by K1 and K2."""
+
+    async def take(self, provider: str, credentials: Credentials, *, same: bool = False) -> Taken:
+        """Whose they are is asked of the cloud. `same`: only if they open the account that was used before. Raises:
+        RequestError, having kept nothing."""
+        ...
+
+    def too_short(self, provider: str, lifetime_s: float) -> tuple[str, str] | None:
+        """What to say, and what to do, if all that is held of a provider ends before a machine's life would."""
+        ...

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
+from .job import Instance
 from .shell import Login
 
 
@@ -66,3 +67,24 @@ class Hosts(Protocol):
         ...
 
     async def keep_machine_key(self, instance_id: str, key: MachineKey) -> None: ...
+
+
+class Hosting(Protocol):
+    """Hosts that somebody already has, and logging in to machines."""
+
+    async def public_key(self) -> str: ...
+    async def login(self, instance: Instance) -> Login:
+        """Raises: NotFound for a machine that this controller does not go to."""
+        ...
+
+    async def shown(self) -> list[dict[str, Any]]:
+        """Each host with what it has, or why it does not answer, for showing."""
+        ...
+
+    async def add(self, host: Host) -> dict[str, Any]:
+        """Once it was seen to be what it is said to be. Raises: RequestError, ProviderError."""
+        ...
+
+    async def drop(self, name: str) -> None:
+        """Raises: RequestError."""
+        ...

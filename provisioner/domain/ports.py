@@ -13,14 +13,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
-from .credentials import Credentials, Taken
 from .facts import Report
-from .hosts import Host, Hosts
+from .hosts import Hosts
 from .job import Attempt, Instance, InstancePhase, Job, JobPhase, Need, Outcome, Reason
 from .money import Charge
 from .offer import LaunchOrder, Listing, Machine, Offer
 from .place import Refusal
-from .shell import Login
 
 
 class Clock(Protocol):
@@ -63,35 +61,6 @@ class Provider(Protocol):
     async def machines(self) -> Sequence[Listing]: ...
     async def terminate(self, machine_ref: str, name: str, scope: str) -> None:
         """End the machine called `name`; `machine_ref` may be empty when the launch's answer was lost."""
-        ...
-
-
-class Keys(Protocol):
-    """What opens one provider's account now, for its adapter.
-
-    - K1 nothing of it is written anywhere, or in any message or representation.
-    - K2 what is over its time is never given.
-    """
-
-    def current(self) -> Credentials:
-        """Raises: Unauthorized, saying what to do, while there is nothing to give."""
-        ...
-
-    def expired(self, credentials: Credentials) -> None:
-        """The cloud said so: they are not given again."""
-        ...
-
-
-class Keyring(Protocol):
-    """What commands hand over, for as long as the controller lives. Bound by K1 and K2."""
-
-    async def take(self, provider: str, credentials: Credentials, *, same: bool = False) -> Taken:
-        """Whose they are is asked of the cloud. `same`: only if they open the account that was used before. Raises:
-        RequestError, having kept nothing."""
-        ...
-
-    def too_short(self, provider: str, lifetime_s: float) -> tuple[str, str] | None:
-        """What to say, and what to do, if all that is held of a provider ends before a machine's life would."""
         ...
 
 
@@ -488,27 +457,6 @@ class Wanted:
     attempts: tuple[WantedAttempt, ...] = ()
     drain: bool = False
     end: bool = False
-
-
-class Hosting(Protocol):
-    """Hosts that somebody already has, and logging in to machines."""
-
-    async def public_key(self) -> str: ...
-    async def login(self, instance: Instance) -> Login:
-        """Raises: NotFound for a machine that this controller does not go to."""
-        ...
-
-    async def shown(self) -> list[dict[str, Any]]:
-        """Each host with what it has, or why it does not answer, for showing."""
-        ...
-
-    async def add(self, host: Host) -> dict[str, Any]:
-        """Once it was seen to be what it is said to be. Raises: RequestError, ProviderError."""
-        ...
-
-    async def drop(self, name: str) -> None:
-        """Raises: RequestError."""
-        ...
 
 
 class Desk(Protocol):

@@ -9,8 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from provisioner.domain.credentials import Keyring
+from provisioner.domain.hosts import Hosting
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Desk, Hosting, Keyring, Logs, Objects, Store
+from provisioner.domain.ports import Clock, Desk, Logs, Objects, Store
 
 from .ending import Ending
 

@@ -15,6 +15,7 @@ from provisioner.domain.shell import Login
 from tests.fakes import booting, ec2, sshd
 from tests.fakes.booting import BootingCloud
 from tests.system.test_aws import ON_AWS, controlled, instances, serving_again
+from tests.system.world import world
 
 pytestmark = [
     pytest.mark.system,
@@ -65,6 +66,31 @@ def test_a_job_on_a_machine_that_cannot_dial(cloud: BootingCloud, tmp_path: Path
         w.until(lambda: not w.json("machines"), 60, "the machine to be gone")
         w.until(lambda: not let_in(), 30, "the door to be shut")
         assert instances(cloud) == ["terminated"]
+
+
+def test_from_a_laptop_with_nothing_but_credentials(cloud: BootingCloud, tmp_path: Path) -> None:
+    """No server, no address, nothing enabled: the command's own credentials, in memory, and SSH."""
+    environment = {
+        "AWS_ENDPOINT_URL": cloud.cloud.endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test-secret-of-a-laptop",
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    with world(tmp_path, extra=environment) as w:
+        w.home.mkdir(mode=0o700)
+        image = cloud.cloud.images["us-east-1/x86_64"]
+        aws = f"aws: {{regions: [us-east-1], image: {image}, ssh_from: {cloud.gateway}/32}}"
+        (w.home / "settings.yaml").write_text(aws)
+        words = (*ON_AWS, "--output", "out.txt", "--max-lifetime", "1h")
+        done = w.run("run", *words, "--", "sh", "-c", "echo made | tee out.txt", timeout_s=110)
+        assert done.stdout == b"made\n", done.stderr
+        assert b"first use of aws account" in done.stderr
+        w.until(lambda: not w.json("machines"), 60, "the machine to be gone")
+        assert instances(cloud) == ["terminated"]
+        w.until(lambda: not let_in(), 30, "the door to be shut")
+        secret = b"test-secret-of-a-laptop"
+        assert [path for path in w.home.rglob("*") if path.is_file() and secret in path.read_bytes()] == []
 
 
 def test_the_controller_is_killed_and_its_successor_finds_its_way(cloud: BootingCloud, tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from provisioner.domain.credentials import Identity
+from provisioner.domain.credentials import Identity, Keys
 from provisioner.domain.errors import ProviderError, Rejected, Throttled, Unauthorized, Unreachable
 from provisioner.domain.offer import Offer
-from provisioner.domain.ports import Clock, Keys
+from provisioner.domain.ports import Clock
 
 from . import handed
 from .pace import RATES, Bucket, Calls

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from provisioner.domain.ports import Keys
+from provisioner.domain.credentials import Keys
 
 KEYS = ("access_key_id", "secret_access_key")
 TOKEN = "session_token"

@@ -9,9 +9,8 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, Field, SecretStr
 
-from provisioner.domain.credentials import Credentials
+from provisioner.domain.credentials import Credentials, Keyring
 from provisioner.domain.errors import Conflict
-from provisioner.domain.ports import Keyring
 
 from ..auth import Admin, Use
 from ..services import Services

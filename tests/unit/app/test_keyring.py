@@ -14,12 +14,11 @@ import pytest
 
 from provisioner.app.held import Held
 from provisioner.app.keyring import Cloud, Keyring
-from provisioner.domain.credentials import Credentials, Identity
+from provisioner.domain.credentials import Credentials, Identity, Keys
 from provisioner.domain.errors import Conflict, InvalidRequest, NotFound, Unauthorized
 from provisioner.domain.job import NO_REASON, Instance, InstancePhase
 from provisioner.domain.offer import Market, Offer
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Keys
 from provisioner.store.open import SqlStore, open_store
 
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
