@@ -123,8 +123,10 @@ def gpus(tool: str) -> list[dict[str, Any]]:
 def _queried(tool: str, fields: str) -> str:
     from .child import answer  # with what it needs, only where there is a GPU
 
+    ours = os.environ.get("CUDA_VISIBLE_DEVICES", "")  # a machine may have a share of its computer's
+    words = [tool, *(["-i", ours] if ours else []), f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
     try:
-        code, text = answer([tool, f"--query-gpu={fields}", "--format=csv,noheader,nounits"], _TOOL_TIMEOUT_S)
+        code, text = answer(words, _TOOL_TIMEOUT_S)
     except TimeoutError as error:
         raise ValueError("no answer from the driver") from error
     if code != 0:

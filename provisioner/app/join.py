@@ -46,7 +46,7 @@ def config_for(
                     idle_s=instance.idle_timeout_s or 0.0,
                     lifetime_s=instance.max_lifetime_s,
                     policy=policy,
-                    gpu=None if instance.offer.provider in ("local", "hosts") else instance.offer.gpu,
+                    gpu=None if instance.offer.provider == "local" else instance.offer.gpu,
                     ca_pem=ca_pem,
                 )
             )

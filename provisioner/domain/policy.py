@@ -32,7 +32,7 @@ class Policy:
     retry_backoff_s: float = 2.0
     retry_backoff_max_s: float = 300.0
     refused_s: float = 180.0
-    refused_max_s: float = 1800.0
+    refused_max_s: float = 3600.0
     agent_poll_s: float = 25.0
     agent_answer_s: float = 30.0
     agent_idle_s: float = 600.0

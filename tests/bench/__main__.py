@@ -21,6 +21,7 @@ ALL = (
     "two_controllers",
     "aws_launch",
     "offers",
+    "many_hosts",
 )
 
 

@@ -22,7 +22,7 @@ POLICY = {
     "retry_backoff_s": "the first pause after a failed call; it doubles",
     "retry_backoff_max_s": "the longest such pause",
     "refused_s": "how long refused capacity is remembered the first time; it doubles",
-    "refused_max_s": "the longest that it is remembered",
+    "refused_max_s": "the longest that it is remembered, whatever the cloud's own table says",
     "agent_poll_s": "how long an agent's sync is held open while there is nothing new to say",
     "agent_answer_s": "how long an agent waits for an answer, the poll itself aside, before it asks elsewhere",
     "agent_idle_s": "how long an agent without work waits, beyond its controller's limit, before it ends its machine",

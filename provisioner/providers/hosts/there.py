@@ -87,6 +87,7 @@ def launch(place: Path, told: bytes) -> dict[str, Any]:
         environment = {} if not user else {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}
         if order["gpus"]:
             each = order["gpus"] // order["slots"]
+            environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as the driver's tool counts them
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(slot * each + n) for n in range(each))
         kept = folder.launch(
             {**order["described"], "slot": slot, "user": user.pw_name if user else ""},

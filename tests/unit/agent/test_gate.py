@@ -9,6 +9,7 @@ import pytest
 
 from agent import wire
 from agent.gate import errors, unfit
+from agent.probes import gpus
 from tests.fakes import libcuda
 
 from .machine import Box, box
@@ -21,6 +22,19 @@ ROW = "Tesla T4, 550.54.15, 15360, 3, 0, 41"
 def config(name: str, count: int, memory_gb: float) -> wire.AgentConfig:
     wanted: dict[str, Any] = {"gpu_name": name, "gpu_count": count, "gpu_memory_gb": memory_gb}
     return wire.AgentConfig("i1", "n", ["https://c"], "t", "exit", **wanted)
+
+
+def test_a_share_of_a_computers_gpus_is_all_that_is_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(
+        '#!/bin/sh\n[ "$1 $2" = "-i 2,3" ] && n=2 || n=4\nfor i in $(seq $n); do echo "Tesla T4, 1, 15360"; done\n'
+    )
+    tool.chmod(0o755)
+    assert len(gpus(str(tool))) == 4
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert len(gpus(str(tool))) == 2
 
 
 @pytest.mark.parametrize(
