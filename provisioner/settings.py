@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from provisioner.domain.errors import InvalidRequest
+from provisioner.domain.gpu import parse_gpu
 from provisioner.domain.policy import Policy
 
 # Name -> what it sets. The reference page is generated from this table.
@@ -90,6 +91,17 @@ class HostSettings(BaseModel):
     slots: int = Field(default=1, ge=1, le=64)
     usd_per_hour: Decimal = Field(default=Decimal(0), ge=0)
     folder: str = ""
+
+    @field_validator("gpu")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            named = value in ("auto", "none") or parse_gpu(value).name
+        except InvalidRequest as error:
+            raise ValueError(error.message) from error
+        if not named:
+            raise ValueError("write auto, none or NAME[:COUNT]")
+        return value
 
 
 class RetentionSettings(BaseModel):

@@ -65,7 +65,10 @@ class Tunnels:
         """Until cancelled; then none is left."""
         try:
             while True:
-                await self.turn()
+                try:
+                    await self.turn()
+                except Exception as error:  # what is held goes on being held
+                    _log.error("tunnels.turn_failed", error=repr(error), exc_info=error)
                 await asyncio.sleep(self._turn_s)
         finally:
             await self._drop(set(self._held))

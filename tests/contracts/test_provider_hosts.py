@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import os
+import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -84,8 +85,9 @@ def world(tmp_path: Path) -> ProviderWorld:
     return ProviderWorld("c-1", asyncio.sleep, config)
 
 
-def processes(name: str) -> list[int]:
-    found = subprocess.run(["pgrep", "-f", name], capture_output=True, text=True, check=False).stdout
+def processes(folder: Path) -> list[int]:
+    """Of the machine that lives there, its respawn loop first."""
+    found = subprocess.run(["pgrep", "-f", f"{folder}/"], capture_output=True, text=True, check=False).stdout
     return [int(pid) for pid in found.split()]
 
 
@@ -119,10 +121,10 @@ class TestHosts(ProviderLaws):
     async def test_a_host_comes_back_clean(self, provider: HostsProvider, world: ProviderWorld, there: Place) -> None:
         await provider.launch(await order(provider, world, "runner-i-1"))
         assert there.below("runner-i-1").exists()
-        assert processes("runner-i-1")
+        assert processes(there.below("runner-i-1"))
         await provider.terminate("", "runner-i-1", "hosts:box")
         assert not there.below("runner-i-1").exists()
-        assert processes("runner-i-1") == []
+        assert processes(there.below("runner-i-1")) == []
         assert list(there.folder.glob("agent-*")) == []
 
     async def test_a_host_that_drops_off_is_unreachable_not_free(
@@ -140,6 +142,13 @@ class TestHosts(ProviderLaws):
         del there.hosts[0]
         with pytest.raises(Unreachable):
             await provider.offers(Need())
+
+    async def test_a_host_that_says_nothing_holds_up_nobody(self, provider: HostsProvider, there: Place) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as mute:
+            there.hosts.append(dataclasses.replace(there.hosts[0], name="mute", port=mute.getsockname()[1]))
+            async with asyncio.timeout(10):  # well below the time in which a connection is given up
+                assert [offer.zone for offer in await provider.offers(Need())] == ["box"]
+            there.hosts.pop()
 
     async def test_a_connection_that_was_cut_is_made_again(
         self, provider: HostsProvider, world: ProviderWorld, there: Place, tmp_path: Path
@@ -169,7 +178,7 @@ class TestHosts(ProviderLaws):
         assert [(one["slot"], one["user"]) for one in told] == [(0, "gpu-runner-0"), (1, "gpu-runner-1")]
         owners, shares = [], set()
         for name in ("runner-i-1", "runner-i-2"):
-            (loop, *_) = processes(f"respawn {there.below(name)}")
+            (loop, *_) = processes(there.below(name))
             process = psutil.Process(loop)
             owners.append(process.uids().real)
             shares.add(process.environ()["CUDA_VISIBLE_DEVICES"])

@@ -4,8 +4,10 @@ is free or gone."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -26,7 +28,19 @@ from .visit import Visit
 _log = structlog.get_logger()
 _FULL_S = 5.0  # arbitrary: somebody else took the slot just now; whether it is free again is seen by looking
 _FRESH_S = 30.0  # arbitrary: what a host has changes seldom; whether its slots are free is ours to know
+_PATIENCE_S = 2.0  # arbitrary: what a job's placing waits for a host that is slow or gone
 _PREFIX = "hosts:"
+
+
+@dataclass
+class _Look:
+    """What a host said when it was asked last, or why it did not; `changed`: something was done there since."""
+
+    at_s: float | None = None
+    seen: dict[str, Any] | None = None
+    trouble: ProviderError | None = None
+    changed: bool = False
+    task: asyncio.Task[None] | None = None
 
 
 class HostsProvider:
@@ -55,12 +69,13 @@ class HostsProvider:
         self._orphan_s = orphan_s
         self._clock = clock
         self._visits: dict[str, Visit] = {}
-        self._seen: dict[str, tuple[float, dict[str, Any]]] = {}
+        self._looks: dict[str, _Look] = {}
 
     async def offers(self, need: Need) -> Sequence[Offer]:
-        """Of all hosts that answer. Raises: Unreachable when none does."""
+        """Of all hosts that answer, as they were lately; nobody waits long for one that does not. Raises: Unreachable
+        when none does."""
         visits = await self._all()
-        answers = await asyncio.gather(*(self._fresh(visit) for visit in visits), return_exceptions=True)
+        answers = await asyncio.gather(*(self._lately(visit) for visit in visits), return_exceptions=True)
         offers, silent = [], []
         for visit, answer in zip(visits, answers, strict=True):
             if isinstance(answer, ProviderError):
@@ -84,7 +99,7 @@ class HostsProvider:
         }
         agent = await asyncio.to_thread(self._bundle().read_bytes)
         answer = await asyncio.shield(visit.ask("launch", json.dumps(told).encode() + b"\n" + agent))
-        self._seen.pop(visit.host.name, None)
+        self._looks[visit.host.name].changed = True
         if answer.get("full"):
             raise NoCapacity(f"host {visit.host.name}: {_all_taken(visit.host)}", cooldown_s=_FULL_S)
         if answer.get("ended"):
@@ -97,13 +112,13 @@ class HostsProvider:
     async def terminate(self, machine_ref: str, name: str, scope: str) -> None:
         visit = await self._visit(scope)
         answer = await asyncio.shield(visit.ask("end", {"name": name}))
-        self._seen.pop(visit.host.name, None)
+        self._looks[visit.host.name].changed = True
         if answer.get("left"):
             raise Unreachable(f"host {visit.host.name}: {answer['left']}; asked again later")
 
     async def way(self, scope: str, name: str) -> Way:
         visit = await self._visit(scope)
-        place = visit.place or (await self._fresh(visit))["place"]
+        place = visit.place or (await self._asked(visit))["place"]
 
         async def greet(session: Session) -> None:
             await visit.ask("open", {"name": name})
@@ -112,7 +127,7 @@ class HostsProvider:
 
     async def look(self, host: Host) -> dict[str, Any]:
         """What it says that it has, asked now. Raises: Unreachable."""
-        return await self._fresh(await self._visit(f"{_PREFIX}{host.name}"), anew=True)
+        return await self._asked(await self._visit(f"{_PREFIX}{host.name}"))
 
     async def examined(self, host: Host) -> dict[str, Any]:
         """The same of one that is not used yet. Raises: Unreachable, InvalidRequest if it is not what is said of it."""
@@ -125,16 +140,20 @@ class HostsProvider:
         return seen
 
     async def close(self) -> None:
+        for look in self._looks.values():
+            if look.task is not None:
+                look.task.cancel()
         await asyncio.gather(*(visit.close() for visit in self._visits.values()))
 
     async def _all(self) -> list[Visit]:
         hosts = {host.name: host for host in await self._hosts()}
         for name in [name for name, visit in self._visits.items() if hosts.get(name) != visit.host]:
             await self._visits.pop(name).close()
-            self._seen.pop(name, None)
+            del self._looks[name]
         for name, host in hosts.items():
             if name not in self._visits:
                 self._visits[name] = Visit(self._shell, host, await self._key())
+                self._looks[name] = _Look()
         return [self._visits[name] for name in sorted(hosts)]
 
     async def _visit(self, scope: str) -> Visit:
@@ -144,18 +163,42 @@ class HostsProvider:
             raise Unreachable(f"{scope} is not a host that this controller knows", hint="`runner hosts add` it again")
         return visit
 
-    async def _fresh(self, visit: Visit, *, anew: bool = False) -> dict[str, Any]:
-        at, seen = self._seen.get(visit.host.name, (0.0, None))
-        if seen is None or anew or self._clock() - at > _FRESH_S:
-            seen = await visit.ask("look")
-            self._seen[visit.host.name] = self._clock(), seen
-            visit.place = str(seen["place"])
-        return seen
+    async def _asked(self, visit: Visit) -> dict[str, Any]:
+        """What it says now. Raises: Unreachable."""
+        look = self._looks[visit.host.name]
+        look.changed = False
+        try:
+            look.seen, look.trouble = await visit.ask("look"), None
+        except ProviderError as error:
+            look.trouble = error
+            raise
+        finally:
+            look.at_s = self._clock()
+        visit.place = str(look.seen["place"])
+        return look.seen
+
+    async def _lately(self, visit: Visit) -> dict[str, Any]:
+        """What it said last; one that is asked again goes on being asked after our patience is over."""
+        look = self._looks[visit.host.name]
+        stale = look.changed or look.at_s is None or self._clock() - look.at_s > _FRESH_S
+        if stale and (look.task is None or look.task.done()):
+            look.task = asyncio.create_task(self._quietly(visit), name=f"look at {visit.host.name}")
+        if stale and look.task is not None:
+            await asyncio.wait({look.task}, timeout=_PATIENCE_S)
+        if look.trouble is not None:
+            raise look.trouble
+        if look.seen is None:
+            raise Unreachable(f"host {visit.host.name} has not answered yet")
+        return look.seen
+
+    async def _quietly(self, visit: Visit) -> None:
+        with contextlib.suppress(ProviderError):  # kept as its trouble
+            await self._asked(visit)
 
     async def _listing(self, visit: Visit) -> Listing:
         scope, taken_at = f"{_PREFIX}{visit.host.name}", datetime.now(UTC)
         try:
-            seen = await self._fresh(visit, anew=True)
+            seen = await self._asked(visit)
         except ProviderError as error:
             return Listing(scope, taken_at, error=error.message)
         ours = [one for one in seen["machines"] if one["controller"] == self._controller]
