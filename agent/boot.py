@@ -95,10 +95,9 @@ def unit_files(state: str) -> dict[str, str]:
 def run(state: str) -> int:
     """Become the agent, once it is there: fetched, or, where there is no address to fetch it from, brought over SSH.
     Where there is no systemd, its own loop starts it again."""
-    boot = _read(state, "boot.json")
     path = os.path.join(state, "agent.pyz")
     pause_s = 1.0
-    while _digest(path) != boot["sha256"]:
+    while _digest(path) != (boot := _read(state, "boot.json"))["sha256"]:
         for url in boot["urls"]:
             try:
                 _fetch(url, path, boot.get("ca_pem", ""), boot["sha256"])

@@ -13,10 +13,12 @@ import os
 import signal
 import subprocess
 import sys
+from typing import Any
 
 _KEY = "host_key"
 _INSTALLED = "etc/ssh/ssh_host_ed25519_key"
 _AGENT = "agent.pyz"
+_BOOT = "boot.json"
 _SERVICES = ("ssh", "sshd")  # as Debian and as Red Hat call it
 
 
@@ -24,7 +26,7 @@ def main(words: list[str]) -> int:
     """Exit code; what went wrong is the last line on stderr."""
     command, state, root = words[0], words[1], os.environ.get("MEET_ROOT", "/")
     if command == "meet":
-        print(json.dumps({"host_key": meet(state), "agent_sha256": digest(state)}))
+        print(json.dumps({"host_key": meet(state), "has_agent": has_agent(state)}))
     elif command == "take":
         take(state, sys.stdin.buffer.read())
     elif command == "settle":
@@ -50,18 +52,27 @@ def meet(state: str) -> str:
         return " ".join(file.read().split()[:2])
 
 
-def digest(state: str) -> str:
-    """Of the agent that is there; "" when none is."""
+def has_agent(state: str) -> bool:
+    """Whether the one that this machine is to run is there. It runs that one to its end, whatever its controller has
+    become meanwhile."""
     try:
         with open(os.path.join(state, _AGENT), "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()
+            return hashlib.sha256(file.read()).hexdigest() == str(_boot(state)["sha256"])
     except OSError:
-        return ""
+        return False
 
 
 def take(state: str, data: bytes) -> None:
-    """All of it or nothing; whoever starts it compares its digest."""
+    """The agent, and that it is the one to run; `boot.py run` begins when both are there."""
     _place(os.path.join(state, _AGENT), data)
+    told = {**_boot(state), "sha256": hashlib.sha256(data).hexdigest()}
+    _place(os.path.join(state, _BOOT), json.dumps(told).encode())
+
+
+def _boot(state: str) -> dict[str, Any]:
+    with open(os.path.join(state, _BOOT)) as file:
+        told: dict[str, Any] = json.load(file)
+    return told
 
 
 def settle(state: str, root: str) -> None:

@@ -7,6 +7,7 @@ whatever its prefix.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import re
 import secrets
@@ -67,6 +68,13 @@ class AwsSettings(BaseModel):
     startup: str = ""
     hard_limit: bool = False
     hard_limit_role: str = ""
+
+    @field_validator("ssh_from")
+    @classmethod
+    def _a_network(cls, value: str) -> str:
+        if value:
+            ipaddress.ip_network(value)
+        return value
 
     @model_validator(mode="after")
     def _limited_by_a_role(self) -> AwsSettings:

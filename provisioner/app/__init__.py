@@ -76,13 +76,13 @@ def resolved(provider: str, profile: str) -> dict[str, Any]:
     }
 
 
-def gc_without_store(home: Path, *, dry_run: bool, expired: bool) -> dict[str, list[str]]:
+def gc_without_store(home: Path, *, dry_run: bool, expired: bool, provider: str = "") -> dict[str, list[str]]:
     """Collect with no database at all: only what is past its `expires-at` tag."""
     import asyncio
 
     from .offline import collect
 
-    return asyncio.run(collect(home, dry_run=dry_run, expired=expired))
+    return asyncio.run(collect(home, dry_run=dry_run, expired=expired, provider=provider))
 
 
 def db(action: str, home: Path, *, path: Path | None = None) -> str:

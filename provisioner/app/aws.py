@@ -9,7 +9,7 @@ import structlog
 from provisioner.bootstrap.bundle import digest
 from provisioner.bootstrap.userdata import Door, launched_with
 from provisioner.domain.credentials import Credentials, Identity, Keys
-from provisioner.domain.errors import ProviderError
+from provisioner.domain.errors import Conflict, ProviderError
 from provisioner.domain.offer import LaunchOrder
 from provisioner.domain.ports import Clock, Records
 from provisioner.providers.aws.account import Account
@@ -19,7 +19,7 @@ from provisioner.providers.aws.provider import AwsProvider, Options
 from provisioner.settings import Settings
 
 from .home import Home
-from .keyring import Cloud, note_launches
+from .keyring import Cloud, launched_by, note_launches
 
 _log = structlog.get_logger()
 _VISIBLE_S = 120.0  # arbitrary: far above the seconds for which EC2's listings are known to lag
@@ -106,6 +106,24 @@ async def note_own(settings: Settings, clock: Clock, records: Records) -> None:
         _log.warning("provider.not_identified", provider="aws", error=error.message)
     finally:
         account.close()
+
+
+async def check_account(settings: Settings, clock: Clock, records: Records) -> None:
+    """Before a served controller lists an account: another's machines would be believed gone. Raises: Conflict."""
+    known = await launched_by(records, "aws")
+    account = Account(clock, settings.aws.profile)
+    try:
+        identity = await account.identity()
+    except ProviderError as error:
+        _log.warning("provider.not_identified", provider="aws", error=error.message)
+        return
+    finally:
+        account.close()
+    if known is not None and known.account != identity.account:
+        raise Conflict(
+            f"this controller has machines of AWS account {known.account}, and these credentials are of {identity}",
+            hint="serve with that account's credentials until they are gone, or name another RUNNER_HOME",
+        )
 
 
 class _Only:

@@ -21,7 +21,7 @@ from provisioner.providers.hosts import HostsProvider
 from provisioner.providers.local import LocalProvider
 from provisioner.settings import Settings
 
-from .aws import aws_cloud, aws_provider
+from .aws import aws_cloud, aws_provider, check_account
 from .clock import SystemClock
 from .home import Home
 from .hosts import HostBook, all_hosts, host_of
@@ -101,7 +101,11 @@ class Clouds:
                 clouds, self.providers, ground.store, ground.clock, ground.policy, lambda name: self._resume(name)
             )
             await self.keyring.open()
-        elif ground.settings.aws.enabled:
+            return
+        live = {one.offer.provider for one in await ground.store.instances.find()}
+        if "aws" in live:
+            await check_account(ground.settings, ground.clock, ground.store.records)
+        if "aws" in live or ground.settings.aws.enabled:  # what an embedded one launched has to be ended as well
             self.providers["aws"] = aws_provider(*words, door=door)
 
     def serve_under(self, engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,17 +49,20 @@ class HostBook:
         return await self._reach.login(instance)
 
     async def shown(self) -> list[dict[str, Any]]:
-        found = []
-        for host in await all_hosts(self._store, self._named):
-            try:
-                found.append(summary(host, await self._provider.look(host)))
-            except ProviderError as error:
-                found.append(summary(host, {}, error.message))
-        return found
+        return await asyncio.gather(*(self._shown(host) for host in await all_hosts(self._store, self._named)))
+
+    async def _shown(self, host: Host) -> dict[str, Any]:
+        try:
+            return summary(host, await self._provider.look(host))
+        except ProviderError as error:
+            return summary(host, {}, error.message)
 
     async def add(self, host: Host) -> dict[str, Any]:
         if host.name in self._named:
             raise Conflict(f"{host.name} is in the settings", hint="change it there, or choose another name")
+        before = {one.name: one for one in await self._store.hosts.all()}.get(host.name)
+        if before is not None and not _same_place(before, host):
+            await self._check_free(host.name)
         try:
             seen = await self._provider.examined(host)
         except ProviderError as error:
@@ -69,10 +73,17 @@ class HostBook:
     async def drop(self, name: str) -> None:
         if name in self._named:
             raise InvalidRequest(f"{name} is in the settings", hint="remove it there, and start the controller again")
+        await self._check_free(name)
+        await self._store.hosts.drop(name)
+
+    async def _check_free(self, name: str) -> None:
         busy = [one for one in await self._store.instances.find() if one.offer.scope == f"hosts:{name}"]
         if busy:
             raise Conflict(f"{busy[0].id} is on {name}", hint=f"`runner stop {busy[0].id}` first")
-        await self._store.hosts.drop(name)
+
+
+def _same_place(one: Host, other: Host) -> bool:
+    return (one.address, one.port, one.user, one.folder) == (other.address, other.port, other.user, other.folder)
 
 
 async def all_hosts(store: Store, named: Mapping[str, Host]) -> list[Host]:

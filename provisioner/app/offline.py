@@ -17,6 +17,7 @@ from provisioner.domain.errors import Conflict, InvalidRequest, ProviderError
 from provisioner.domain.ports import Provider
 from provisioner.engine.collect import past
 from provisioner.providers.local import LocalProvider
+from provisioner.providers.registry import NAMES
 from provisioner.settings import load, secret_key, secret_key_of
 from provisioner.store.open import open_store
 
@@ -27,8 +28,11 @@ from .home import Home
 from .kept import reseal
 
 
-async def collect(path: Path, *, dry_run: bool, expired: bool) -> dict[str, list[str]]:
-    """Machines of this home past their `expires-at`, whoever launched them; nothing else without a database."""
+async def collect(path: Path, *, dry_run: bool, expired: bool, provider: str = "") -> dict[str, list[str]]:
+    """What is past its `expires-at`, whoever launched it, on this computer and in the clouds that are enabled or named;
+    nothing else without a database. Raises: RequestError."""
+    if provider and provider not in NAMES:
+        raise InvalidRequest(f"unknown provider {provider!r}", hint=f"known: {', '.join(NAMES)}")
     if not expired:
         raise InvalidRequest("without a controller only expired machines can be collected", hint="add --expired")
     home = Home(path)
@@ -42,13 +46,11 @@ async def collect(path: Path, *, dry_run: bool, expired: bool) -> dict[str, list
         any_controller=True,
     )
     providers: list[Provider] = [local]
-    if settings.aws.enabled:
+    if settings.aws.enabled or provider == "aws":
         providers.append(aws_provider(settings, SystemClock(), "", home, any_controller=True))
     swept = _Swept(datetime.now(UTC), dry_run)
-    for provider in providers:
-        await swept.machines_of(provider)
-        if isinstance(provider, HasLeftovers):
-            await swept.leftovers_of(provider.name, provider)
+    for one in providers:
+        await swept.all_of(one)
     if swept.trouble:
         said = f"{len(swept.ended)} of {len(swept.found)} found were ended; {swept.trouble[0]}"
         raise Conflict(said, hint="run it again")
@@ -64,6 +66,15 @@ class _Swept:
         self.found: list[str] = []
         self.ended: list[str] = []
         self.trouble: list[str] = []
+
+    async def all_of(self, provider: Provider) -> None:
+        """A cloud that cannot be asked at all is told of with the rest."""
+        try:
+            await self.machines_of(provider)
+            if isinstance(provider, HasLeftovers):
+                await self.leftovers_of(provider.name, provider)
+        except ProviderError as error:
+            self.trouble.append(f"{provider.name}: {error.message}")
 
     async def machines_of(self, provider: Provider) -> None:
         for listing in await provider.machines():

@@ -72,11 +72,16 @@ class Reach:
         self._sighting = sighting
         self._pair: KeyPair | None = None
         self._admitted: dict[str, _Admitted] = {}
+        self._admitting: asyncio.Task[None] | None = None
         self._tunnels = Tunnels(shell, local, self.wanted, self._told)
 
     async def run(self) -> None:
         """Until cancelled."""
-        await self._tunnels.run()
+        try:
+            await self._tunnels.run()
+        finally:
+            if self._admitting is not None:
+                self._admitting.cancel()
 
     async def pair(self) -> KeyPair:
         """The key that machines and hosts let this controller in by."""
@@ -108,7 +113,8 @@ class Reach:
         """The tunnels that ought to be there now."""
         instances = await self._store.instances.find()
         keys = await self._store.hosts.machine_keys() if instances else {}
-        await self._admit([one for one in instances if one.id in keys])
+        if self._admitting is None or self._admitting.done():
+            self._admitting = asyncio.create_task(self._admit([one for one in instances if one.id in keys]))
         reached = [one for one in instances if one.phase in _REACHED]
         going = [one for one in reached if self._goes(one, keys)]
         ways = await asyncio.gather(*(self._way(one, keys) for one in going))

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from agent import wire
 from provisioner.domain.errors import ScriptFailed
 from provisioner.domain.hosts import MachineKey
 from provisioner.domain.shell import Session
 
-from .bundle import digest, packed
+from .bundle import packed
 from .userdata import STATE
 
 SOCKET = f"{STATE}/controller.sock"
@@ -32,15 +33,15 @@ async def introduce(
         await _run(session, "settle", state)
     if not known.settled:
         await note(MachineKey(public, settled=True))
-    if (await _told(session, state))["agent_sha256"] != digest():
+    if not (await _told(session, state))["has_agent"]:
         await _run(session, "take", state, packed())
 
 
-async def _told(session: Session, state: str) -> dict[str, str]:
+async def _told(session: Session, state: str) -> dict[str, Any]:
     out = await _run(session, "meet", state)
     try:
-        told: dict[str, str] = json.loads(out)
-        return {"host_key": told["host_key"], "agent_sha256": told["agent_sha256"]}
+        told: dict[str, Any] = json.loads(out)
+        return {"host_key": told["host_key"], "has_agent": told["has_agent"]}
     except (ValueError, KeyError, TypeError) as error:
         raise ScriptFailed(f"the machine answered what nobody understands: {out[:200]!r}") from error
 

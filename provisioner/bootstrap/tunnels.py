@@ -79,7 +79,7 @@ class Tunnels:
         moved = {key for key, held in self._held.items() if key in wanted and held.elsewhere(wanted[key])}
         await self._drop((self._held.keys() - wanted.keys()) | moved)
         for key, one in wanted.items():
-            if key in self._held:
+            if key in self._held and not self._held[key].task.done():
                 self._held[key].way = one
             else:
                 self._held[key] = _Held(asyncio.create_task(self._hold(key), name=f"tunnel {key}"), one)
@@ -98,9 +98,8 @@ class Tunnels:
                 await self._once(key, held)
                 pause_s, said = _FIRST_S, ""
             except BootstrapError as error:
-                if error.message != said:
+                if error.message != said and await self._said(key, error):
                     said = error.message
-                    await self._told(key, error)
                 if isinstance(error, HostKeyMismatch):
                     pause_s = _LONGEST_S
             except Exception as error:
@@ -108,6 +107,14 @@ class Tunnels:
             held.up = False
             await asyncio.sleep(pause_s * self._rng.uniform(0.5, 1.0))
             pause_s = min(pause_s * 2, _LONGEST_S)
+
+    async def _said(self, key: str, error: BootstrapError) -> bool:
+        try:
+            await self._told(key, error)
+        except Exception as trouble:  # whoever is told has trouble of his own
+            _log.error("tunnel.not_told", machine=key, error=error.message, trouble=repr(trouble))
+            return False
+        return True
 
     async def _once(self, key: str, held: _Held) -> None:
         """Returns when the connection has ended. Raises: BootstrapError when it was never of use."""

@@ -88,6 +88,8 @@ def _launching(facts: Facts, now: datetime, policy: Policy) -> Action:
         return Advance(InstancePhase.STOPPING, Reason(Why.LOST, "the machine ended while it was launched"))
     asked_at = _began(facts, instance.launched_at or instance.phase_at, now)  # it may have waited for its turn to be
     late_at = asked_at + timedelta(seconds=policy.launch_timeout_s) + _TICK
+    if now >= late_at and instance.launch_calls == 0:
+        return Advance(InstancePhase.GONE, Reason(Why.LAUNCH_TIMEOUT, "the cloud could not even be asked"))
     if now >= late_at:
         return Advance(InstancePhase.STOPPING, Reason(Why.LAUNCH_TIMEOUT, "the cloud never showed the machine"))
     if not instance.ref:

@@ -158,6 +158,8 @@ class Attempts:
             return True
         report = self._observed.reports.get(attempt.instance_id)
         if self._surely_over(instance, report):
+            if instance.planned_for == job.id:  # which may plan another, though this one is not gone
+                instance = await self._store.instances.update(instance, planned_for="")
             trial = await self._trial(job, attempt, instance)
             await self._end(trial, lost(trial, self._clock.now()), None)
             return True

@@ -71,18 +71,6 @@ def past(tags: Mapping[str, str], now: datetime) -> bool:
         return False
 
 
-async def collect_expired(providers: Mapping[str, Provider], now: datetime, *, dry_run: bool) -> dict[str, list[str]]:
-    """Without a database: end what is past its tag, and nothing else. Names found and names ended."""
-    found, ended = [], []
-    for provider in providers.values():
-        for machine in [m for listing in await provider.machines() for m in listing.machines if expired(m, now)]:
-            found.append(machine.name)
-            if not dry_run:
-                await provider.terminate(machine.ref, machine.name, machine.scope)
-                ended.append(machine.name)
-    return {"found": found, "ended": ended}
-
-
 class Collector:
     """`collect` ends orphans; `all_at_once` lifts the share."""
 

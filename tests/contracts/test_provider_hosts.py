@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -41,7 +42,7 @@ class Place:
     hosts: list[Host]
 
     def below(self, name: str) -> Path:
-        return self.folder / "machines" / name
+        return self.folder / "gpu-runner/machines" / name
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +55,7 @@ def alone() -> Iterator[None]:
 def there(alone: None, tmp_path: Path) -> Iterator[Place]:
     root = os.geteuid() == 0
     with sshd.serving(tmp_path / "sshd", own_users=root) as server, tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o711)
         box = Host("box", "127.0.0.1", server.port, server.user, (server.host_key,), gpu="none", folder=name)
         yield Place(server, Path(name), [box])
 
@@ -125,7 +127,21 @@ class TestHosts(ProviderLaws):
         await provider.terminate("", "runner-i-1", "hosts:box")
         assert not there.below("runner-i-1").exists()
         assert processes(there.below("runner-i-1")) == []
-        assert list(there.folder.glob("agent-*")) == []
+        assert list(there.folder.glob("gpu-runner/agent-*")) == []
+
+    async def test_a_slot_is_taken_until_its_machine_was_ended_alive_or_not(
+        self, provider: HostsProvider, world: ProviderWorld, there: Place
+    ) -> None:
+        """Its end would take the next one's processes with it."""
+        await provider.launch(await order(provider, world, "runner-i-1"))
+        for pid in processes(there.below("runner-i-1")):
+            os.kill(pid, signal.SIGKILL)
+        assert await listed(provider, "runner-i-1") == []
+        assert [offer.taken for offer in await provider.offers(Need())] == ["its slot is taken"]
+        with pytest.raises(NoCapacity):
+            await provider.launch(await order(provider, world, "runner-i-2"))
+        await provider.terminate("", "runner-i-1", "hosts:box")
+        assert [offer.taken for offer in await provider.offers(Need())] == [""]
 
     async def test_a_host_that_drops_off_is_unreachable_not_free(
         self, provider: HostsProvider, world: ProviderWorld, there: Place
@@ -169,7 +185,6 @@ class TestHosts(ProviderLaws):
         self, provider: HostsProvider, world: ProviderWorld, there: Place
     ) -> None:
         there.hosts[0] = dataclasses.replace(there.hosts[0], gpu="T4:4", slots=2)
-        there.folder.chmod(0o700)
         (offer,) = await provider.offers(Need())
         assert (offer.gpu and offer.gpu.count, offer.cpus) == (2, max(1, (os.cpu_count() or 1) // 2))
         for name in ("runner-i-1", "runner-i-2"):
@@ -183,10 +198,11 @@ class TestHosts(ProviderLaws):
             owners.append(process.uids().real)
             shares.add(process.environ()["CUDA_VISIBLE_DEVICES"])
             assert (there.below(name) / "state").stat().st_mode & 0o077 == 0
+            assert (there.below(name).stat().st_uid, (there.below(name) / "machine.json").stat().st_uid) == (0, 0)
         assert (len(set(owners)), 0 in owners) == (2, False)
         assert shares == {"0,1", "2,3"}
         left = left_behind(owners[0])
         await provider.terminate("", "runner-i-1", "hosts:box")
         assert left.wait(10) == -9
-        assert not (there.folder / "homes/0").exists()
-        assert (there.folder / "homes/1").exists()
+        assert not (there.folder / "gpu-runner/homes/0").exists()
+        assert (there.folder / "gpu-runner/homes/1").exists()

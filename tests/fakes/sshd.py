@@ -76,7 +76,7 @@ def serving(
         Path("/run/sshd").mkdir(exist_ok=True)
     if own_users:
         if not (folder / "etc").exists():
-            subprocess.run(["cp", "-a", "/etc", str(folder / "etc")], check=True)
+            _own_users(folder)
         words = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc && exec "$@"', str(folder / "etc"), *words]
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen([*words, "-p", str(port)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -86,6 +86,16 @@ def serving(
     finally:
         process.terminate()
         process.wait(10)
+
+
+def _own_users(folder: Path) -> None:
+    """A copy of /etc, in which root has a home and a shell without anything of this computer's."""
+    subprocess.run(["cp", "-a", "/etc", str(folder / "etc")], check=True)
+    (folder / "home").mkdir()
+    users = folder / "etc/passwd"
+    lines = users.read_text().splitlines()
+    mine = f"root:x:0:0:root:{folder}/home:/bin/sh"
+    users.write_text("\n".join(mine if line.startswith("root:") else line for line in lines) + "\n")
 
 
 def _written(folder: Path, host_key: Path, authorized: Path, pid: Path, more: str = "") -> list[str]:

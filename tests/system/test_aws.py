@@ -144,7 +144,7 @@ def test_a_job_whose_machine_is_taken_twice_goes_on_from_its_checkpoint(cloud: B
     """And what each interruption came to is known: its first hour is not billed, and some work is lost."""
     role = "arn:aws:iam::123456789012:role/gpu-runner-limit"
     more = f", hard_limit: true, hard_limit_role: '{role}'"
-    with controlled(cloud, tmp_path, more, console_s=3.0) as w:
+    with controlled(cloud, tmp_path, aws=more, console_s=3.0) as w:
         work = tmp_path / "work"
         work.mkdir()
         (work / "steps.py").write_text(Path(__file__).with_name("steps.py").read_text())

@@ -130,7 +130,7 @@ def test_a_restarted_controller_is_paused_until_they_come_again_and_then_ends_it
         assert f"runner: aws is left out: {said}" in looked
         assert "(its machines were not looked at)" in looked
         assert (
-            f"aws: the machines of this controller are of {ANN}"
+            f"AWS: the machines of this controller are of {ANN}"
             in w.run("doctor", "--provider", "aws", check=False).stdout.decode()
         )
 
@@ -157,10 +157,9 @@ def test_credentials_that_end_pause_it_and_fresh_ones_let_everything_go_on(cloud
         )
         assert (refused.returncode, refused.stderr[: len(expired)]) == (3, expired)
         del w.extra["AWS_CREDENTIAL_EXPIRATION"]
-        assert (
-            b"they are temporary and do not say until when"
-            in w.run("offers", "--provider", "aws", "--gpu", "T4").stderr
-        )
+        done = w.run(*ON_AWS, "--max-lifetime", "1h", "--json", "--", "true")
+        assert b"they are temporary and do not say until when" in done.stderr
+        w.run("cancel", json.loads(done.stdout)["id"])
         cloud.keys["AKIAANN"].over = True
         w.until(lambda: b"aws is paused: its credentials have expired" in w.run("ps").stderr, 30, "the pause")
         del w.extra["AWS_SESSION_TOKEN"]

@@ -39,6 +39,7 @@ def box(tmp_path: Path) -> Iterator[Box]:
     """`ssh box` works for the user, by a configuration of his own."""
     root = os.geteuid() == 0
     with sshd.serving(tmp_path / "sshd", own_users=root) as server, tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
         bin_ = tmp_path / "bin"
         bin_.mkdir()
         (tmp_path / "config").write_text(
@@ -81,8 +82,11 @@ def test_a_job_on_a_host_of_ones_own(box: Box) -> None:
     w.run("pull", job, str(box.home / "pulled"))
     assert (box.home / "pulled/out.txt").read_text() == "made\n"
     w.until(lambda: not w.json("machines"), 60, "the machine to be gone")
-    assert list((box.folder / "machines").glob("[!.]*")) == []
-    assert subprocess.run(["pgrep", "-f", f"{box.folder}/machines"], capture_output=True, check=False).stdout == b""
+    assert list((box.folder / "gpu-runner/machines").glob("[!.]*")) == []
+    assert (
+        subprocess.run(["pgrep", "-f", f"{box.folder}/gpu-runner/machines"], capture_output=True, check=False).stdout
+        == b""
+    )
     (listed,) = w.json("hosts", "ls")
     assert (listed["id"], listed["taken"]) == ("attic", 0)
     w.run("hosts", "rm", "attic")

@@ -14,8 +14,9 @@ from provisioner.cli.failures import Unreachable
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would be ended.")
 @click.option("--expired", is_flag=True, help="Those past their expires-at, whoever launched them; needs no database.")
+@click.option("--provider", default="", help="A cloud to look at without a controller, though it is not enabled.")
 @click.option("--json", "as_json", is_flag=True)
-def command(dry_run: bool, expired: bool, as_json: bool) -> None:
+def command(dry_run: bool, expired: bool, provider: str, as_json: bool) -> None:
     """Collect orphaned machines, and what machines left behind."""
     try:
         client = connected(start=not expired)
@@ -27,7 +28,7 @@ def command(dry_run: bool, expired: bool, as_json: bool) -> None:
             raise
         from provisioner import app
 
-        told = app.gc_without_store(home(), dry_run=dry_run, expired=expired)
+        told = app.gc_without_store(home(), dry_run=dry_run, expired=expired, provider=provider)
     if as_json:
         render.as_json([{"id": name, "ended": name in told["ended"]} for name in told["found"]])
         return

@@ -175,6 +175,7 @@ def _offer(
         gpu=kind.gpu,
         arch=kind.arch,
         billed_minimum_s=_MINIMUM_S,
+        unbilled_if_taken_s=_UNBILLED_S if market is Market.SPOT else 0.0,
         pools=pools,
         priced_at=price.at if price else None,
         on_demand_usd_per_hour=on_demand.usd_per_hour if on_demand and market is Market.SPOT else None,

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from provisioner.domain.errors import InvalidRequest, NoCapacity, ProviderError, Unreachable
+from provisioner.domain.errors import InvalidRequest, NoAnswer, NoCapacity, ProviderError, Unreachable
 from provisioner.domain.gpu import Gpu, from_driver, known, parse_gpu
 from provisioner.domain.hosts import Host
 from provisioner.domain.job import Need
@@ -80,10 +80,14 @@ class HostsProvider:
         for visit, answer in zip(visits, answers, strict=True):
             if isinstance(answer, ProviderError):
                 silent.append(answer)
-            elif isinstance(answer, BaseException):
+                continue
+            if isinstance(answer, BaseException):
                 raise answer
-            else:
+            try:
+                check(visit.host, answer)
                 offers.append(self._offer(visit.host, answer))
+            except (InvalidRequest, ValueError) as error:  # what it says of itself, or what was said of it
+                silent.append(Unreachable(f"host {visit.host.name}: {error}"))
         if silent and not offers:
             raise silent[0]
         return offers
@@ -121,7 +125,10 @@ class HostsProvider:
         place = visit.place or (await self._asked(visit))["place"]
 
         async def greet(session: Session) -> None:
-            await visit.ask("open", {"name": name})
+            try:
+                await visit.ask("open", {"name": name})
+            except ProviderError as error:
+                raise NoAnswer(error.message, hint=error.hint) from error
 
         return Way(visit.login, f"{place}/machines/{name}/state/controller.sock", greet)
 
@@ -205,7 +212,6 @@ class HostsProvider:
         return Listing(scope, taken_at, tuple(machine_of(one, scope, MachineState.RUNNING) for one in ours))
 
     def _offer(self, host: Host, seen: Mapping[str, Any]) -> Offer:
-        taken = len(seen["machines"])
         return Offer(
             provider=self.name,
             region=host.name,
@@ -221,7 +227,7 @@ class HostsProvider:
             gpu=_share(gpu_of(host, seen["driver"]), host.slots),
             arch=seen["arch"],
             deadman_bound_s=self._orphan_s,
-            taken=_all_taken(host) if taken >= host.slots else "",
+            taken=_all_taken(host) if seen["taken"] >= host.slots else "",
         )
 
 
@@ -245,7 +251,7 @@ def summary(host: Host, seen: Mapping[str, Any], trouble: str = "") -> dict[str,
         "id": host.name,
         "login": str(host.login("")),
         "slots": host.slots,
-        "taken": len(seen["machines"]) if seen else None,
+        "taken": seen["taken"] if seen else None,
         "gpu": f"{gpu.name}:{gpu.count}" if gpu else "",
         "cpus": seen.get("cpus"),
         "memory_gib": round(seen["memory_gib"], 1) if seen else None,

@@ -33,9 +33,11 @@ _ROOTS, _ANYBODYS = "/var/lib/gpu-runner", "~/.gpu-runner"
 
 
 def main(verb: str, root: str) -> int:
-    """Exit code; the last line on stderr says what was wrong. `root` "" is the usual place."""
+    """Exit code; the last line on stderr says what was wrong. `root` is a folder to have one of ours in; "" for the
+    usual place."""
     verbs = {"look": look, "launch": launch, "open": open_socket, "end": end}
-    place = Path(root or (_ROOTS if os.geteuid() == 0 else _ANYBODYS)).expanduser()
+    usual = _ROOTS if os.geteuid() == 0 else _ANYBODYS
+    place = (Path(root) / "gpu-runner" if root else Path(usual)).expanduser()
     place.mkdir(parents=True, exist_ok=True)
     os.chmod(place, 0o711)  # slots' users come through, and see nothing
     told = sys.stdin.buffer.read()
@@ -52,6 +54,7 @@ def look(place: Path, told: bytes) -> dict[str, Any]:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "machines": _folder(place).living(),
+        "taken": len(_folder(place).all()),
         "cpus": os.cpu_count() or 1,
         "memory_gib": pages / 2**30,
         "disk_gib": shutil.disk_usage(place).free / 2**30,
@@ -78,11 +81,11 @@ def launch(place: Path, told: bytes) -> dict[str, Any]:
     with _alone(place):
         if folder.ended(name):
             return {"ended": True}
-        living = {one["name"]: one["slot"] for one in folder.living()}
-        free = [slot for slot in range(order["slots"]) if slot not in living.values()]
-        if name not in living and not free:
+        taken = {one["name"]: one["slot"] for one in folder.all()}  # until its machine was ended, alive or not
+        free = [slot for slot in range(order["slots"]) if slot not in taken.values()]
+        if name not in taken and not free:
             return {"full": True}
-        slot = living.get(name, free[0] if free else 0)
+        slot = taken.get(name, free[0] if free else 0)
         user = _user(place, slot) if os.geteuid() == 0 else None
         environment = {} if not user else {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}
         if order["gpus"]:
@@ -127,7 +130,8 @@ def open_socket(place: Path, told: bytes) -> dict[str, Any]:
     user = _folder(place).described(name)["user"]
     if user:
         entry = pwd.getpwnam(user)
-        os.chown(place / "machines" / name / "state" / "controller.sock", entry.pw_uid, entry.pw_gid)
+        path = place / "machines" / name / "state" / "controller.sock"
+        os.chown(path, entry.pw_uid, entry.pw_gid, follow_symlinks=False)  # the folder is the job's
     return {}
 
 
@@ -136,14 +140,9 @@ def end(place: Path, told: bytes) -> dict[str, Any]:
     name = json.loads(told)["name"]
     folder = _folder(place)
     with _alone(place):
-        user = ""
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            user = folder.described(name)["user"]
-        if not folder.end(name):
+        if not folder.end(name, lambda kept: _clean(kept["user"]) if kept["user"] else None):
             return {"left": "processes that do not die"}
-        if user:
-            _clean(user)
-        if not folder.living():
+        if not folder.all():
             for path in place.glob("agent-*"):
                 path.unlink()
     return {}

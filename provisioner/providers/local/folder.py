@@ -15,7 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,9 @@ class MachineFolder:
             if not (folder / "machine.json").exists():
                 (folder / "state").mkdir(parents=True, exist_ok=True, mode=0o700)
                 _write(folder / "state" / "config.json", config)
-                for path in (folder, folder / "state", folder / "state" / "config.json"):
-                    if owner:
-                        os.chown(path, *owner)
+                if owner is not None:  # and what lies beside them is ours
+                    os.chown(folder / "state", *owner)
+                    os.chown(folder / "state" / "config.json", *owner)
                 _write(folder / "machine.json", json.dumps(dict(described)))
             if not (folder / "process.json").exists() and not processes.members(name, None):
                 words = [python, "-I", str(agent), "respawn", str(folder / "state")]
@@ -76,6 +76,11 @@ class MachineFolder:
         names = sorted(entry.name for entry in os.scandir(self.path) if not entry.name.startswith("."))
         return [self.described(name) for name in names if self._lives(name)]
 
+    def all(self) -> list[dict[str, Any]]:
+        """Of each machine that has not been ended yet, whether it lives or not. Raises: OSError."""
+        names = sorted(entry.name for entry in os.scandir(self.path) if not entry.name.startswith("."))
+        return [self.described(name) for name in names if (self.path / name / "machine.json").exists()]
+
     def console(self, name: str, most_bytes: int) -> str:
         """The end of what it printed; "" of what never was. Raises: OSError."""
         try:
@@ -85,13 +90,16 @@ class MachineFolder:
         except FileNotFoundError:
             return ""
 
-    def end(self, name: str) -> bool:
-        """Whether nothing of it is left. Raises: OSError."""
+    def end(self, name: str, last: Callable[[Mapping[str, Any]], None] | None = None) -> bool:
+        """Whether nothing of it is left. `last` is done with what was kept of it, once its processes are gone, and
+        again if that broke off. Raises: OSError."""
         with self._locked(name):
             (self._gone / name).touch()
             folder = self.path / name
             if not processes.end(name, _root(folder)):
                 return False
+            if last is not None and (folder / "machine.json").exists():
+                last(self.described(name))
             shutil.rmtree(folder, ignore_errors=True)
             self._forget_old_tombstones()
             return True

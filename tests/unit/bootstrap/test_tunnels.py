@@ -125,6 +125,23 @@ async def test_a_host_that_does_not_answer_is_said_once_and_tried_on(some: Set) 
     assert some.told[1:] == [("i-1", "up")]
 
 
+async def test_whoever_cannot_be_told_keeps_no_tunnel_from_being_made(
+    some: Set, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(key: str, error: BootstrapError | None) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(some.tunnels, "_told", full)
+    some.exchange.dead.add("a")
+    some.hosts = {"i-1": "a"}
+    await some.settle()
+    monkeypatch.undo()
+    some.exchange.dead.clear()
+    for _ in range(20):
+        await some.settle()
+    assert (set(some.exchange.lines), some.tunnels.up) == ({"a"}, {"i-1"})
+
+
 async def test_a_machine_that_turns_out_to_be_elsewhere_is_looked_for_there(some: Set) -> None:
     some.exchange.slow.clear()
     some.hosts = {"i-1": "private"}

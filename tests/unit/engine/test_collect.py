@@ -14,7 +14,7 @@ from provisioner.domain.job import Instance, InstancePhase
 from provisioner.domain.offer import LaunchOrder, Machine, MachineState, Market, Offer
 from provisioner.domain.policy import Policy
 from provisioner.engine import Engine
-from provisioner.engine.collect import collect_expired, orphans
+from provisioner.engine.collect import orphans
 from tests.fakes.simcloud import Faults, SimCloud
 from tests.fakes.simstore import SimStore
 from tests.fakes.virtual import SimClock, run_virtually
@@ -96,17 +96,3 @@ def test_an_empty_database_does_not_kill_a_fleet_at_once() -> None:
 
 async def _no_config(instance: Instance) -> str:
     return "{}"
-
-
-def test_without_a_database_only_the_expired_go() -> None:
-    async def main() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-        clock = SimClock()
-        cloud = SimCloud(clock, random.Random(3), faults=Faults.none())
-        await _fleet(clock, cloud, "c-unknown", 2)
-        await clock.sleep(30)
-        before = await collect_expired({"sim": cloud}, clock.now(), dry_run=False)
-        return before, await collect_expired({"sim": cloud}, clock.now() + timedelta(days=2), dry_run=False)
-
-    before, after = run_virtually(main())
-    assert before == {"found": [], "ended": []}
-    assert after == {"found": ["runner-i-0", "runner-i-1"], "ended": ["runner-i-0", "runner-i-1"]}
