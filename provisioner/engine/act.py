@@ -24,6 +24,7 @@ from .observe import Observed
 
 _log = structlog.get_logger()
 ConfigFor = Callable[[Instance], Awaitable[str]]
+_BEFORE_WORK = (InstancePhase.LAUNCHING, InstancePhase.BOOTING)
 _BAD_OFFER = frozenset({Why.LAUNCH_TIMEOUT, Why.BOOT_TIMEOUT, Why.UNHEALTHY})
 _WHY = {"NoCapacity": Why.NO_CAPACITY, "QuotaExceeded": Why.QUOTA, "Rejected": Why.REJECTED}
 
@@ -71,7 +72,7 @@ class Actor:
         await self._note_interruption(instance, to, reason)
         moved = await self._store.instances.advance(instance, to, reason, self._clock.now(), fence=fence, **changes)
         self._desk.touch(instance.id)
-        stillborn = instance.phase is InstancePhase.LAUNCHING and reason.why is Why.LOST
+        stillborn = instance.phase in _BEFORE_WORK and reason.why is Why.LOST
         if to is InstancePhase.STOPPING and (stillborn or reason.why in _BAD_OFFER):
             await self._market.disappointed(instance, str(reason))
         if reason.why is Why.SCRIPT_FAILED and to is InstancePhase.STOPPING:

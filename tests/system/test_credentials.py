@@ -166,4 +166,4 @@ def test_credentials_that_end_pause_it_and_fresh_ones_let_everything_go_on(cloud
         log_in(w, cloud, "bob")
         job = w.submit(*ON_AWS[1:-1], "--", "true")
         assert b"paused" not in w.run("ps").stderr
-        w.until(lambda: ("DescribeSubnets", "AKIABOB") in cloud.signed_by, 30, f"the launch for {job} to begin")
+        w.until(lambda: ("RunInstances", "AKIABOB") in cloud.signed_by, 30, f"the launch for {job} to begin")

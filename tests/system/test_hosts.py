@@ -141,6 +141,7 @@ def test_a_host_that_never_comes_back_keeps_its_slot_and_loses_its_job(box: Box,
         sshd.serving(tmp_path / "other", own_users=os.geteuid() == 0) as other,
         tempfile.TemporaryDirectory() as folder,
     ):
+        Path(folder).chmod(0o711)
         key = w.run("hosts", "key").stdout.decode()
         with (other.folder / "authorized").open("a") as file:
             file.write(key)
