@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import resource
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from provisioner.bootstrap.shell import OpenSsh
@@ -18,6 +20,7 @@ from provisioner.bootstrap.tunnels import Tunnels
 from provisioner.cli import jobfile
 from provisioner.cli.client import Client
 from provisioner.domain.errors import BootstrapError
+from provisioner.domain.ids import new_id
 from provisioner.domain.shell import Login, Session, Way
 from tests.fakes import sshd
 
@@ -36,6 +39,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        folder.chmod(0o711)
         with sshd.serving(folder / "sshd", more=_MORE, own_users=os.geteuid() == 0) as server:
             _hosts(server, folder)
             asyncio.run(_tunnels(server, folder))
@@ -56,7 +60,8 @@ def _hosts(server: sshd.Server, folder: Path) -> None:
         client, began_s, began_cpu_s = Client(f"unix:{home.home}/control.sock"), time.monotonic(), cpu_s(pid)
         spec = jobfile.spec({"run": "sleep 3600", "resources": {"provider": ["hosts"]}})
         for _ in range(HOSTS):
-            client.post("/jobs", {"spec": spec, "secrets": {}})
+            key = new_id("j", datetime.now(UTC), random.getrandbits)
+            client.post("/jobs", {"id": key, "spec": spec, "secrets": {}})
         while sum(bool(job["started_at"]) for job in client.get("/jobs", limit=HOSTS)) < HOSTS:
             time.sleep(0.5)
         took_s, used_s = time.monotonic() - began_s, cpu_s(pid) - began_cpu_s
