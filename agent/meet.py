@@ -24,13 +24,13 @@ _SERVICES = ("ssh", "sshd")  # as Debian and as Red Hat call it
 
 def main(words: list[str]) -> int:
     """Exit code; what went wrong is the last line on stderr."""
-    command, state, root = words[0], words[1], os.environ.get("MEET_ROOT", "/")
+    command, state = words
     if command == "meet":
         print(json.dumps({"host_key": meet(state), "has_agent": has_agent(state)}))
     elif command == "take":
         take(state, sys.stdin.buffer.read())
     elif command == "settle":
-        settle(state, root)
+        settle(state)
     else:
         print(f"{command}: not a command", file=sys.stderr)
         return 2
@@ -75,8 +75,8 @@ def _boot(state: str) -> dict[str, Any]:
     return told
 
 
-def settle(state: str, root: str) -> None:
-    """The SSH server shows the machine's own key from the next connection on; this one goes on."""
+def settle(state: str, root: str = "/") -> None:
+    """The SSH server below `root` shows the machine's own key from the next connection on; this one goes on."""
     installed = os.path.join(root, _INSTALLED)
     for ending in ("", ".pub"):
         with open(os.path.join(state, _KEY) + ending, "rb") as file:

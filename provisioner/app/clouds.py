@@ -97,9 +97,7 @@ class Clouds:
         words = ground.settings, ground.clock, ground.controller_id, ground.home
         if not ground.served:
             clouds = {"aws": aws_cloud(*words, door)}
-            self.keyring = Keyring(
-                clouds, self.providers, ground.store, ground.clock, ground.policy, lambda name: self._resume(name)
-            )
+            self.keyring = Keyring(clouds, self.providers, ground.store, ground.clock, ground.policy, self._resume)
             await self.keyring.open()
             return
         live = {one.offer.provider for one in await ground.store.instances.find()}

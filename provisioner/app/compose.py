@@ -87,21 +87,23 @@ async def composed(
             abilities=abilities_of(clouds.providers),
         )
         clouds.serve_under(engine)
-        yield Controller(
-            home=home,
-            settings=settings,
-            policy=policy,
-            clock=clock,
-            store=store,
-            logs=logs,
-            objects=objects,
-            clouds=clouds,
-            engine=engine,
-            controller_id=controller_id,
-            secret_key=key,
-            session_key=session_key,
-        )
-        await clouds.close()
+        try:
+            yield Controller(
+                home=home,
+                settings=settings,
+                policy=policy,
+                clock=clock,
+                store=store,
+                logs=logs,
+                objects=objects,
+                clouds=clouds,
+                engine=engine,
+                controller_id=controller_id,
+                secret_key=key,
+                session_key=session_key,
+            )
+        finally:
+            await clouds.close()
     finally:
         await store.close()
 

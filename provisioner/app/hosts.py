@@ -56,6 +56,8 @@ class HostBook:
             return summary(host, await self._provider.look(host))
         except ProviderError as error:
             return summary(host, {}, error.message)
+        except (InvalidRequest, ValueError) as error:  # its driver says what cannot be read
+            return summary(host, {}, str(error))
 
     async def add(self, host: Host) -> dict[str, Any]:
         if host.name in self._named:

@@ -35,7 +35,7 @@ class _Held:
 
 class Tunnels:
     """`local` is the socket that all of them lead to. `told(key, error)` hears when one is up (None), and of each new
-    reason why one is not."""
+    reason why one is not. `pauses_s`: the first before trying again, and the longest."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class Tunnels:
         *,
         rng: random.Random | None = None,
         turn_s: float = _TURN_S,
+        pauses_s: tuple[float, float] = (_FIRST_S, _LONGEST_S),
     ) -> None:
         self._shell = shell
         self._local = local
@@ -53,6 +54,7 @@ class Tunnels:
         self._told = told
         self._rng = rng or random.Random()
         self._turn_s = turn_s
+        self._first_s, self._longest_s = pauses_s
         self._making = asyncio.Semaphore(AT_ONCE)
         self._held: dict[str, _Held] = {}
 
@@ -91,22 +93,22 @@ class Tunnels:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _hold(self, key: str) -> None:
-        pause_s, said = _FIRST_S, ""
+        pause_s, said = self._first_s, ""
         while True:
             held = self._held[key]
             try:
                 await self._once(key, held)
-                pause_s, said = _FIRST_S, ""
+                pause_s, said = self._first_s, ""
             except BootstrapError as error:
                 if error.message != said and await self._said(key, error):
                     said = error.message
                 if isinstance(error, HostKeyMismatch):
-                    pause_s = _LONGEST_S
+                    pause_s = self._longest_s
             except Exception as error:
                 _log.error("tunnel.stumbled", machine=key, error=repr(error), exc_info=error)
             held.up = False
             await asyncio.sleep(pause_s * self._rng.uniform(0.5, 1.0))
-            pause_s = min(pause_s * 2, _LONGEST_S)
+            pause_s = min(pause_s * 2, self._longest_s)
 
     async def _said(self, key: str, error: BootstrapError) -> bool:
         try:

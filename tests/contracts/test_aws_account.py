@@ -28,8 +28,9 @@ from provisioner.providers.aws.provider import AwsProvider
 from provisioner.settings import home_folder
 from tests.fakes import ec2
 from tests.fakes.aws_account import Account
-from tests.fakes.ec2 import Cloud, Trouble
+from tests.fakes.ec2 import Cloud
 from tests.fakes.iam import Policy
+from tests.fakes.trouble import Trouble
 
 from .provider_laws import ProviderWorld, order
 from .test_provider_aws import SystemClock, made

@@ -20,8 +20,9 @@ from provisioner.providers.aws.account import Account
 from provisioner.providers.aws.catalog import Catalog
 from provisioner.providers.aws.provider import AwsProvider, Options
 from tests.fakes import ec2
-from tests.fakes.ec2 import Cloud, Trouble
+from tests.fakes.ec2 import Cloud
 from tests.fakes.iam import Policy
+from tests.fakes.trouble import Trouble
 
 from .provider_laws import ProviderWorld, order, shows
 from .test_provider_aws import MOTO, SystemClock, made

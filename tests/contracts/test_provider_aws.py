@@ -28,7 +28,8 @@ from provisioner.providers.aws.catalog import Catalog
 from provisioner.providers.aws.provider import AwsProvider, Options
 from tests.fakes import ec2
 from tests.fakes.aws_account import Account as FakeAccount
-from tests.fakes.ec2 import Cloud, Trouble
+from tests.fakes.ec2 import Cloud
+from tests.fakes.trouble import Trouble
 
 from .console_laws import ConsoleLaws
 from .provider_laws import ProviderLaws, ProviderWorld, ended, listed, order, shows

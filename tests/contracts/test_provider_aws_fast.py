@@ -11,10 +11,10 @@ import pytest
 from provisioner.domain.errors import Throttled, Unauthorized, Unreachable
 from provisioner.providers.aws.provider import AwsProvider
 from tests.fakes import fastec2_wire as wire
-from tests.fakes.ec2 import Trouble
 from tests.fakes.fastec2 import FastCloud, fast_cloud
 from tests.fakes.fastec2_limits import Limits
 from tests.fakes.fastec2_wire import NotInModel, Refused
+from tests.fakes.trouble import Trouble
 
 from .provider_laws import ProviderLaws, ProviderWorld, listed, order
 from .test_provider_aws import VISIBLE_S, made

@@ -30,6 +30,7 @@ from . import s3
 from .aws_account import Account, refused
 from .iam import Policy, refusal
 from .moto_account import MotoAccount
+from .trouble import Trouble, due
 
 REGIONS = ("eu-west-1", "us-east-1")
 IMAGES = "/aws/service/"
@@ -38,20 +39,6 @@ _XMLNS = "http://ec2.amazonaws.com/doc/2016-11-15/"
 _IN_SCOPE = re.compile(r"Credential=([^/]+)/\d+/([a-z0-9-]+)/([a-z0-9]+)/")
 for _known in (_XMLNS, _XMLNS.rstrip("/")):
     ET.register_namespace("", _known)
-
-
-@dataclass
-class Trouble:
-    """The next `times` calls of `action`, after the first `skip`. `lose`: done, and the answer never sent. `code`:
-    refused with it and `status`, nothing done."""
-
-    action: str
-    code: str = ""
-    lose: bool = False
-    times: int = 1
-    skip: int = 0
-    status: int = 400
-    message: str = "as it was told to"
 
 
 @dataclass
@@ -102,13 +89,7 @@ class Cloud:
 
     def trouble_for(self, action: str) -> Trouble | None:
         with self.lock:
-            for one in self.troubles:
-                if one.action == action and one.skip > 0:
-                    one.skip -= 1
-                elif one.action == action and one.times > 0:
-                    one.times -= 1
-                    return one
-        return None
+            return due(self.troubles, action)
 
 
 @contextlib.contextmanager

@@ -17,12 +17,13 @@ from typing import Any
 
 from . import fastec2_wire as wire
 from . import s3
-from .ec2 import PROGRAM, REGIONS, Trouble, quiet, words_of
+from .ec2 import PROGRAM, REGIONS, quiet, words_of
 from .fastec2_limits import Limits
 from .fastec2_machines import Machines
 from .fastec2_region import Region
 from .fastec2_wire import Refused
 from .iam import Policy, Tags, refusal
+from .trouble import Trouble, due
 
 _IN_SCOPE = re.compile(r"Credential=[^/]+/\d+/([a-z0-9-]+)/([a-z0-9]+)/")
 
@@ -64,7 +65,7 @@ class FastCloud:
         region, service = (found[1], found[2]) if found else ("", "")
         words = words_of(body)
         action = words.get("Action") or headers.get("x-amz-target", "").rpartition(".")[2]
-        error, status, trouble = (wire.error if service == "ec2" else wire.error_json), 200, self._trouble_for(action)
+        error, status, trouble = (wire.error if service == "ec2" else wire.error_json), 200, due(self.troubles, action)
         try:
             if trouble is not None and not trouble.lose:
                 raise Refused(trouble.code, trouble.message, trouble.status)
@@ -97,15 +98,6 @@ class FastCloud:
         if profile not in self.profiles:
             what = "for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name"
             raise Refused("InvalidParameterValue", f"Value ({profile}) {what}")
-
-    def _trouble_for(self, action: str) -> Trouble | None:
-        for one in self.troubles:
-            if one.action == action and one.skip > 0:
-                one.skip -= 1
-            elif one.action == action and one.times > 0:
-                one.times -= 1
-                return one
-        return None
 
 
 @contextlib.contextmanager

@@ -14,8 +14,8 @@ import pytest
 
 from tests.fakes import booting, ec2
 from tests.fakes.booting import BootingCloud
-from tests.fakes.ec2 import Trouble
 from tests.fakes.ports import free_port, listening
+from tests.fakes.trouble import Trouble
 from tests.system.test_kills import check_log, check_results
 from tests.system.world import World, world
 

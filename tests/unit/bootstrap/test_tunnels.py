@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from provisioner.bootstrap import tunnels
 from provisioner.bootstrap.tunnels import AT_ONCE, Tunnels
 from provisioner.domain.errors import BootstrapError, NoAnswer
 from provisioner.domain.shell import Login, Ran, Session, Way
@@ -68,7 +67,10 @@ class Set:
         self.hosts: dict[str, str] = {}
         self.told: list[tuple[str, str]] = []
         self.greeted: list[str] = []
-        self.tunnels = Tunnels(self.exchange, "/agents.sock", self.wanted, self.tell, rng=random.Random(1), turn_s=0.0)
+        self.full = False  # whoever is told cannot write it down
+        self.tunnels = Tunnels(
+            self.exchange, "/agents.sock", self.wanted, self.tell, rng=random.Random(1), turn_s=0.0, pauses_s=(0.0, 0.0)
+        )
 
     async def wanted(self) -> dict[str, Way]:
         async def greet(session: Session) -> None:
@@ -77,6 +79,8 @@ class Set:
         return {key: Way(Login(host), f"/{key}.sock", greet) for key, host in self.hosts.items()}
 
     async def tell(self, key: str, error: BootstrapError | None) -> None:
+        if self.full:
+            raise OSError("no space left")
         self.told.append((key, error.message if error else "up"))
 
     async def settle(self) -> None:
@@ -86,9 +90,7 @@ class Set:
 
 
 @pytest.fixture
-async def some(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Set]:
-    monkeypatch.setattr(tunnels, "_FIRST_S", 0.0)
-    monkeypatch.setattr(tunnels, "_LONGEST_S", 0.0)
+async def some() -> AsyncIterator[Set]:
     made = Set()
     yield made
     made.hosts.clear()
@@ -125,17 +127,12 @@ async def test_a_host_that_does_not_answer_is_said_once_and_tried_on(some: Set) 
     assert some.told[1:] == [("i-1", "up")]
 
 
-async def test_whoever_cannot_be_told_keeps_no_tunnel_from_being_made(
-    some: Set, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def full(key: str, error: BootstrapError | None) -> None:
-        raise OSError("no space left")
-
-    monkeypatch.setattr(some.tunnels, "_told", full)
+async def test_whoever_cannot_be_told_keeps_no_tunnel_from_being_made(some: Set) -> None:
+    some.full = True
     some.exchange.dead.add("a")
     some.hosts = {"i-1": "a"}
     await some.settle()
-    monkeypatch.undo()
+    some.full = False
     some.exchange.dead.clear()
     for _ in range(20):
         await some.settle()
