@@ -13,21 +13,21 @@ Routes (all under the agents' listener; a session token in ``Authorization: Bear
 - ``PUT|GET /agent/v1/objects/KEY``  for object stores that cannot sign; only under the caller's own prefixes
 - ``POST /agent/v1/manifest`` `Manifest` -> `{}`: 409 when the attempt is not the live one
 - ``POST /agent/v1/readings`` `Readings` -> `{}`
+- ``POST /agent/v1/runner``  `RunnerAsk` -> `RunnerGiven`: who a ``ci-runner`` attempt is to be
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import struct
-import typing
 from dataclasses import dataclass, field
-from typing import Any, Optional, TypeVar
+from typing import Any, Optional
+
+from .codec import decode as decode
+from .codec import encode as encode
 
 PROTOCOL = 1
 AGENT_PATH = "/agent/v1/agent-{sha256}.pyz"  # where a controller has the agent; no session is needed to read it
 LEFT = "left.json"  # what an agent calls, in the object store, the manifest that it could not hand over
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,7 @@ class AttemptState:
     results_complete: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
     gpu_events: list[GpuEvent] = field(default_factory=list)
+    runner: Optional[RunnerState] = None
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,26 @@ class InputOrder:
 
 
 @dataclass(frozen=True)
+class RunnerOrder:
+    """The forge's runner that an attempt is to be. `software_*` is its program: used as it is if `preinstalled` has
+    that version, else fetched and compared with its sha256. `url` is the site, `base` the forge's own address."""
+
+    forge: str
+    name: str
+    url: str
+    base: str
+    labels: list[str]
+    software: str
+    version: str
+    software_url: str
+    sha256: str
+    preinstalled: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Order:
-    """One attempt to run. `run` is a list of words, or one string for `sh -c`. Secrets travel here and only here."""
+    """One attempt to run. `run` is a list of words, or one string for `sh -c`. Secrets travel here and only here, but
+    for a runner's own, which is asked for at the last moment."""
 
     job: str
     number: int
@@ -165,6 +184,32 @@ class Order:
     tty: bool = False
     sudo: bool = True
     log_limit_bytes: int = 10 * 2**30
+    runner: Optional[RunnerOrder] = None
+
+
+@dataclass(frozen=True)
+class RunnerAsk:
+    job: str
+    number: int
+
+
+@dataclass(frozen=True)
+class RunnerGiven:
+    """`secret` is what the forge's program needs to be this runner, once."""
+
+    name: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class RunnerState:
+    """What an attempt's runner does, from its program's hooks: `phase` waiting, busy or done. `idle_s` seconds since it
+    began to wait; `jobs` taken so far; `job` what the hook said of the one in hand or the last (repository, run)."""
+
+    phase: str
+    idle_s: float = 0.0
+    jobs: int = 0
+    job: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -299,56 +344,6 @@ class Readings:
     job: str
     number: int
     rows: list[list[Any]] = field(default_factory=list)
-
-
-def encode(message: Any) -> bytes:
-    """A message as UTF-8 JSON."""
-    return json.dumps(dataclasses.asdict(message), separators=(",", ":")).encode()
-
-
-def decode(kind: type[T], data: bytes) -> T:
-    """A message from JSON; unknown fields are ignored. Raises: ValueError when it is not such a message."""
-    try:
-        built: T = _build(kind, json.loads(data))
-        return built
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"not a {kind.__name__}: {error}") from error
-
-
-_HINTS: dict[Any, dict[str, Any]] = {}
-
-
-_SCALARS: dict[Any, tuple[type, ...]] = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}
-
-
-def _build(kind: Any, value: Any) -> Any:
-    """Raises: TypeError when `value` is not of `kind`; nothing is converted."""
-    if dataclasses.is_dataclass(kind):
-        _check(isinstance(value, dict), kind, value)
-        hints = _HINTS.get(kind)
-        if hints is None:
-            hints = _HINTS[kind] = typing.get_type_hints(kind)
-        return kind(**{name: _build(hints[name], value[name]) for name in hints if name in value})  # type: ignore[operator]
-    origin = typing.get_origin(kind)
-    if origin is list:
-        _check(isinstance(value, list), kind, value)
-        (item,) = typing.get_args(kind)
-        return [_build(item, one) for one in value]
-    if origin is dict:
-        _check(isinstance(value, dict), kind, value)
-        item = typing.get_args(kind)[1]
-        return {name: _build(item, one) for name, one in value.items()}
-    if origin is typing.Union and value is not None:
-        (inner,) = [one for one in typing.get_args(kind) if one is not type(None)]
-        return _build(inner, value)
-    if kind in _SCALARS:
-        _check(isinstance(value, _SCALARS[kind]) and (kind is bool or not isinstance(value, bool)), kind, value)
-    return value
-
-
-def _check(fits: bool, kind: Any, value: Any) -> None:
-    if not fits:
-        raise TypeError(f"expected {getattr(kind, '__name__', kind)}, got {type(value).__name__}")
 
 
 STDOUT, STDERR = 1, 2

@@ -110,6 +110,38 @@ class ScriptFailed(BootstrapError):
     """What had to run there before the agent did not succeed."""
 
 
+class ForgeError(RunnerError):
+    """A forge said no, or said nothing."""
+
+
+class ForgeRefused(ForgeError):
+    """The request itself is refused: fail the job with the forge's own words."""
+
+
+class ForgeUnauthorized(ForgeError):
+    """Our rights there are not enough, or over: creates stop, removals go on trying."""
+
+
+class ForgeThrottled(ForgeError):
+    """It asks for patience: the same action after `retry_after_s` seconds, and no other before."""
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: float = 60.0) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class ForgeUnreachable(ForgeError):
+    """No clear answer: the effect may or may not have happened. The same action later."""
+
+
+class RunnerBusy(ForgeError):
+    """The runner has a job: it is left alone."""
+
+
+class StillRunning(ForgeError):
+    """The run has not ended: ask again when it has."""
+
+
 class ObjectsError(RunnerError):
     """The object store failed. `missing` tells an absent object from a failing store, `denied` one that says no."""
 

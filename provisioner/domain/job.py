@@ -74,8 +74,25 @@ class Workspace:
 
 
 @dataclass(frozen=True, slots=True)
+class RunnerSpec:
+    """What a `ci-runner` job is to be: a runner of the site at `url`, with `labels` and no others.
+
+    `forge` is the kind of forge. `jobs`: `one` (it serves one job and goes) or `many` (one after the other, each by a
+    runner of its own). It goes as well once it has waited `idle_s` seconds for a job."""
+
+    url: str
+    forge: str
+    labels: tuple[str, ...]
+    jobs: str = "one"
+    group: str = ""
+    idle_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """What a user wants done. `run` is a list of words (exec'd) or one string for `sh -c`; times in seconds.
+
+    `kind` is `command`, or `ci-runner` for what `runner` describes, which has no `run`.
 
     `env` holds values that are not secret; `secrets` holds names only, whose values are in the secret store or were
     handed over for this job. `shell_env` is the caller's PATH and VIRTUAL_ENV, used by the local provider.
@@ -102,6 +119,7 @@ class JobSpec:
     workspace: Workspace | None = None
     params: Mapping[str, str] = field(default_factory=dict)
     rerun_of: str = ""
+    runner: RunnerSpec | None = None
 
 
 class JobPhase(StrEnum):
@@ -167,6 +185,8 @@ class Why(StrEnum):
     IMPOSSIBLE = "impossible"
     RETRY = "retry"
     EXPIRED = "expired"
+    SERVED = "served"
+    FORGE = "forge"
 
 
 @dataclass(frozen=True, slots=True)

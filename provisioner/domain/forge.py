@@ -1,0 +1,261 @@
+"""Forges: where CI jobs come from and runners register. Their words, and the ports with their laws.
+
+A *site* is where runners are registered and jobs wait: a repository, an organisation or group, or a whole forge. A
+*runner* is the forge's record of one, named after our instance; it is never the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+from urllib.parse import urlsplit
+
+from .errors import InvalidRequest
+from .job import Attempt, Job
+
+PREFIX = "runner-"  # what the name of every runner of ours begins with: instances' names do
+_KNOWN_HOSTS = {"github.com": "github", "gitlab.com": "gitlab", "gitea.com": "gitea", "codeberg.org": "gitea"}
+
+
+class ForgeKind(StrEnum):
+    GITHUB = "github"
+    GITLAB = "gitlab"
+    GITEA = "gitea"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """`base` is the forge's web address (https://github.com), `path` what follows: owner/repository, owner, or ""."""
+
+    kind: ForgeKind
+    base: str
+    path: str
+
+    @property
+    def url(self) -> str:
+        return f"{self.base}/{self.path}".rstrip("/")
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.base).netloc
+
+    def __str__(self) -> str:
+        return self.url
+
+
+def parse_site(url: str, kinds: Mapping[str, str] | None = None) -> Site:
+    """The site behind a web address. `kinds` says what the hosts are that nobody can know: host -> kind.
+
+    Raises: InvalidRequest.
+    """
+    parts = urlsplit(url if "://" in url else f"https://{url}")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidRequest(f"not a forge's address: {url[:200]!r}", hint="write https://HOST/OWNER/REPOSITORY")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise InvalidRequest("a forge's address holds no name, password, query or fragment", hint="leave them out")
+    kind = {**_KNOWN_HOSTS, **(kinds or {})}.get(parts.netloc) or ("github" if _is_ghe(parts.hostname) else "")
+    if not kind:
+        raise InvalidRequest(
+            f"what kind of forge is {parts.netloc}?", hint="name it with --forge, or under `forges:` in the settings"
+        )
+    if kind not in set(ForgeKind):
+        raise InvalidRequest(f"{kind[:40]!r} is not a kind of forge", hint=", ".join(ForgeKind))
+    path = parts.path.strip("/").removesuffix(".git")
+    return Site(ForgeKind(kind), f"{parts.scheme}://{parts.netloc}", path)
+
+
+def _is_ghe(host: str) -> bool:
+    return host.endswith(".ghe.com")
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerOrder:
+    """A runner to register. `labels` are all the labels that it has; `group` "" is the forge's default."""
+
+    name: str
+    labels: tuple[str, ...]
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Registration:
+    """A registered runner. `secret` is what its program needs to be it, once: a JIT configuration or a token."""
+
+    forge_id: str
+    name: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"Registration({self.name!r}, {self.forge_id!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """The forge's record. `busy` None: the forge does not say."""
+
+    forge_id: str
+    name: str
+    online: bool
+    busy: bool | None
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Software:
+    """The forge's runner program for one system: a `version`, and where it is with the sha256 of its archive.
+
+    `refused_at`: when the forge will begin to refuse it, if it has said so."""
+
+    name: str
+    version: str
+    url: str
+    sha256: str
+    refused_at: datetime | None = None
+
+
+class CiJobState(StrEnum):
+    """It only ever moves forward."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class CiJob:
+    """A job of a workflow or pipeline, as the forge tells of it. `key` is one job's at one forge, whatever repeats.
+
+    `repository` is its path; `attempt` counts runs of the same job from 1; `fork`: it comes from somebody else's
+    repository, so that nothing of it may be trusted."""
+
+    id: str
+    site: Site
+    repository: str
+    state: CiJobState
+    labels: tuple[str, ...]
+    created_at: datetime
+    run_id: str = ""
+    attempt: int = 1
+    name: str = ""
+    url: str = ""
+    ref: str = ""
+    fork: bool = False
+    runner_name: str = ""
+    conclusion: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.site.base, self.id, self.attempt
+
+
+def serves(runner_labels: Sequence[str], job_labels: Sequence[str]) -> bool:
+    """Whether a runner with these labels may be given a job with those: forges compare without regard to case."""
+    have = {label.lower() for label in runner_labels}
+    return all(label.lower() in have for label in job_labels)
+
+
+class Forge(Protocol):
+    """One forge, opened with credentials.
+
+    - F1 `register` is idempotent on the name: called twice, one record, and the latest answer is the one that works.
+      A runner that has a job is never replaced: RunnerBusy.
+    - F2 a registered runner shows in `runners` within `visibility_s`, offline until its program has come.
+    - F3 `runners` and `queued` are complete, every page of them, or raise; never a short list.
+    - F4 `remove` is idempotent and absence is success; a runner that has a job stays: RunnerBusy. After success the
+      forge gives it no job any more. An unclear answer is ForgeUnreachable: neither success nor refusal.
+    - F5 `queued` shows every job of the site that waits for a runner of its owner's own, and no other.
+    - F6 only ForgeError comes out, and no credential is in its text.
+    - F7 a runner has the labels that were asked for and no others.
+    - F8 cancelling the await leaves at most a record under the name that was asked for.
+    - F9 `rerun` of a job whose run still runs is StillRunning; of one that was run again already, it does nothing.
+    - F10 what the forge asks not to be asked for is not: after ForgeThrottled nothing is sent before its time is over,
+      and a share of what it allows is kept for removals.
+    """
+
+    @property
+    def kind(self) -> ForgeKind: ...
+    @property
+    def visibility_s(self) -> float: ...
+    async def register(self, site: Site, order: RunnerOrder) -> Registration: ...
+    async def runners(self, site: Site) -> Sequence[Runner]:
+        """Those whose name begins with PREFIX."""
+        ...
+
+    async def remove(self, site: Site, forge_id: str, name: str) -> None:
+        """`forge_id` may be empty when the answer to its registration was lost."""
+        ...
+
+    async def queued(self, site: Site) -> Sequence[CiJob]: ...
+    async def job(self, site: Site, repository: str, job_id: str) -> CiJob | None:
+        """None when there is no such job."""
+        ...
+
+    async def rerun(self, site: Site, job: CiJob) -> None: ...
+    async def software(self, site: Site, system: str, machine: str) -> Software:
+        """The program to run: `system` linux, `machine` x86_64 or aarch64."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Registrar(Protocol):
+    """What the agents' routes need: the secret of the runner that an attempt is to be, made at the last moment."""
+
+    async def register(self, job: Job, attempt: Attempt) -> Registration:
+        """Raises: ForgeError; Conflict when the attempt is to have no runner any more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a comment is put on: a pull or merge request (`pr`), an issue or a commit; `ref` its number or sha."""
+
+    what: str
+    ref: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    id: str
+    body: str
+    url: str = ""
+
+
+class Conclusion(StrEnum):
+    SUCCESS = "success"
+    FAILURE = "failure"
+    NEUTRAL = "neutral"
+
+
+@runtime_checkable
+class Reviews(Protocol):
+    """Where people read what came of a job.
+
+    - W1 `comments` is complete, every page of them, oldest first, or raises. W2 `add` and `edit` store the text as it
+      was given, or raise; nothing is cut. W3 only ForgeError comes out.
+    """
+
+    @property
+    def longest(self) -> int:
+        """Characters that a comment may have."""
+        ...
+
+    async def comments(self, site: Site, target: Target) -> Sequence[Comment]: ...
+    async def add(self, site: Site, target: Target, body: str) -> Comment: ...
+    async def edit(self, site: Site, target: Target, comment_id: str, body: str) -> Comment: ...
+    async def check(self, site: Site, sha: str, name: str, conclusion: Conclusion, title: str, text: str) -> str:
+        """A check run or commit status; its address."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A webhook that was found to be genuine: `id` is the same however often it is delivered."""
+
+    id: str
+    event: str
+    job: CiJob | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
