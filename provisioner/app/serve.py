@@ -126,6 +126,7 @@ class _Serving:
             shutdown=self._end,
             gc=self._gc,
             hosting=c.clouds.hosting,
+            registrar=c.engine.runners,
             trouble=lambda: self._trouble,
             agent_urls=lambda: c.engine.urls,
             agent_file=self._agent_file,

@@ -163,7 +163,8 @@ def _draining(facts: Facts, now: datetime, policy: Policy) -> Action:
     patience_s = policy.drain_s
     if facts.report is not None and facts.report.notice:
         patience_s = min(patience_s, policy.notice_s)
-    drained = facts.report is not None and facts.report.drained and facts.demand.live_attempts == 0
+    told = facts.report is not None and facts.report.drained
+    drained = told and facts.demand.live_attempts == 0 and facts.demand.runners == 0
     silent_at = _heard(facts, now) + timedelta(seconds=policy.silence_s)
     if drained or _age(facts, now) > patience_s or now >= silent_at:
         return Advance(InstancePhase.STOPPING, facts.instance.reason)

@@ -5,6 +5,7 @@ Database, cloud and agent each answer only for what they own. What is not known 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -50,6 +51,17 @@ class GpuEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class RunnerTold:
+    """What the hooks of a forge's runner told: `phase` is `waiting`, `busy` or `done`; `idle_s` seconds since it began
+    to wait; `jobs` taken so far; `job` what the forge called the one in hand, or the last."""
+
+    phase: str
+    idle_s: float = 0.0
+    jobs: int = 0
+    job: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptReport:
     """What the agent says of one attempt. `phase` is `starting`, `setup`, `running`, `syncing` or `ended`."""
 
@@ -62,6 +74,7 @@ class AttemptReport:
     log_size: int = 0
     facts: dict[str, object] = field(default_factory=dict)
     gpu_events: tuple[GpuEvent, ...] = ()
+    runner: RunnerTold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +100,14 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Whether anybody wants this instance: attempts not ended on it, and waiting jobs that fit it."""
+    """Whether anybody wants this instance: attempts not ended on it, and waiting jobs that fit it. `runners` are those
+    of it that a forge has not yet confirmed to be gone."""
 
     live_attempts: int = 0
     waiting: int = 0
     planned_for_waits: bool = False
     last_busy_at: datetime | None = None
+    runners: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-from .errors import InvalidRequest
-from .job import Attempt, Job
+from .errors import ForgeUnauthorized, InvalidRequest
+from .job import Attempt, Instance, Job
 
 PREFIX = "runner-"  # what the name of every runner of ours begins with: instances' names do
 _KNOWN_HOSTS = {"github.com": "github", "gitlab.com": "gitlab", "gitea.com": "gitea", "codeberg.org": "gitea"}
@@ -201,8 +201,45 @@ class Forge(Protocol):
     async def close(self) -> None: ...
 
 
+class Forges(Protocol):
+    """All forges that this controller has rights at."""
+
+    def of(self, site: Site) -> Forge:
+        """Raises: ForgeUnauthorized, saying what to do, where nothing opens it."""
+        ...
+
+    def preinstalled(self, site: Site) -> tuple[str, ...]:
+        """Folders in which an image may have the forge's program already."""
+        ...
+
+
+class NoForges:
+    """What a controller without rights at any forge has."""
+
+    def of(self, site: Site) -> Forge:
+        raise ForgeUnauthorized(f"this controller has no rights at {site.host}", hint="put it under `forges:`")
+
+    def preinstalled(self, site: Site) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerProgram:
+    """What an attempt that is to be a runner runs."""
+
+    name: str
+    site: Site
+    labels: tuple[str, ...]
+    software: Software
+    preinstalled: tuple[str, ...] = ()
+
+
 class Registrar(Protocol):
-    """What the agents' routes need: the secret of the runner that an attempt is to be, made at the last moment."""
+    """What the agents' routes need: which program an attempt is to run and, at the last moment, as whom."""
+
+    async def program(self, job: Job, attempt: Attempt, instance: Instance) -> RunnerProgram:
+        """Raises: ForgeError."""
+        ...
 
     async def register(self, job: Job, attempt: Attempt) -> Registration:
         """Raises: ForgeError; Conflict when the attempt is to have no runner any more."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 
+_INSTANCE = re.compile(r"runner-i-([0-9a-z]{9})[0-9a-z]{7}(-[0-9]+)?")
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -17,3 +19,13 @@ def new_id(kind: str, now: datetime, bits: Callable[[int], int]) -> str:
 def instance_name(instance_id: str) -> str:
     """The cloud's idempotency key, tag and host name of an instance."""
     return f"runner-{instance_id}"
+
+
+def made_at(name: str) -> datetime | None:
+    """When the instance called `name`, or whose runner is, was made, by the clock of whoever made it."""
+    if (found := _INSTANCE.fullmatch(name)) is None or not set(found[1]) <= set(_ALPHABET):
+        return None
+    value = 0
+    for letter in found[1]:
+        value = value << 5 | _ALPHABET.index(letter)
+    return datetime.fromtimestamp(value / 1000, UTC)

@@ -44,6 +44,9 @@ class Policy:
     notice_s: float = 110.0
     console_s: float = 3.0
     hard_limit_s: float = 900.0
+    runners_every_s: float = 15.0
+    runner_busy_s: float = 30.0
+    runner_refused_soon_s: float = 14 * 86400.0
     leftovers_every_s: float = 900.0
     unused_group_s: float = 86400.0
     collect_share: float = 0.2

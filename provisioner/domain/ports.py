@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .facts import Report
+from .forge import Site
 from .hosts import Hosts
 from .job import Attempt, Instance, InstancePhase, Job, JobPhase, Need, Outcome, Reason
 from .money import Charge
 from .offer import LaunchOrder, Listing, Machine, Offer
 from .place import Refusal
+from .runners import RunnerRow
 
 
 class Clock(Protocol):
@@ -331,6 +333,35 @@ class Controllers(Protocol):
     async def leave(self, holder: str) -> None: ...
 
 
+class Runners(Protocol):
+    """Runners' records at forges.
+
+    - S11 `expect` is idempotent on the attempt, and no two rows have one name. S12 what `note` says happened first
+      stays; a row leaves `there` once it is gone, and is kept.
+    """
+
+    async def expect(self, attempt: Attempt, site: Site, instance_name: str, at: datetime) -> RunnerRow:
+        """The row of the attempt's runner, named after its machine: `NAME`, then `NAME-2` and so on."""
+        ...
+
+    async def note(
+        self,
+        name: str,
+        *,
+        forge_id: str = "",
+        online_at: datetime | None = None,
+        busy_at: datetime | None = None,
+        gone_at: datetime | None = None,
+        reason: Reason | None = None,
+    ) -> None: ...
+    async def there(self) -> list[RunnerRow]:
+        """Those that no forge has confirmed to be gone, oldest first."""
+        ...
+
+    async def of_job(self, job_id: str) -> list[RunnerRow]: ...
+    async def known(self, names: Collection[str]) -> set[str]: ...
+
+
 class Store(Protocol):
     """The database: SQLite (one controller, held by a file lock) or PostgreSQL (several)."""
 
@@ -342,6 +373,8 @@ class Store(Protocol):
     def records(self) -> Records: ...
     @property
     def hosts(self) -> Hosts: ...
+    @property
+    def runners(self) -> Runners: ...
     async def close(self) -> None: ...
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from provisioner.domain.errors import StaleWrite
 from provisioner.domain.facts import AttemptReport, Report
-from provisioner.domain.job import Attempt, AttemptPhase, Instance, InstancePhase, Job, Outcome, Reason, Why
+from provisioner.domain.job import Attempt, AttemptPhase, Instance, InstancePhase, Job, Why
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Event, Store
 
@@ -16,102 +15,9 @@ from .desk import EngineDesk
 from .gpu_events import GpuEvents
 from .interruptions import Interruptions
 from .observe import Observed
+from .verdicts import Trial, Verdict, forgotten, judge, lost
 
-_ITS_OWN_CAUSE = 5  # arbitrary: a job that takes its supervisor or its machine with it this often does it itself
-_MOST_OF_ITS_OWN = 0.5  # arbitrary: of its lifetime, booting takes up to the rest
-_MOST_OF_ANY = 0.8  # arbitrary: the same of one that others had used before
-_NOBODYS_FAULT = frozenset({Why.LOST, Why.PREEMPTED, Why.SUPERVISOR_LOST})
-_SUSPICIOUS = frozenset({Why.LOST, Why.SUPERVISOR_LOST})
 _WAITS = {"spool": "its output comes faster than it can be sent", "disk": "its machine's disk is full"}
-_GAP = "what it had not sent yet is lost"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """How an attempt ended. `outcome` None: the job is tried again; `counts`: against its retries."""
-
-    reason: Reason
-    outcome: Outcome | None
-    counts: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One attempt with all that its end is judged by. `earlier` are the attempts of the job before it; `limit_s` is the
-    lifetime that a machine of its own has."""
-
-    job: Job
-    attempt: Attempt
-    instance: Instance
-    limit_s: float
-    earlier: Sequence[Attempt] = ()
-
-
-def judge(trial: Trial, report: AttemptReport, at: datetime) -> Verdict:
-    """What the end that the agent tells of means for the job: pure."""
-    why = Why(report.why) if report.why in set(Why) else Why.EXIT
-    if report.exit_code == 0 and why in (Why.NONE, Why.EXIT):
-        return Verdict(Reason(Why.EXIT, "exit 0"), Outcome.SUCCEEDED)
-    if trial.job.cancel_asked_at is not None:
-        return Verdict(Reason(Why.CANCELLED, report.detail), Outcome.CANCELLED)
-    if why is Why.CANCELLED:
-        return _machine_ended(trial, at)
-    if why in _NOBODYS_FAULT:
-        return _again(trial, Reason(why, report.detail))
-    if why is Why.TIMEOUT:
-        return Verdict(Reason(why, report.detail), Outcome.TIMED_OUT)
-    detail = report.detail or (f"exit {report.exit_code}" if report.exit_code is not None else "")
-    return _failed(trial, Reason(why or Why.EXIT, detail))
-
-
-def lost(trial: Trial, at: datetime) -> Verdict:
-    """The machine is gone and said nothing more."""
-    reason = trial.instance.reason
-    if trial.job.cancel_asked_at is not None:
-        return Verdict(Reason(Why.CANCELLED, f"its machine is gone; {_GAP}"), Outcome.CANCELLED)
-    if reason.why is Why.LIFETIME:
-        return _outlived(trial, at, f"{reason.detail}; {_GAP}")
-    why = reason.why if reason.why in _NOBODYS_FAULT else Why.LOST
-    return _again(trial, Reason(why, f"its machine is gone ({reason}); {_GAP}"))
-
-
-def forgotten(trial: Trial) -> Verdict:
-    """The agent knew the attempt once and does not any more."""
-    if trial.job.cancel_asked_at is not None:
-        return Verdict(Reason(Why.CANCELLED), Outcome.CANCELLED)
-    return _again(trial, Reason(Why.SUPERVISOR_LOST, f"the agent lost its record of it; {_GAP}"))
-
-
-def _machine_ended(trial: Trial, at: datetime) -> Verdict:
-    """Stopped because its machine was to end: not the job's fault, unless it would outlive any."""
-    reason = trial.instance.reason
-    if reason.why is Why.LIFETIME:
-        return _outlived(trial, at, reason.detail)
-    if reason.why in (Why.PREEMPTED, Why.LOST):
-        return Verdict(Reason(Why.PREEMPTED, reason.detail), None, counts=False)
-    return Verdict(Reason(Why.STOPPED, f"its machine ended ({reason})"), None, counts=False)
-
-
-def _outlived(trial: Trial, at: datetime, detail: str) -> Verdict:
-    """Fails if another machine would end in the same way; what had only the rest of another job's is tried again."""
-    had_s = (at - trial.attempt.assigned_at).total_seconds()
-    share = _MOST_OF_ITS_OWN if trial.instance.planned_for == trial.job.id else _MOST_OF_ANY
-    before = sum(attempt.reason.why is Why.LIFETIME for attempt in trial.earlier)
-    if had_s >= share * trial.limit_s or before + 1 >= _ITS_OWN_CAUSE:
-        return _failed(trial, Reason(Why.LIFETIME, detail))
-    return Verdict(Reason(Why.LIFETIME, f"{detail}, of which this job had {had_s:.0f} s"), None, counts=False)
-
-
-def _again(trial: Trial, reason: Reason) -> Verdict:
-    """Tried again outside `retries`, unless it has happened so often that the job itself must be the cause."""
-    before = sum(attempt.reason.why in _SUSPICIOUS for attempt in trial.earlier)
-    if reason.why in _SUSPICIOUS and before + 1 >= _ITS_OWN_CAUSE:
-        return _failed(trial, replace(reason, detail=f"{reason.detail} ({before + 1} times)"))
-    return Verdict(reason, None, counts=False)
-
-
-def _failed(trial: Trial, reason: Reason) -> Verdict:
-    return Verdict(reason, None if trial.job.failures < trial.job.spec.retries else Outcome.FAILED)
 
 
 class Attempts:
@@ -212,7 +118,10 @@ class Attempts:
     async def _trial(self, job: Job, attempt: Attempt, instance: Instance) -> Trial:
         earlier = await self._store.jobs.attempts(job.id) if attempt.number > 1 else []
         limit_s = job.spec.max_lifetime_s or self._policy.lifetime_default_s
-        return Trial(job, attempt, instance, limit_s, [one for one in earlier if one.number < attempt.number])
+        rows = await self._store.runners.of_job(job.id) if job.spec.runner is not None else []
+        runner = next((row for row in rows if row.number == attempt.number), None)
+        before = [one for one in earlier if one.number < attempt.number]
+        return Trial(job, attempt, instance, limit_s, before, runner)
 
     async def _end(self, trial: Trial, verdict: Verdict, told: AttemptReport | None) -> None:
         attempt, facts = trial.attempt, told.facts if told else {}

@@ -15,7 +15,7 @@ from datetime import datetime
 
 from provisioner.domain.errors import NotFound
 from provisioner.domain.facts import AttemptReport, Report
-from provisioner.domain.job import Attempt, AttemptPhase, Instance, InstancePhase, Job, Need
+from provisioner.domain.job import Attempt, AttemptPhase, Instance, InstancePhase, Job, Need, Why
 from provisioner.domain.place import Ladder
 from provisioner.domain.ports import Clock, Store, Wanted, WantedAttempt
 
@@ -135,7 +135,21 @@ class EngineDesk:
     async def _wanted_attempt(self, attempt: Attempt, drain: bool) -> WantedAttempt:
         job = await self._store.jobs.get(attempt.job_id)
         cancel = "now" if job.cancel_now else "kindly" if job.cancel_asked_at is not None or drain else ""
+        if job.spec.runner is not None and not job.cancel_now:
+            cancel = await self._cancel_of_runner(attempt, cancel)
         return WantedAttempt(job, attempt, cancel=cancel)
+
+    async def _cancel_of_runner(self, attempt: Attempt, otherwise: str) -> str:
+        """A runner is stopped once its forge gives it no job any more: before, one could be given to it meanwhile. When
+        the cloud takes its machine there is no time for that."""
+        rows = await self._store.runners.of_job(attempt.job_id)
+        row = next((one for one in rows if one.number == attempt.number), None)
+        if row is None:
+            return otherwise
+        if row.gone_at is not None:
+            return "kindly"
+        instance = await self._store.instances.get(attempt.instance_id)
+        return otherwise if instance.reason.why is Why.PREEMPTED else ""
 
     async def _unlisted(self, told: AttemptReport, instance: Instance, drain: bool) -> WantedAttempt:
         """One that the agent has and the last pass did not show. Only the store may say that nobody wants it."""
@@ -155,9 +169,16 @@ def _is_older(report: Report, before: Report) -> bool:
 
 def _telling(report: Report) -> Report:
     """The report less what changes all the time and decides nothing."""
-    attempts = tuple(replace(told, log_size=0, facts={}) if told.phase != "ended" else told for told in report.attempts)
+    attempts = tuple(_telling_attempt(told) for told in report.attempts)
     unsent = min(report.unsent_bytes, 1)
     return replace(report, heard_at=datetime.max, sequence=0, attempts=attempts, unsent_bytes=unsent)
+
+
+def _telling_attempt(told: AttemptReport) -> AttemptReport:
+    if told.phase == "ended":
+        return told
+    runner = replace(told.runner, idle_s=0.0) if told.runner is not None else None
+    return replace(told, log_size=0, facts={}, runner=runner)
 
 
 def _keys(report: Report) -> Mapping[tuple[str, int], bool]:

@@ -6,7 +6,7 @@ A job whose machine has been announced to end is served as well: its next machin
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 
 from provisioner.domain.errors import Conflict, OverBudget, StaleWrite
@@ -24,14 +24,21 @@ from .scene import Scene, fits
 
 _UNDER_WAY = (InstancePhase.PLANNED, InstancePhase.LAUNCHING, InstancePhase.BOOTING)
 _SERVED = 100  # arbitrary: in one go, so that the first of many jobs need not wait until the last has a plan
-_WAITS = frozenset({Why.NO_CAPACITY, Why.BUDGET})
+_WAITS = frozenset({Why.NO_CAPACITY, Why.BUDGET, Why.FORGE})
 
 
 class Queue:
-    """One pass over the waiting jobs, in their fair order."""
+    """One pass over the waiting jobs, in their fair order. `blocked` says why nothing is to be rented for one yet."""
 
     def __init__(
-        self, store: Store, market: Marketplace, desk: EngineDesk, clock: Clock, policy: Policy, rng: random.Random
+        self,
+        store: Store,
+        market: Marketplace,
+        desk: EngineDesk,
+        clock: Clock,
+        policy: Policy,
+        rng: random.Random,
+        blocked: Callable[[Job], str],
     ) -> None:
         self._store = store
         self._market = market
@@ -39,6 +46,7 @@ class Queue:
         self._clock = clock
         self._policy = policy
         self._rng = rng
+        self._blocked = blocked
 
     async def serve(self, scene: Scene, live: Mapping[str, Instance], reports: Mapping[str, Report]) -> bool:
         """Whether anything was assigned or planned."""
@@ -77,6 +85,9 @@ class Queue:
         self._desk.assigned(await self._store.jobs.assign(job, instance, self._clock.now()))
 
     async def _plan(self, job: Job, turn: _Turn) -> bool:
+        if why_not := self._blocked(job):
+            await self._explain(job, Reason(Why.FORGE, why_not))
+            return False
         ladder = await self._ladder(job, turn)
         if (offer := ladder.best) is None:
             await self._unplaced(job, ladder)

@@ -12,6 +12,7 @@ from datetime import datetime
 from provisioner.domain.abilities import Abilities
 from provisioner.domain.errors import StoreError
 from provisioner.domain.facts import Demand
+from provisioner.domain.forge import Forges, NoForges
 from provisioner.domain.job import Attempt, Instance, Job, JobPhase
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Controllers, Provider, Store
@@ -29,6 +30,7 @@ from .market import Marketplace
 from .observe import Observed, deaf_after_s
 from .queue import Queue
 from .reconcile import Reconciler
+from .runners import Runners
 from .scene import Scene, interrupted
 
 _LONGEST_NAP_S = 5.0  # what other controllers of the same database change is seen by then
@@ -40,8 +42,8 @@ _ROUNDS = 4  # within one pass: an instance gone frees a job, a machine ready ta
 class Engine:
     """`config_for` gives the agent's configuration of an instance that is about to be launched. `controllers` is given
     where others share the store, `urls` are then where agents find this one. `abilities` are what some of the providers
-    can beside. `paused` says why a provider can be asked nothing, as far as somebody else knows; `providers` may
-    grow."""
+    can beside. `forges` is where jobs may be runners. `paused` says why a provider can be asked nothing, as far as
+    somebody else knows; `providers` may grow."""
 
     def __init__(
         self,
@@ -57,6 +59,7 @@ class Engine:
         controllers: Controllers | None = None,
         urls: Sequence[str] = (),
         abilities: Abilities | None = None,
+        forges: Forges | None = None,
         paused: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         can = abilities or Abilities()
@@ -78,8 +81,9 @@ class Engine:
         self._reconciler = Reconciler(
             store, providers, clock, policy, self.observed, self.market, self.desk, actor, holder
         )
+        self.runners = Runners(store, forges or NoForges(), self.observed, self.desk, clock, policy)
         self._attempts = Attempts(store, self.observed, self.desk, clock, policy, taken)
-        self._queue = Queue(store, self.market, self.desk, clock, policy, rng)
+        self._queue = Queue(store, self.market, self.desk, clock, policy, rng, self.runners.sites.blocked)
         self._collector = Collector(store, providers, clock, policy, self.observed)
         self._leftovers = Leftovers(store, can.leftovers, clock, policy)
         self._limits = Limits(store, can.limits, clock, policy)
@@ -105,6 +109,7 @@ class Engine:
         finally:
             await self._reconciler.close()
             await self.observed.close()
+            await self.runners.close()
             await self._limits.close()
             await self._leftovers.close()
             if self._attending:
@@ -148,8 +153,9 @@ class Engine:
             self._last_busy.update(dict.fromkeys(freed, self._clock.now()))
             live, jobs = await self._running()
         self.desk.shown(instances.values(), live, jobs)
-        lost_soon = interrupted(live, instances, jobs)
-        scene = Scene(live, await self._store.jobs.waiting(), lost_soon, self._busy_times(instances))
+        await self.runners.turn(live, instances, jobs)
+        lost_soon, runners = interrupted(live, instances, jobs), self.runners.count()
+        scene = Scene(live, await self._store.jobs.waiting(), lost_soon, self._busy_times(instances), runners)
         self._busy = bool(instances or scene.waiting)
         moved = await self._reconciler.run(scene, poked | freed | self._wanted_otherwise(scene, instances))
         if scene.waiting or scene.interrupted:

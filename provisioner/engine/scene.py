@@ -23,12 +23,14 @@ def fits(owner: str, need: Need, instance: Instance) -> bool:
 
 @dataclass
 class Scene:
-    """`interrupted`: running jobs whose machine is being taken away by the cloud."""
+    """`interrupted`: running jobs whose machine is being taken away by the cloud. `runners`: how many of each instance
+    a forge has not confirmed to be gone."""
 
     live: list[Attempt]
     waiting: list[Job]
     interrupted: list[Job] = field(default_factory=list)
     last_busy: Mapping[str, datetime] = field(default_factory=dict)
+    runners: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.busy = {attempt.instance_id for attempt in self.live}
@@ -45,6 +47,7 @@ class Scene:
             waiting=sum(fits(instance.owner, need, instance) for need in self._needs.get(instance.owner, ())),
             planned_for_waits=instance.planned_for in self._wanting,
             last_busy_at=self.last_busy.get(instance.id),
+            runners=self.runners.get(instance.id, 0),
         )
 
 

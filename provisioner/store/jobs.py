@@ -25,7 +25,7 @@ from provisioner.domain.job import (
 )
 
 from . import codec, ledger
-from .schema import attempts, events, instances, jobs, manifests, readings, secrets, segments
+from .schema import attempts, events, instances, jobs, manifests, readings, runners, secrets, segments
 from .sql import Database
 
 _turn = func.row_number().over(partition_by=jobs.c.owner, order_by=(jobs.c.created_at, jobs.c.id))
@@ -222,6 +222,8 @@ class SqlJobs:
         def work(connection: Connection) -> None:
             for table in (attempts, events, manifests, readings, secrets, segments):
                 connection.execute(delete(table).where(table.c.job_id == job.id))
+            gone = runners.c.gone_at.is_not(None)
+            connection.execute(delete(runners).where(runners.c.job_id == job.id, gone))
             connection.execute(delete(jobs).where(jobs.c.id == job.id))
 
         await self._db.run(work)

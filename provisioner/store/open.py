@@ -20,12 +20,13 @@ from .hosts import SqlHosts
 from .instances import SqlInstances
 from .jobs import SqlJobs
 from .records import SqlRecords
+from .runners import SqlRunners
 from .schema import instances, meta, metadata
 from .sealing import Sealer
 from .sql import Database, connect
 
-HEAD = "0003"
-_KNOWN = ("0001", "0002", "0003")
+HEAD = "0004"
+_KNOWN = ("0001", "0002", "0003", "0004")
 
 
 class SqlStore:
@@ -38,6 +39,7 @@ class SqlStore:
         self.records = SqlRecords(database, sealer)
         self.controllers = SqlControllers(database)
         self.hosts = SqlHosts(database)
+        self.runners = SqlRunners(database)
         self._lock = lock
 
     async def close(self) -> None:

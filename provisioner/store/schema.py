@@ -249,4 +249,28 @@ machine_keys = Table(
     Column("settled", Boolean, nullable=False),
 )
 
+# Records of runners at forges, from before they are asked for until their forge confirms that they are gone.
+runners = Table(
+    "runners",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("base", String, nullable=False),
+    Column("path", String, nullable=False),
+    Column("job_id", String, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("instance_id", String, nullable=False),
+    Column("asked_at", Double, nullable=False),
+    Column("forge_id", String, nullable=False, default=""),
+    Column("online_at", Double),
+    Column("busy_at", Double),
+    Column("gone_at", Double),
+    Column("why", String, nullable=False, default=""),
+    Column("detail", Text, nullable=False, default=""),
+    Index("runners_attempt", "job_id", "number", unique=True),
+    Index("runners_instance", "instance_id"),
+)
+_there = text("gone_at is null")
+Index("runners_there", runners.c.name, sqlite_where=_there, postgresql_where=_there)
+
 meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", Text, nullable=False))

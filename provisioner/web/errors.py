@@ -23,6 +23,9 @@ STATUS: Mapping[type[errors.RunnerError], int] = {
     errors.Impossible: 422,
     errors.ObjectsError: 503,
     errors.StoreError: 503,
+    errors.ForgeRefused: 422,
+    errors.RunnerBusy: 409,
+    errors.ForgeError: 503,
     errors.ProviderError: 503,
     errors.RunnerError: 500,
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from provisioner.domain.credentials import Keyring
+from provisioner.domain.forge import Registrar
 from provisioner.domain.hosts import Hosting
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Desk, Logs, Objects, Store
@@ -72,6 +73,7 @@ class Services:
     shutdown: Callable[[str], None]
     gc: Callable[[bool, bool], Awaitable[dict[str, Any]]]
     hosting: Hosting
+    registrar: Registrar
     bits: Callable[[int], int] = _random_bits
     agent_urls: Callable[[], Sequence[str]] = tuple
     trouble: Callable[[], tuple[datetime, str] | None] = _no_trouble

@@ -13,6 +13,7 @@ from provisioner.domain.job import CheckpointSpec, InputSpec, Job, JobPhase, Job
 from provisioner.domain.place import Ladder
 
 from .auth import Caller
+from .runner_spec import check_runner
 from .services import Services
 from .shape import adapter
 
@@ -87,10 +88,14 @@ def read_spec(raw: Mapping[str, Any]) -> JobSpec:
 
 def check(spec: JobSpec, *, local: bool) -> None:
     """What types cannot say. `local`: the caller may read this controller's own files. Raises: InvalidRequest."""
-    if spec.kind != "command":
-        raise InvalidRequest(f"spec.kind: {spec.kind!r} is not a kind of job", hint="command")
     words = (spec.run,) if isinstance(spec.run, str) else spec.run
-    if not words or not words[0].strip():
+    if spec.kind == "ci-runner":
+        check_runner(spec)
+    elif spec.kind != "command":
+        raise InvalidRequest(f"spec.kind: {spec.kind!r} is not a kind of job", hint="command or ci-runner")
+    elif spec.runner is not None:
+        raise InvalidRequest("spec.runner: only a ci-runner has one", hint="leave it out, or set spec.kind")
+    elif not words or not words[0].strip():
         raise InvalidRequest("spec.run: no command was given")
     if any("\0" in text for text in (*words, spec.setup, *spec.env.values(), *spec.params.values())):
         raise InvalidRequest("spec: a NUL byte cannot be in a command or a variable")

@@ -102,6 +102,7 @@ class _HookedStore:
         self.jobs = _Hooked(world, life, store.jobs)
         self.instances = _Hooked(world, life, store.instances)
         self.records = _Hooked(world, life, store.records)
+        self.runners = _Hooked(world, life, store.runners)
 
 
 class _Blind:

@@ -28,6 +28,7 @@ def described() -> Iterator[tuple[str, str, str]]:
         shutdown=nothing,
         gc=nothing,
         hosting=nothing,
+        registrar=nothing,
     )
     site = people_site(services)
     for path, item in sorted(site.openapi()["paths"].items()):

@@ -21,7 +21,7 @@ from provisioner.domain.job import (
     Why,
 )
 from provisioner.domain.offer import Market, Offer
-from provisioner.engine.attempts import Trial, Verdict, forgotten, judge, lost
+from provisioner.engine.verdicts import Trial, Verdict, forgotten, judge, lost
 
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 OFFER = Offer("sim", "north", "north-1", "g1", Market.SPOT, Decimal("0.4"), "t", "north", 8, 32.0, 200.0)

@@ -32,6 +32,7 @@ from provisioner.web.services import Services
 from provisioner.web.sites import agents_site, control_site, people_site
 from tests.fakes.desk import FakeDesk
 from tests.fakes.hosting import FakeHosting
+from tests.fakes.registrar import FakeRegistrar
 
 T = TypeVar("T")
 OFFER = Offer("local", "here", "here-a", "this", Market.ON_DEMAND, Decimal("0.5"), "settings", "here", 4, 8.0, 50.0)
@@ -143,6 +144,7 @@ class Served:
             shutdown=self.ended.append,
             gc=self._gc,
             hosting=FakeHosting(),
+            registrar=FakeRegistrar(),
             trouble=lambda: self.trouble,
         )
         self.listeners: list[Listener] = []

@@ -1,0 +1,80 @@
+"""What to do about one runner's record at its forge, given all that is known of it: pure and total.
+
+A runner may be removed only while it has no job, and the forge itself has the last word on that: it refuses to remove
+one that works, and once it has removed one it gives it no job. So a runner that waits is removed first and stopped
+then; one that works is left alone, whoever wants its end, unless its machine goes anyway.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from .facts import RunnerTold
+from .forge import Runner, Site
+from .job import NO_REASON, Attempt, InstancePhase, Job, Reason, Why
+from .policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerRow:
+    """A record that we had a forge make, or were about to: the row comes first. `asked_at` is when the row was made,
+    `online_at` when its forge first said that it had come, `busy_at` when anybody first said that it has a job, and
+    `gone_at` when the forge confirmed that it is no more; `reason` says why we wanted that."""
+
+    name: str
+    site: Site
+    job_id: str
+    number: int
+    instance_id: str
+    asked_at: datetime
+    forge_id: str = ""
+    online_at: datetime | None = None
+    busy_at: datetime | None = None
+    gone_at: datetime | None = None
+    reason: Reason = NO_REASON
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerFacts:
+    """`attempt` None: it has ended, or its `job` is deleted. `told` is what the agent said last, `seen` what the latest
+    complete listing shows, `refused_at` when the forge last refused to remove it because it works; `leaving` why its
+    machine ends."""
+
+    row: RunnerRow
+    job: Job | None
+    phase: InstancePhase
+    leaving: Reason
+    attempt: Attempt | None
+    told: RunnerTold | None
+    seen: Runner | None
+    refused_at: datetime | None
+
+
+def unwanted(facts: RunnerFacts, now: datetime, policy: Policy) -> Reason | None:
+    """Why its record is to be removed now; None while it is not."""
+    if facts.row.gone_at is not None:
+        return None
+    if facts.attempt is None or facts.job is None:
+        return Reason(Why.NOT_NEEDED, "its attempt has ended")
+    if works(facts, now, policy):
+        return None
+    if facts.job.cancel_asked_at is not None:
+        return Reason(Why.CANCELLED)
+    if facts.phase in (InstancePhase.DRAINING, InstancePhase.STOPPING):
+        return facts.leaving
+    spec, told = facts.job.spec.runner, facts.told
+    if spec is not None and told is not None and told.phase == "waiting" and told.idle_s >= spec.idle_s:
+        return Reason(Why.IDLE, f"no job came within {spec.idle_s:g} s")
+    return None
+
+
+def works(facts: RunnerFacts, now: datetime, policy: Policy) -> bool:
+    """Any evidence of a job, from either side, lately enough (invariant 7)."""
+    if facts.told is not None and facts.told.phase == "busy":
+        return True
+    if facts.told is not None and facts.told.phase == "done":
+        return False
+    if facts.seen is not None and facts.seen.busy:
+        return True
+    return facts.refused_at is not None and now - facts.refused_at < timedelta(seconds=policy.runner_busy_s)

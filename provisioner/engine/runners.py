@@ -1,0 +1,204 @@
+"""Runners' records at forges: made at the last moment, watched, removed before their machines go.
+
+The row comes before the record, and stays until the forge confirms that the record is gone. Forges are asked beside the
+passes, which never wait for them; a forge that does not answer stops what would be made for it, never what is removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from datetime import datetime
+
+import structlog
+
+from provisioner.domain.errors import Conflict, ForgeError, NotFound, RunnerBusy
+from provisioner.domain.facts import Report, RunnerTold
+from provisioner.domain.forge import Forges, Registration, Runner, RunnerOrder, RunnerProgram, Site
+from provisioner.domain.job import NO_REASON, Attempt, Instance, InstancePhase, Job, Reason
+from provisioner.domain.policy import Policy
+from provisioner.domain.ports import Clock, Event, Store
+from provisioner.domain.runners import RunnerFacts, RunnerRow, unwanted
+
+from .desk import EngineDesk
+from .observe import Observed
+from .sites import Sites
+
+_log = structlog.get_logger()
+
+
+class Runners:
+    """The Registrar port for agents; `turn` once a round."""
+
+    def __init__(
+        self, store: Store, forges: Forges, observed: Observed, desk: EngineDesk, clock: Clock, policy: Policy
+    ) -> None:
+        self._store = store
+        self._forges = forges
+        self._observed = observed
+        self._desk = desk
+        self._clock = clock
+        self._policy = policy
+        self._rows: dict[str, RunnerRow] = {}
+        self._read_s: float | None = None
+        self._refused_at: dict[str, datetime] = {}
+        self._failures: Counter[str] = Counter()
+        self._again_s: dict[str, float] = {}
+        self._removing: dict[str, asyncio.Task[None]] = {}
+        self.sites = Sites(store, forges, clock, policy, desk.poke)
+
+    # What agents ask for
+
+    async def program(self, job: Job, attempt: Attempt, instance: Instance) -> RunnerProgram:
+        """What the attempt is to run. Raises: ForgeError."""
+        site = self._site(job)
+        row = await self._store.runners.expect(attempt, site, instance.name, self._clock.now())
+        self._rows.setdefault(row.name, row)
+        software = await self.sites.software(site, instance.offer.arch)
+        spec = job.spec.runner
+        return RunnerProgram(row.name, site, spec.labels if spec else (), software, self._forges.preinstalled(site))
+
+    async def register(self, job: Job, attempt: Attempt) -> Registration:
+        """The row is there before it is asked whether anybody still wants it: who takes the wish back meanwhile sees
+        the row, and waits for the forge."""
+        site, spec = self._site(job), job.spec.runner
+        instance = await self._store.instances.get(attempt.instance_id)
+        row = await self._store.runners.expect(attempt, site, instance.name, self._clock.now())
+        job = await self._store.jobs.get(job.id)
+        if spec is None or row.gone_at is not None or job.cancel_asked_at or instance.phase is not InstancePhase.READY:
+            raise Conflict(f"{attempt.key} is to be no runner any more")
+        order = RunnerOrder(row.name, spec.labels, spec.group)
+        try:
+            registration = await self._forges.of(site).register(site, order)
+        except ForgeError as error:
+            self.sites.failed(site, error)
+            raise
+        await self._store.runners.note(row.name, forge_id=registration.forge_id)
+        self._rows[row.name] = replace(row, forge_id=registration.forge_id)
+        self.sites.want(site)
+        await self._tell("runner.registered", row, f"{row.name} at {site}")
+        return registration
+
+    def _site(self, job: Job) -> Site:
+        if job.spec.runner is None:
+            raise NotFound(f"{job.id} is no runner")
+        return self.sites.of(job.spec.runner)
+
+    # What a round does
+
+    def count(self) -> Mapping[str, int]:
+        """By instance, those that are not known to be gone."""
+        return Counter(row.instance_id for row in self._rows.values())
+
+    async def turn(self, live: Collection[Attempt], instances: Mapping[str, Instance], jobs: Mapping[str, Job]) -> None:
+        await self._read()
+        if self._rows:
+            attempts = {attempt.key: attempt for attempt in live}
+            for row in list(self._rows.values()):
+                attempt = attempts.get(f"{row.job_id}/{row.number}")
+                await self._look(self._facts(row, attempt, instances.get(row.instance_id), jobs.get(row.job_id)))
+        self.sites.turn({row.site for row in self._rows.values()})
+
+    async def _read(self) -> None:
+        """Those of other controllers of this database are known within `runners_every_s`, those of before at once."""
+        now_s = self._clock.monotonic()
+        if self._read_s is None or (self._rows and now_s - self._read_s >= self._policy.runners_every_s):
+            self._read_s = now_s
+            self._rows = {row.name: row for row in await self._store.runners.there()}
+
+    def _facts(
+        self, row: RunnerRow, attempt: Attempt | None, instance: Instance | None, job: Job | None
+    ) -> RunnerFacts:
+        return RunnerFacts(
+            row=row,
+            job=job,
+            phase=instance.phase if instance else InstancePhase.GONE,
+            leaving=instance.reason if instance else NO_REASON,
+            attempt=attempt,
+            told=_told(self._observed.reports.get(row.instance_id), attempt),
+            seen=self.sites.seen(row.site, row.name),
+            refused_at=self._refused_at.get(row.name),
+        )
+
+    async def _look(self, facts: RunnerFacts) -> None:
+        row = await self._noted(facts.row, facts.told, facts.seen)
+        if row.name in self._removing or self._clock.monotonic() < self._again_s.get(row.name, 0.0):
+            return
+        if (reason := unwanted(facts, self._clock.now(), self._policy)) is not None:
+            task = asyncio.create_task(self._remove(row, reason), name=f"remove {row.name}")
+            self._removing[row.name] = task
+            task.add_done_callback(lambda _: self._removing.pop(row.name, None) and None)
+
+    async def _noted(self, row: RunnerRow, told: RunnerTold | None, seen: Runner | None) -> RunnerRow:
+        """What is seen of it for the first time is written down, and told."""
+        now = self._clock.now()
+        busy = (told is not None and (told.phase == "busy" or told.jobs > 0)) or (seen is not None and bool(seen.busy))
+        if row.online_at is None and (busy or (seen is not None and seen.online)):
+            await self._store.runners.note(row.name, online_at=now)
+            await self._tell("runner.online", row, f"{row.name} waits for a job")
+            row = replace(row, online_at=now)
+        if row.busy_at is None and busy:
+            await self._store.runners.note(row.name, busy_at=now)
+            await self._tell("runner.busy", row, _what(told))
+            row = replace(row, busy_at=now)
+        self._rows[row.name] = row
+        return row
+
+    async def _remove(self, row: RunnerRow, reason: Reason) -> None:
+        """The reason is written down first: whoever judges the attempt's end may come before the forge's answer."""
+        await self._store.runners.note(row.name, reason=reason)
+        try:
+            await self._forges.of(row.site).remove(row.site, row.forge_id, row.name)
+        except RunnerBusy:
+            self._refused_at[row.name] = self._clock.now()
+            self._later(row.name, self._policy.runner_busy_s)
+            await self._store.runners.note(row.name, reason=NO_REASON)
+        except ForgeError as error:
+            self._failures[row.name] += 1
+            self._later(row.name, self._pause_s(row.name))
+            if self._failures[row.name] == 1:
+                await self._tell("runner.not_removed", row, error.line)
+        else:
+            await self._gone(row)
+
+    async def _gone(self, row: RunnerRow) -> None:
+        await self._store.runners.note(row.name, gone_at=self._clock.now())
+        for known in (self._rows, self._refused_at, self._failures, self._again_s):
+            known.pop(row.name, None)
+        await self._tell("runner.gone", row, f"{row.name} is not at {row.site} any more")
+        self._desk.touch(row.instance_id)
+        self._desk.poked.add(row.instance_id)
+        self._desk.poke()
+
+    def _later(self, name: str, seconds: float) -> None:
+        self._again_s[name] = self._clock.monotonic() + seconds
+
+    def _pause_s(self, name: str) -> float:
+        pause_s: float = self._policy.retry_backoff_s * 2 ** min(self._failures[name], 8)
+        return min(pause_s, self._policy.retry_backoff_max_s)
+
+    async def _tell(self, what: str, row: RunnerRow, message: str) -> None:
+        now, data = self._clock.now(), {"runner": row.name, "site": row.site.url}
+        await self._store.records.record(Event(what, now, message, row.job_id, row.number, row.instance_id, data))
+
+    async def close(self) -> None:
+        """End what is under way. Nothing is lost: the rows say what was intended."""
+        tasks = list(self._removing.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.sites.close()
+
+
+def _told(report: Report | None, attempt: Attempt | None) -> RunnerTold | None:
+    if report is None or attempt is None:
+        return None
+    mine = (attempt.job_id, attempt.number)
+    return next((told.runner for told in report.attempts if (told.job_id, told.number) == mine), None)
+
+
+def _what(told: RunnerTold | None) -> str:
+    job = told.job if told is not None else {}
+    return " ".join(job[key] for key in ("repository", "job", "run") if job.get(key)) or "it was given a job"

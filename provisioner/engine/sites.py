@@ -1,0 +1,171 @@
+"""What forges say of the sites that we have runners at: who is there, with which program, and whether they answer.
+
+A site is listed for as long as a record of ours is there or a job waits to be a runner there, seldom enough that a
+forge's hourly limit suffices for all sites together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+
+from provisioner.domain.errors import ForgeError, InvalidRequest
+from provisioner.domain.forge import Forges, Runner, Site, Software, parse_site
+from provisioner.domain.ids import made_at
+from provisioner.domain.job import Job, RunnerSpec
+from provisioner.domain.policy import Policy
+from provisioner.domain.ports import Clock, Event, Store
+
+_log = structlog.get_logger()
+_LISTINGS_AN_HOUR = 1500  # arbitrary: of the 5,000 calls that GitHub allows; the rest is for what is done
+_OURS_FOR_SURE = timedelta(days=1)  # Source: reference "forges", 2.1.6: GitHub itself removes offline ones then
+_SOFTWARE_S = 3600.0
+_ARCH = "x86_64"
+
+
+@dataclass
+class _Known:
+    """Of one site. `listed_s` monotonic seconds of the last complete listing, `trouble` why there is none."""
+
+    listed_s: float | None = None
+    asked_s: float | None = None
+    runners: dict[str, Runner] = field(default_factory=dict)
+    before: frozenset[str] = frozenset()
+    trouble: str = ""
+    warned_at: datetime | None = None
+
+
+class Sites:
+    def __init__(self, store: Store, forges: Forges, clock: Clock, policy: Policy, news: Callable[[], None]) -> None:
+        self._store = store
+        self._forges = forges
+        self._clock = clock
+        self._policy = policy
+        self._news = news
+        self._known: dict[Site, _Known] = {}
+        self._wanted: set[Site] = set()
+        self._software: dict[tuple[Site, str], tuple[float, Software]] = {}
+        self._listing: dict[Site, asyncio.Task[None]] = {}
+
+    def of(self, spec: RunnerSpec) -> Site:
+        host = spec.url.split("://", 1)[-1].split("/", 1)[0]
+        return parse_site(spec.url, {host: spec.forge})
+
+    def seen(self, site: Site, name: str) -> Runner | None:
+        known = self._known.get(site)
+        return known.runners.get(name) if known else None
+
+    def want(self, site: Site) -> None:
+        """Something was done there: list it at the next turn."""
+        self._wanted.add(site)
+
+    def failed(self, site: Site, error: ForgeError) -> None:
+        """It was asked for something and would not: nothing more is made for it before a listing has succeeded."""
+        self._known.setdefault(site, _Known()).trouble = error.line
+        self._wanted.add(site)
+
+    def blocked(self, job: Job) -> str:
+        """Why no machine should be rented for it yet; "" when its forge is known to answer, or it needs none."""
+        if job.spec.runner is None:
+            return ""
+        try:
+            site = self.of(job.spec.runner)
+        except InvalidRequest as error:
+            return error.line
+        known = self._known.setdefault(site, _Known())
+        if known.listed_s is None or known.trouble:
+            self._wanted.add(site)
+        if known.listed_s is None and not known.trouble:
+            return f"{site.host} is being asked"
+        return known.trouble
+
+    async def software(self, site: Site, arch: str) -> Software:
+        """Asked for once an hour. Raises: ForgeError."""
+        kept, now_s = self._software.get((site, arch)), self._clock.monotonic()
+        if kept is None or now_s - kept[0] > _SOFTWARE_S:
+            found = await self._forges.of(site).software(site, "linux", arch)
+            kept = self._software[site, arch] = (now_s, found)
+        return kept[1]
+
+    def turn(self, there: Collection[Site]) -> None:
+        """Start the listings that are due."""
+        sites, now_s = set(there) | self._wanted, self._clock.monotonic()
+        every_s = max(self._policy.runners_every_s, len(sites) * 3600.0 / _LISTINGS_AN_HOUR)
+        for site in sites - self._listing.keys():
+            known = self._known.setdefault(site, _Known())
+            pause_s = self._policy.retry_backoff_s if site in self._wanted else every_s
+            if known.asked_s is not None and now_s - known.asked_s < pause_s:
+                continue
+            known.asked_s = now_s
+            self._wanted.discard(site)
+            task = asyncio.create_task(self._list(site, known), name=f"list {site}")
+            self._listing[site] = task
+            task.add_done_callback(lambda _, site=site: self._listing.pop(site, None) and None)  # type: ignore[misc]
+
+    async def _list(self, site: Site, known: _Known) -> None:
+        try:
+            software = await self.software(site, _ARCH)
+            found = await self._forges.of(site).runners(site)
+        except ForgeError as error:
+            await self._trouble(site, known, error.line)
+            return
+        known.before = frozenset(known.runners)
+        known.runners = {runner.name: runner for runner in found}
+        known.listed_s = self._clock.monotonic()
+        await self._trouble(site, known, await self._refused(site, known, software))
+        await self._ghosts(site, known)
+        self._news()
+
+    async def _trouble(self, site: Site, known: _Known, trouble: str) -> None:
+        before, known.trouble = known.trouble, trouble
+        if bool(before) == bool(trouble):
+            return
+        what = "forge.trouble" if trouble else "forge.answers"
+        await self._store.records.record(Event(what, self._clock.now(), trouble or str(site), data={"site": site.url}))
+        self._news()
+
+    async def _refused(self, site: Site, known: _Known, software: Software) -> str:
+        """A program that the forge will not take any more stops what would be made; that it soon will not is said."""
+        now, at = self._clock.now(), software.refused_at
+        if at is None or (at - now).total_seconds() > self._policy.runner_refused_soon_s:
+            return ""
+        said = f"{site.host} refuses {software.name} {software.version} from {at:%Y-%m-%d} on"
+        if at <= now:
+            return f"{said}: name a newer one in the settings"
+        if known.warned_at is None or now - known.warned_at > timedelta(days=1):
+            known.warned_at = now
+            await self._store.records.record(Event("forge.version_ends", now, said, data={"site": site.url}))
+        return ""
+
+    async def _ghosts(self, site: Site, known: _Known) -> None:
+        """Records under names of ours, offline in two listings. One that we know to be gone was not, after all; one
+        that no row of ours knows may be another controller's, unless it has been there for longer than a machine is."""
+        offline = {r.name: r for r in known.runners.values() if not r.online and not r.busy and r.name in known.before}
+        if not offline:
+            return
+        there = {row.name for row in await self._store.runners.there()}
+        ours, now = await self._store.runners.known(offline), self._clock.now()
+        for name, runner in offline.items():
+            made = made_at(name)
+            old = made is not None and now - made > _OURS_FOR_SURE
+            if name not in there and (name in ours or old):
+                await self._remove_ghost(site, runner)
+
+    async def _remove_ghost(self, site: Site, runner: Runner) -> None:
+        try:
+            await self._forges.of(site).remove(site, runner.forge_id, runner.name)
+        except ForgeError as error:
+            _log.warning("ghost.refused", runner=runner.name, error=error.message)
+            return
+        now, data = self._clock.now(), {"runner": runner.name, "site": site.url}
+        await self._store.records.record(Event("runner.collected", now, f"{runner.name}: no machine of it", data=data))
+
+    async def close(self) -> None:
+        tasks = list(self._listing.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,37 @@
+"""What a job that is to be a forge's runner may ask for."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from provisioner.domain.errors import InvalidRequest
+from provisioner.domain.forge import parse_site
+from provisioner.domain.job import JobSpec
+
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:=/@+-]{0,99}")
+_MOST_LABELS = 100  # Source: reference "forges", 2.1.3
+_ITS_FORGES = ("run", "setup", "inputs", "outputs", "checkpoint", "tty", "workspace", "params")
+
+
+def check_runner(spec: JobSpec) -> None:
+    """What it runs, reads and leaves is its forge's affair. Raises: InvalidRequest."""
+    runner = spec.runner
+    if runner is None:
+        raise InvalidRequest("spec.runner: a ci-runner needs one", hint="its url, forge and labels")
+    for name in _ITS_FORGES:
+        if getattr(spec, name):
+            raise InvalidRequest(f"spec.{name}: a ci-runner runs what its forge gives it", hint="leave it out")
+    host = runner.url.split("://", 1)[-1].split("/", 1)[0]
+    parse_site(runner.url, {host: runner.forge})
+    if runner.jobs not in ("one", "many"):
+        raise InvalidRequest(f"spec.runner.jobs: {runner.jobs[:40]!r} is neither one nor many")
+    if not 1 <= len(runner.labels) <= _MOST_LABELS:
+        raise InvalidRequest(f"spec.runner.labels: give 1 to {_MOST_LABELS} labels")
+    for label in runner.labels:
+        if not _LABEL.fullmatch(label):
+            raise InvalidRequest(
+                f"spec.runner.labels: {label[:120]!r} is not a label", hint="letters, digits and _.:=/@+-"
+            )
+    if not (runner.idle_s > 0 and math.isfinite(runner.idle_s)):
+        raise InvalidRequest(f"spec.runner.idle_s: {runner.idle_s} is not above zero")
