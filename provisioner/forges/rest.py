@@ -66,9 +66,12 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
+    """`total`: how many things the listing has that this is a page of, where the forge says so."""
+
     status: int
     body: Any
     next: str = ""
+    total: int | None = None
 
 
 class Rest:
@@ -115,7 +118,9 @@ class Rest:
         kind, hint = OUTCOMES.get(raw.status) or OUTCOMES.get(raw.status // 100) or (ForgeUnreachable, "")
         raise kind(f"{what}: {raw.status} {_said(raw, secrets)}".rstrip(), hint=hint)
 
-    async def pages(self, path: str, query: Mapping[str, str] | None = None, *, key: str = "") -> list[Any]:
+    async def pages(
+        self, path: str, query: Mapping[str, str] | None = None, *, key: str = "", removal: bool = False
+    ) -> list[Any]:
         """Everything on all pages; `key` is where a page has its items, "" when it is nothing but those.
 
         A list that changes while it is read can hide what was there all the time: what moves up onto a page that was
@@ -123,24 +128,26 @@ class Rest:
         found counts."""
         found: dict[Any, Any] = {}
         for _ in range(_PASSES):
-            items, calm = await self._once_through(path, query, key)
+            items, calm = await self._once_through(path, query, key, removal)
             if calm:
                 return items
             found |= {item["id"]: item for item in items}
         return list(found.values())
 
-    async def _once_through(self, path: str, query: Mapping[str, str] | None, key: str) -> tuple[list[Any], bool]:
+    async def _once_through(
+        self, path: str, query: Mapping[str, str] | None, key: str, removal: bool
+    ) -> tuple[list[Any], bool]:
         items: list[Any] = []
         totals: set[int] = set()
         url = path
         for _ in range(_MOST_PAGES):
-            answer = await self.call("GET", url, query=query)
+            answer = await self.call("GET", url, query=query, removal=removal)
             found = answer.body.get(key) if key and isinstance(answer.body, dict) else answer.body
             if not isinstance(found, list):
                 raise ForgeUnreachable(f"GET {path}: a page is not a list", hint="something else answers there")
             items += found
-            if key and isinstance(total := answer.body.get("total_count"), int):
-                totals.add(total)
+            if answer.total is not None:
+                totals.add(answer.total)
             if not answer.next:
                 return items, not totals or totals == {len({item["id"] for item in items})}
             url, query = answer.next, None
@@ -190,7 +197,7 @@ class Rest:
             raise ForgeUnreachable(f"{what}: not JSON", hint="something else answers there") from error
         if raw.next and not raw.next.startswith(self.base + "/"):
             raise ForgeUnreachable(f"{what}: its next page is at another address", hint="is the forge's address right?")
-        answer = Answer(raw.status, body, raw.next)
+        answer = Answer(raw.status, body, raw.next, _total(raw, body))
         if remember and (tag := raw.headers.get("etag")):
             self._known[remember] = (tag, answer)
             self._known.move_to_end(remember)
@@ -209,6 +216,13 @@ def _patience(raw: Raw, allowance: Allowance | None, now_s: float) -> tuple[bool
     if raw.status in (403, 429) and allowance is not None and allowance.left <= 0:
         return True, allowance.until_s - now_s
     return raw.status == 429 or (raw.status == 403 and b"rate limit" in raw.content.lower()), None
+
+
+def _total(raw: Raw, body: Any) -> int | None:
+    if isinstance(body, dict) and isinstance(total := body.get("total_count"), int):
+        return total
+    told = raw.headers.get("x-total") or raw.headers.get("x-total-count") or ""
+    return int(told) if told.isdigit() else None
 
 
 def _said(raw: Raw, secrets: list[str]) -> str:

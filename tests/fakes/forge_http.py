@@ -13,6 +13,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
@@ -80,6 +81,7 @@ class ForgeHttp:
     `late_s`: how long what was made takes to show in listings; `shut_until_s`: everything is 429 until then."""
 
     api = "/api"
+    total_header = "X-Total-Count"
 
     def __init__(self, clock: HandClock | None = None, root: str = "") -> None:
         self.clock = clock or HandClock()
@@ -180,7 +182,7 @@ class ForgeHttp:
         """One page of a listing, with its Link header. `size`: the parameter that says how long a page is."""
         number, per_page = int(asked.one("page", "1")), min(int(asked.one(size, "20")), most)
         here = list(items[(number - 1) * per_page : number * per_page])
-        headers = {"X-Total-Count": str(len(items))}
+        headers = {self.total_header: str(len(items))}
         if number * per_page < len(items):
             more = {name: values for name, values in asked.query.items() if name != "page"}
             query = urlencode({**more, "page": [str(number + 1)]}, doseq=True)
@@ -209,6 +211,10 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Nothing."""
 
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """The forge's own clock."""
+        return formatdate(self.forge.clock.now().timestamp(), usegmt=True)
+
     def _answer(self) -> None:
         parts = urlsplit(self.path)
         data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -233,7 +239,8 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer
 
     def _send(self, done: Answer) -> None:
-        whole = done.body if isinstance(done.body, bytes) else b"" if done.body is None else json.dumps(done.body).encode()
+        whole = done.body if isinstance(done.body, bytes) else json.dumps(done.body).encode() if done.body else b""
+        whole = b"[]" if done.body == [] else whole
         self.send_response(done.status)
         for name, value in {"Content-Type": "application/json", **done.headers}.items():
             self.send_header(name, value)

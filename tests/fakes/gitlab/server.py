@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from tests.fakes.forge_http import Allowance, Answer, Asked, ForgeHttp, Refusal, Route
 from tests.fakes.hand_clock import HandClock
@@ -19,14 +20,15 @@ _KINDS = {"project_type": "project_id", "group_type": "group_id", "instance_type
 
 
 class GitLabServer(ForgeHttp):
-    """`mixed`: listings of runners as older versions give them, without what a runner is doing."""
+    """`old`: records of runners as older versions give them, without what a runner is doing."""
 
     api = "/api/v4"
+    total_header = "X-Total"
 
-    def __init__(self, clock: HandClock | None = None, root: str = "", *, mixed: bool = False) -> None:
+    def __init__(self, clock: HandClock | None = None, root: str = "", *, old: bool = False) -> None:
         self.state = State(clock or HandClock())
         self.said = Said(self.state, self.page)
-        self.mixed = mixed
+        self.old = old
         super().__init__(self.state.clock, root)
 
     def routes(self) -> Sequence[Route]:
@@ -173,7 +175,7 @@ class GitLabServer(ForgeHttp):
             "online": status == "online",
             "status": status,
         }
-        if not self.mixed:
+        if not self.old:
             told["job_execution_status"] = "active" if self.state.running(runner) else "idle"
         return told
 
@@ -208,11 +210,23 @@ class GitLabServer(ForgeHttp):
         if not project.builds:
             raise Refusal(403, "403 Forbidden")
         found = [
-            self._job_json(one)
+            one
             for one in sorted(self.state.jobs.values(), key=lambda one: -one.id)
             if one.project == project.id and (not scopes or one.status in scopes) and self.visible(one.made_at_s)
         ]
-        return self.page(asked, found, "per_page", 100)
+        if asked.one("pagination") != "keyset":
+            return self.page(asked, [self._job_json(one) for one in found], "per_page", 100)
+        return self._keyset(asked, found)
+
+    def _keyset(self, asked: Asked, found: list[Job]) -> Answer:
+        """Pages that begin below an id: what goes meanwhile moves nothing."""
+        rest = [one for one in found if not asked.one("cursor") or one.id < int(asked.one("cursor"))]
+        here = rest[: min(int(asked.one("per_page", "20")), 100)]
+        headers = {}
+        if len(here) < len(rest):
+            more = {**asked.query, "cursor": [str(here[-1].id)]}
+            headers["Link"] = f'<{self.url}{self.api}{asked.path}?{urlencode(more, doseq=True)}>; rel="next"'
+        return Answer([self._job_json(one) for one in here], headers=headers)
 
     def _job(self, asked: Asked) -> Job:
         project, number = self._project(asked.words[0]), int(asked.words[1])
