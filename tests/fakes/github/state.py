@@ -1,4 +1,4 @@
-"""What the forge has: repositories with their runs and jobs, and the records of runners. Verbs change it, under one lock.
+"""What the forge has: repositories with runs and jobs, and the records of runners. Verbs change it, under one lock.
 
 Nothing here is HTTP. A *scope* is where a runner is registered: "acme/vision" or "acme".
 """
