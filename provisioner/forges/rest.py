@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -115,21 +115,33 @@ class Rest:
         kind, hint = OUTCOMES.get(raw.status) or OUTCOMES.get(raw.status // 100) or (ForgeUnreachable, "")
         raise kind(f"{what}: {raw.status} {_said(raw, secrets)}".rstrip(), hint=hint)
 
-    async def pages(self, path: str, query: Mapping[str, str] | None = None, *, key: str = "") -> list[Any]:
-        """Everything on all pages; `key` is where a page has its items, "" when it is nothing but those.
+    async def pages(
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        key: str = "",
+        most: int = 0,
+        until: Callable[[Any], bool] | None = None,
+    ) -> list[Any]:
+        """Everything on all pages; `key` is where a page has its items, "" when it is nothing but those. `most`: no
+        more of them can be reached, however many there are. `until`: the page that has such an item is the last that
+        is read.
 
         A list that changes while it is read can hide what was there all the time: what moves up onto a page that was
         read already. Where the forge says how many there are, such a list is read again, and what any reading
         found counts."""
         found: dict[Any, Any] = {}
         for _ in range(_PASSES):
-            items, calm = await self._once_through(path, query, key)
+            items, calm = await self._once_through(path, query, key, most, until)
             if calm:
                 return items
             found |= {item["id"]: item for item in items}
         return list(found.values())
 
-    async def _once_through(self, path: str, query: Mapping[str, str] | None, key: str) -> tuple[list[Any], bool]:
+    async def _once_through(
+        self, path: str, query: Any, key: str, most: int, until: Callable[[Any], bool] | None
+    ) -> tuple[list[Any], bool]:
         items: list[Any] = []
         totals: set[int] = set()
         url = path
@@ -140,8 +152,8 @@ class Rest:
                 raise ForgeUnreachable(f"GET {path}: a page is not a list", hint="something else answers there")
             items += found
             if key and isinstance(total := answer.body.get("total_count"), int):
-                totals.add(total)
-            if not answer.next:
+                totals.add(min(total, most or total))
+            if not answer.next or (until is not None and any(map(until, found))):
                 return items, not totals or totals == {len({item["id"] for item in items})}
             url, query = answer.next, None
         raise ForgeUnreachable(f"GET {path}: more than {_MOST_PAGES} pages", hint="its pages never end")

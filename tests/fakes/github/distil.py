@@ -75,6 +75,8 @@ def _bare(node: Any, names: bool = False) -> Any:
         return [_bare(one) for one in node]
     if not isinstance(node, dict):
         return node
+    if not names and node.get("nullable") and "enum" in node and None not in node["enum"]:
+        node = {**node, "enum": [*node["enum"], None]}  # GitHub means both: what may be null, and these values
     return {
         key: _bare(value, names=not names and key in ("properties", "schemas", "responses", "parameters", "paths"))
         for key, value in node.items()

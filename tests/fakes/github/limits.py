@@ -44,8 +44,10 @@ class Limits:
 
     def spend(self, left: float) -> None:
         """Of every hour so much is left, as a share."""
-        for (who, resource), (began, _) in list(self._used.items()):
-            self._used[who, resource] = (began, round(self._limit(resource) * (1 - left)))
+        for who in {who for who, _ in self._used}:
+            for resource in ("core", REGISTRATION):
+                began, _ = self._window(who, resource)
+                self._used[who, resource] = (began, round(self._limit(resource) * (1 - left)))
 
     def weigh(self, who: str, endpoint: str, points: int, resource: str, at_once: int, comment: bool) -> Refusal | None:
         """A request that has arrived; None lets it in."""

@@ -329,7 +329,7 @@ ROUTES = (
     Route("GET", "/orgs/([^/]+)/actions/runner-groups", "groups", _scoped(groups)),
     Route("GET", f"{_REPO}/actions/runs", "queued", _scoped(runs)),
     Route("GET", f"{_REPO}/actions/runs/" + r"(\d+)", "run", _scoped(one_run)),
-    Route("GET", f"{_REPO}/actions/runs/" + r"(\d+)/jobs", "run_jobs", _scoped(run_jobs)),
+    Route("GET", f"{_REPO}/actions/runs/" + r"(\d+)/jobs", "queued", _scoped(run_jobs)),
     Route("GET", f"{_REPO}/actions/jobs/" + r"(\d+)", "job", _scoped(one_job)),
     Route("POST", f"{_REPO}/actions/jobs/" + r"(\d+)/rerun", "rerun", _scoped(rerun)),
     Route("GET", "/orgs/([^/]+)/repos", "repositories", _scoped(repositories)),

@@ -238,7 +238,7 @@ class _Handler(BaseHTTPRequestHandler):
         if trouble is None:
             return reply
         if trouble.code == "silent":
-            forge.stopping.wait(1.0)
+            forge.stopping.wait(5.0)
         return Reply(502, {"message": "Server Error"}) if trouble.code == "502" else None
 
     def _unchanged(self, reply: Reply, who: Who, resource: str) -> None:

@@ -14,6 +14,7 @@ _BY_FORMAT = {
     "uri": "https://forge.invalid/",
     "uuid": "00000000-0000-0000-0000-000000000000",
 }
+_blank: dict[int, dict[str, Any]] = {}  # by the identity of schemas, which `description` keeps for good
 _BY_TYPE: dict[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False}
 
 
@@ -30,11 +31,11 @@ def named(name: str) -> dict[str, Any]:
 def complete(schema: dict[str, Any], facts: Any = None) -> Any:
     """`facts`, and whatever else `schema` requires."""
     schema = resolved(schema)
-    if facts is None and schema.get("nullable"):
-        return None
     for choice in ("oneOf", "anyOf"):
         if choice in schema:
             return complete(_fitting(schema[choice], facts), facts)
+    if facts is None and schema.get("nullable"):
+        return None
     for part in schema.get("allOf", ()):
         facts = complete(part, facts)
     if schema.get("type") == "object" or "properties" in schema:
@@ -49,9 +50,11 @@ def complete(schema: dict[str, Any], facts: Any = None) -> Any:
 
 
 def _object(schema: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """What is demanded is worked out once for each schema: a burst of jobs asks for the same a thousand times."""
     properties = schema.get("properties", {})
-    missing = {name: None for name in schema.get("required", ()) if name not in facts}
-    return {name: complete(properties.get(name, {}), value) for name, value in (facts | missing).items()}
+    if id(schema) not in _blank:
+        _blank[id(schema)] = {name: complete(properties.get(name, {})) for name in schema.get("required", ())}
+    return _blank[id(schema)] | {name: complete(properties.get(name, {}), value) for name, value in facts.items()}
 
 
 def _fitting(choices: list[dict[str, Any]], facts: Any) -> dict[str, Any]:

@@ -167,6 +167,13 @@ class State:
             self._told("workflow_job", "queued", run, job)
         return run
 
+    def add_job(self, run: Run, labels: list[str]) -> Job:
+        with self.lock:
+            made = self._new_job(run, f"job-{len(run.latest)}", labels)
+            run.latest.append(made)
+        self._told("workflow_job", "queued", run, made)
+        return made
+
     def _new_job(self, run: Run, name: str, labels: list[str]) -> Job:
         now = self.now()
         job = Job(next(self.ids), run.id, run.attempt, name, labels, now, now, self.clock.monotonic())
