@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Protocol, cast
 
 from provisioner.domain.errors import InvalidRequest
-from provisioner.domain.forge import Delivery, Forge, ForgeCredentials, ForgeKind, Release, Reviews, Site
+from provisioner.domain.forge import Delivery, Forge, ForgeCredentials, ForgeKind, Release, Reviews
 from provisioner.domain.ports import Clock
 
 FOLDERS = {
+    ForgeKind.GITHUB: "github",
     ForgeKind.GITLAB: "gitlab",
     ForgeKind.GITEA: "gitea",
 }
@@ -27,10 +28,10 @@ class Folder(Protocol):
         """`base` is the forge's web address. Raises: InvalidRequest, these credentials are of no use there."""
         ...
 
-    def delivery(self, site: Site, headers: Mapping[str, str], body: bytes, secret: str) -> Delivery:
-        """A webhook. `site` is the whole forge's; names of headers are in lower case; `body` is as it came.
+    def read_delivery(self, body: bytes, headers: Mapping[str, str], secrets: Sequence[str]) -> Delivery:
+        """A webhook: `body` as it came, names of headers in lower case, and any of `secrets` that it may be known by.
 
-        Raises: ForgeUnauthorized, it is not the forge's; ForgeRefused, it is not understood."""
+        Raises: Unauthenticated, InvalidRequest."""
         ...
 
 

@@ -39,7 +39,7 @@ class ForgejoRoutes:
         return Answer({"id": made.id, "uuid": made.uuid, "token": made.token}, 201)
 
     def _job_json(self, job: Job) -> dict[str, Any]:
-        run = self.state.runs[job.run]
+        run, page = self.state.runs[job.run], f"{self.server.url}/{self.state.path_of(job)}/actions"
         return {
             "id": job.id,
             "run_id": job.run,
@@ -47,7 +47,7 @@ class ForgejoRoutes:
             "repo_id": run.repository,
             "owner_id": 1,
             "name": job.name,
-            "html_url": f"{self.server.url}/{self.state.path_of(job)}/actions/runs/{run.id}/jobs/0/attempt/{job.attempt}",
+            "html_url": f"{page}/runs/{run.id}/jobs/0/attempt/{job.attempt}",
             "needs": None,
             "runs_on": job.labels,
             "task_id": 0,
@@ -86,7 +86,13 @@ class ForgejoRoutes:
         if run is None:
             raise Refusal(404, "run not found")
         first = min(one.created_at for one in self.state.jobs.values() if one.run == run.id)
-        return {"id": run.id, "event": run.event, "is_fork_pull_request": run.fork, "created": first, "prettyref": "main"}
+        return {
+            "id": run.id,
+            "event": run.event,
+            "is_fork_pull_request": run.fork,
+            "created": first,
+            "prettyref": "main",
+        }
 
     def _rerun(self, asked: Asked) -> Answer:
         job = self.server.job(asked)

@@ -102,7 +102,9 @@ class GiteaServer(ForgeHttp):
 
     def make_runner(self, scope: str, name: str, ephemeral: bool) -> Runner:
         number = next(self.state.ids)
-        made = Runner(number, str(uuid.UUID(int=number << 64, version=4)), f"{number * 104729:040x}", name, scope, [], ephemeral)
+        made = Runner(
+            number, str(uuid.UUID(int=number << 64, version=4)), f"{number * 104729:040x}", name, scope, [], ephemeral
+        )
         made.made_at_s = self.clock.monotonic()
         self.state.runners[number] = made
         return made
