@@ -21,12 +21,13 @@ class ForgejoRoutes:
         from .server import REPO, SCOPE
 
         more: list[Route] = [
-            ("POST", f"{SCOPE}/runners", self._make),
             ("GET", f"{SCOPE}/runners/jobs", self._jobs),
             ("GET", "/repositories/([0-9]+)", self._repository),
             ("GET", f"{REPO}/actions/runs", self._runs),
             ("GET", f"{REPO}/actions/runs/([0-9]+)", self._run),
         ]
+        if self.server.number >= (15, 0):
+            more.append(("POST", f"{SCOPE}/runners", self._make))
         if self.server.number >= (16, 0):
             more.append(("GET", f"{REPO}/actions/runs/([0-9]+)/jobs", self._jobs_of_run))
         if self.server.number >= (17, 0):
