@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Protocol, cast
 
 from provisioner.domain.errors import InvalidRequest
-from provisioner.domain.forge import Delivery, Forge, ForgeCredentials, ForgeKind, Release, Reviews
+from provisioner.domain.forge import Delivery, Forge, ForgeCredentials, ForgeKind, Release, Reviews, Site
 from provisioner.domain.ports import Clock
 
 FOLDERS = {
@@ -28,10 +28,10 @@ class Folder(Protocol):
         """`base` is the forge's web address. Raises: InvalidRequest, these credentials are of no use there."""
         ...
 
-    def read_delivery(self, body: bytes, headers: Mapping[str, str], secrets: Sequence[str]) -> Delivery:
-        """A webhook: `body` as it came, names of headers in lower case, and any of `secrets` that it may be known by.
+    def delivery(self, site: Site, headers: Mapping[str, str], body: bytes, secret: str) -> Delivery:
+        """A webhook. `site` is the whole forge's; names of headers are in lower case; `body` is as it came.
 
-        Raises: Unauthenticated, InvalidRequest."""
+        Raises: ForgeUnauthorized, it is not the forge's; ForgeRefused, it is not understood."""
         ...
 
 

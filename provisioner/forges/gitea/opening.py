@@ -7,7 +7,7 @@ from provisioner.domain.forge import ForgeCredentials, Release
 from provisioner.domain.ports import Clock
 
 from .forge import GiteaForge
-from .webhooks import read_delivery as read_delivery
+from .webhooks import delivery as delivery
 
 
 def open_forge(base: str, credentials: ForgeCredentials, clock: Clock, release: Release) -> GiteaForge:

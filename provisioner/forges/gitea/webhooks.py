@@ -9,47 +9,44 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from provisioner.domain.errors import InvalidRequest, Unauthenticated
-from provisioner.domain.forge import CiJob, CiJobState, Delivery, ForgeKind, Site
+from provisioner.domain.errors import ForgeRefused, ForgeUnauthorized
+from provisioner.domain.forge import CiJob, CiJobState, Delivery, Site
 
 _STATES = {"completed": CiJobState.DONE, "in_progress": CiJobState.RUNNING}
 
 
-def read_delivery(body: bytes, headers: Mapping[str, str], secrets: Sequence[str]) -> Delivery:
-    """What a genuine webhook tells; any of `secrets` will do. Names of headers in lower case.
+def delivery(site: Site, headers: Mapping[str, str], body: bytes, secret: str) -> Delivery:
+    """`site` is the whole forge's; names of headers are in lower case.
 
-    Raises: Unauthenticated, InvalidRequest."""
+    Raises: ForgeUnauthorized, it is not signed with `secret`; ForgeRefused, it is not understood."""
+    right = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
     given = headers.get("x-gitea-signature") or headers.get("x-hub-signature-256", "").removeprefix("sha256=")
-    wanted = [hmac.new(one.encode(), body, hashlib.sha256).hexdigest().encode() for one in secrets if one]
-    if not any(hmac.compare_digest(given.encode(), one) for one in wanted):
-        raise Unauthenticated("the webhook's signature is missing or wrong", hint="give Gitea and us the same secret")
+    if not secret or not hmac.compare_digest(given.encode(), right.encode()):
+        raise ForgeUnauthorized("a webhook that is not signed with our secret", hint="set it on both sides")
     event, key = headers.get("x-gitea-event", ""), headers.get("x-gitea-delivery", "")
-    if not event or not key:
-        raise InvalidRequest("a webhook of Gitea's names its event and its delivery")
+    if not key:
+        raise ForgeRefused("a webhook without X-Gitea-Delivery")
     if event != "workflow_job":
-        return Delivery(key, event)
+        return Delivery(f"{site.host} {key}", event)
     try:
         told = json.loads(body)
-        action = str(told["action"])
-        job = _job(told["repository"], action, told["workflow_job"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        hint = "set the webhook's content type to application/json"
-        raise InvalidRequest("a job event that is not as Gitea documents it", hint=hint) from error
-    facts = {"job": job.id, "repository": job.repository, "action": action}
-    return Delivery(key, event, job if action != "waiting" else None, facts)
+        job = _job(site, str(told["repository"]["full_name"]), str(told["action"]), told["workflow_job"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ForgeRefused(f"a job event that is not understood: {error!r:.80}") from error
+    facts = {"job": job.id, "repository": job.repository, "action": str(told["action"])}
+    return Delivery(f"{site.host} {key}", event, job if told["action"] != "waiting" else None, facts)
 
 
-def _job(where: dict[str, Any], action: str, told: dict[str, Any]) -> CiJob:
+def _job(site: Site, repository: str, action: str, told: dict[str, Any]) -> CiJob:
     """Only what is `queued` waits for a runner; `waiting` is held back by something else."""
     at = _STATES.get(action, CiJobState.QUEUED)
-    repository = str(where["full_name"])
     return CiJob(
         id=str(int(told["id"])),
-        site=Site(ForgeKind.GITEA, str(where["html_url"]).removesuffix(f"/{repository}"), repository),
+        site=Site(site.kind, site.base, repository),
         repository=repository,
         state=at,
         labels=tuple(str(label) for label in told.get("labels") or ()),

@@ -8,53 +8,52 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from provisioner.domain.errors import InvalidRequest, Unauthenticated
-from provisioner.domain.forge import CiJob, CiJobState, Delivery, ForgeKind, Site
+from provisioner.domain.errors import ForgeRefused, ForgeUnauthorized
+from provisioner.domain.forge import CiJob, CiJobState, Delivery, Site
 
 from .jobs import state
 
 
-def read_delivery(body: bytes, headers: Mapping[str, str], secrets: Sequence[str]) -> Delivery:
-    """What a genuine webhook tells. GitLab sends the secret itself along; any of `secrets` will do. Names of headers
-    in lower case.
+def delivery(site: Site, headers: Mapping[str, str], body: bytes, secret: str) -> Delivery:
+    """`site` is the whole forge's; names of headers are in lower case. GitLab sends the secret itself along.
 
-    Raises: Unauthenticated, InvalidRequest."""
-    given = headers.get("x-gitlab-token", "").encode()
-    if not any(hmac.compare_digest(given, one.encode()) for one in secrets if one):
-        raise Unauthenticated("the webhook's token is missing or wrong", hint="give GitLab and us the same secret")
+    Raises: ForgeUnauthorized, it is not GitLab's; ForgeRefused, it is not understood."""
+    given = headers.get("x-gitlab-token", "")
+    if not secret or not hmac.compare_digest(given.encode(), secret.encode()):
+        raise ForgeUnauthorized("a webhook without the right X-Gitlab-Token", hint="set it on both sides")
     told = _object(body)
     event = str(told.get("object_kind") or headers.get("x-gitlab-event", ""))
-    key = headers.get("idempotency-key") or headers.get("x-gitlab-event-uuid", "")
+    key = headers.get("idempotency-key") or headers.get("x-gitlab-event-uuid") or headers.get("x-gitlab-webhook-uuid")
     if not key:
-        raise InvalidRequest("a webhook of GitLab's has an Idempotency-Key or an X-Gitlab-Event-UUID")
+        raise ForgeRefused("a webhook without Idempotency-Key and X-Gitlab-Event-UUID", hint="GitLab 15.0 sends them")
     if event != "build":
-        return Delivery(key, event)
+        return Delivery(f"{site.host} {key}", event)
     try:
-        return _build(key, told)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InvalidRequest("a job event that is not as GitLab documents it") from error
+        return _build(site, f"{site.host} {key}", told)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ForgeRefused(f"a job event that is not understood: {error!r:.80}") from error
 
 
-def _build(key: str, told: dict[str, Any]) -> Delivery:
+def _build(site: Site, key: str, told: dict[str, Any]) -> Delivery:
     status, at = str(told["build_status"]), state(str(told["build_status"]))
-    repository, page = str(told["project"]["path_with_namespace"]), str(told["project"]["web_url"])
+    repository = str(told["project"]["path_with_namespace"])
     facts = {"job": str(int(told["build_id"])), "repository": repository, "status": status}
     if at is CiJobState.QUEUED:
         return Delivery(key, "build", None, facts)
     job = CiJob(
         id=facts["job"],
-        site=Site(ForgeKind.GITLAB, page.removesuffix(f"/{repository}"), repository),
+        site=Site(site.kind, site.base, repository),
         repository=repository,
         state=at,
         labels=(),
         created_at=_time(told),
         run_id=str(told.get("pipeline_id") or ""),
         name=str(told.get("build_name") or ""),
-        url=f"{page}/-/jobs/{facts['job']}",
+        url=f"{told['project'].get('web_url', '')}/-/jobs/{facts['job']}",
         ref=str(told.get("ref") or ""),
         fork=None,
         runner_name=str((told.get("runner") or {}).get("description") or ""),
@@ -74,7 +73,7 @@ def _object(body: bytes) -> dict[str, Any]:
     try:
         told = json.loads(body)
     except ValueError as error:
-        raise InvalidRequest("a webhook that is not JSON") from error
+        raise ForgeRefused("a webhook that is not JSON") from error
     if not isinstance(told, dict):
-        raise InvalidRequest("a webhook that is not an object")
+        raise ForgeRefused("a webhook that is not an object")
     return told

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.domain.errors import InvalidRequest
-from provisioner.domain.forge import Forge, ForgeCredentials, ForgeKind, Reviews, parse_site
+from provisioner.domain.errors import ForgeUnauthorized, InvalidRequest
+from provisioner.domain.forge import Forge, ForgeCredentials, ForgeKind, Reviews, Site, parse_site
 from provisioner.forges.registry import FOLDERS, folder, open_forge
 from tests.fakes.hand_clock import HandClock
 from tests.house.places import TOP, sources
@@ -41,9 +41,8 @@ def test_without_credentials_a_line_says_which(kind: ForgeKind) -> None:
 
 @pytest.mark.parametrize("kind", ForgeKind)
 def test_every_folder_reads_its_webhooks_alike(kind: ForgeKind) -> None:
-    with pytest.raises(Exception, match="missing or wrong") as caught:
-        folder(kind).read_delivery(b"{}", {}, ["secret"])
-    assert type(caught.value).__name__ == "Unauthenticated"
+    with pytest.raises(ForgeUnauthorized):
+        folder(kind).delivery(Site(kind, BASE, ""), {}, b"{}", "secret")
 
 
 def test_nothing_but_the_registry_and_a_forges_own_folder_knows_it() -> None:

@@ -189,7 +189,7 @@ async def test_the_program_is_the_releases_with_the_sha256_beside_it(world: Gite
     listed = Answer(f"{digest}  {path.rpartition('/')[2]}\n".encode())
     moved = Answer(b"", 302, {"Location": "/git/elsewhere"})
     world.server.files |= {f"{path}.sha256": moved, "/elsewhere": listed}
-    forge = GiteaForge(world.server.url, ForgeCredentials(token="t"), world.clock, Release("9.8.7", world.server.url))
+    forge = GiteaForge(world.server.url, ForgeCredentials(token=TOKEN), world.clock, Release("9.8.7", world.server.url))
     found = await forge.software(site_of(world), "linux", "aarch64")
     assert (found.name, found.version, found.url, found.sha256) == (name, "9.8.7", world.server.url + path, digest)
     assert "authorization" not in world.server.sent("GET /elsewhere")[0].headers
