@@ -90,16 +90,6 @@ async def test_two_hundred_runners_are_registered_as_fast_as_is_allowed_and_no_f
     assert clock.monotonic() == pytest.approx((200 - 25) / 2.5, abs=1.0)
 
 
-async def test_who_would_wait_long_for_a_registration_is_told_when(forge: GitHub, site: Site) -> None:
-    made = await asyncio.gather(
-        *(forge.register(site, order(f"runner-i-{number}")) for number in range(90)), return_exceptions=True
-    )
-    refused = [one for one in made if isinstance(one, ForgeThrottled)]
-    assert refused
-    assert all(one.retry_after_s > 15 for one in refused)
-    assert len(refused) + len([one for one in made if not isinstance(one, BaseException)]) == 90
-
-
 async def test_only_so_many_are_asked_at_once_and_removals_have_places_of_their_own(
     forge: GitHub, site: Site, fake: FakeGitHub
 ) -> None:
@@ -157,7 +147,7 @@ async def test_a_fork_is_told_by_its_run(forge: GitHub, site: Site, world: Forge
 async def test_more_runs_than_one_search_reaches_are_all_found(
     forge: GitHub, site: Site, world: ForgeWorld, fake: FakeGitHub
 ) -> None:
-    fake.limits.primary = 50_000
+    fake.limits.primary = fake.limits.points = 50_000
     ids = []
     for at in range(1050):
         world.clock.move(1.0 if at % 20 == 0 else 0.0)
@@ -246,7 +236,7 @@ async def test_an_installations_token_is_kept_and_renewed_well_before_its_end(
             await app.runners(site)
             clock.move(600.0)
         assert len(fake.accounts.issued) == 2
-        assert all(one.status == 200 for one in fake.exchanges if one.method == "GET")
+        assert all(one.status in (200, 304) for one in fake.exchanges if one.method == "GET")
 
 
 async def test_a_token_that_was_revoked_is_asked_for_again(fake: FakeGitHub, site: Site) -> None:
