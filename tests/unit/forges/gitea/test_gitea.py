@@ -68,7 +68,8 @@ async def test_the_secret_is_one_runners_own_and_no_registration_token(forge: Gi
 
 @both
 @pytest.mark.parametrize(
-    ("path", "scope"), [(REPOSITORY, f"/repos/{REPOSITORY}"), ("vision", "/orgs/vision"), ("ada", "/user"), ("", "/admin")]
+    ("path", "scope"),
+    [(REPOSITORY, f"/repos/{REPOSITORY}"), ("vision", "/orgs/vision"), ("ada", "/user"), ("", "/admin")],
 )
 async def test_what_a_path_is_is_asked_once(forge: GiteaForge, world: GiteaWorld, path: str, scope: str) -> None:
     world.state.orgs.add("vision")

@@ -54,9 +54,7 @@ def test_a_job_that_waits_is_told_with_its_labels_and_without_its_trust() -> Non
     )
 
 
-@pytest.mark.parametrize(
-    ("action", "state"), [("in_progress", CiJobState.RUNNING), ("completed", CiJobState.DONE)]
-)
+@pytest.mark.parametrize(("action", "state"), [("in_progress", CiJobState.RUNNING), ("completed", CiJobState.DONE)])
 def test_a_job_that_runs_or_ended_says_on_which_runner(action: str, state: CiJobState) -> None:
     sent = body(action, run_attempt=2, runner_name="runner-i-7", conclusion="failure")
     job = delivery(SITE, headers(sent), sent, SECRET).job
