@@ -68,6 +68,7 @@ class Record:
     secret: str
     shown_from_s: float
     online: bool = False
+    online_from_s: float = 0.0
     job: SimJob | None = None
     given: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -189,7 +190,7 @@ class SimForge:
         """None when there is no such runner any more: its program ends."""
         record = next((r for r in self.records.values() if r.secret == secret), None)
         if record is not None:
-            record.online = True
+            record.online, record.online_from_s = True, self._clock.monotonic()
         return record
 
     def is_there(self, record: Record) -> bool:
