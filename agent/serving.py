@@ -161,8 +161,7 @@ def parts_of(secret: str) -> list[str]:
         files = json.loads(base64.b64decode(secret, validate=True))
         for name, packed in files.items() if isinstance(files, dict) else ():
             if str(name).startswith(".credentials"):
-                text = base64.b64decode(packed).decode()
-                found += [packed, text, *_leaves(json.loads(text))]
+                found += [packed, *_leaves(json.loads(base64.b64decode(packed)))]
     except (ValueError, TypeError, binascii.Error):
         pass  # a plain token
     return [one for one in found if len(one) >= SHORTEST]

@@ -81,6 +81,7 @@ def _is_it(machine: Machine, program: Program, folder: str, version: str) -> boo
 def _copy(folder: str, target: str, program: Program) -> None:
     if os.path.dirname(program.executable):
         shutil.copytree(folder, target, symlinks=True, ignore=_STATE, dirs_exist_ok=True)
+        os.chmod(target, 0o700)  # nobody else's, whoever may enter the image's
     else:  # a single file, and beside it whatever else is in the image's folder
         shutil.copy2(os.path.join(folder, program.executable), target)
 

@@ -13,7 +13,13 @@ from typing import Any
 
 import pytest
 
-from agent import wire
+from agent import wire, workload
+from agent.attempt import Attempt
+from agent.config import Home
+from agent.files import write_json
+from agent.machine import Machine
+from agent.serving import parts_of
+from agent.tend import Tend
 from tests.fakes import standin_runner
 from tests.fakes.controller import Fault
 
@@ -256,6 +262,67 @@ def test_a_time_out_lets_it_tell_the_forge(machine: Box, site: Forge) -> None:
     machine.start()
     ended = machine.controller.ended(key)
     assert (ended.why, site.ended["conclusion"]) == ("timeout", "cancelled")
+
+
+def test_an_orphaned_runner_is_stopped_in_its_job_and_tells_the_forge(tmp_path: Path, site: Forge) -> None:
+    with box(tmp_path, orphan_s=2.0, hold_unsent_s=10.0, poll_s=0.2) as machine:
+        wanted(machine, site)
+        site.queue("sleep 600")
+        machine.start()
+        until_phase(machine, "busy")
+        machine.controller.down = True
+        site.until(lambda: site.ended)
+        assert site.ended["conclusion"] == "cancelled"
+
+
+def test_kindly_on_a_machine_that_is_about_to_go_is_not_to_wait_for_the_job(tmp_path: Path) -> None:
+    """The forge is told that it is over, and can run it elsewhere, rather than left to find out."""
+    home = Home(str(tmp_path))
+    home.make()
+    config = wire.AgentConfig(instance="i1", name="i1", urls=["http://127.0.0.1:9"], join_token="t", on_end="exit")
+    machine = Machine(home, config, [])
+    attempt = Attempt(home, wire.Order(*KEY, run=[]))
+    attempt.create()
+    me = workload.process(os.getpid())
+    assert me is not None
+    write_json(
+        f"{attempt.folder}/supervisor.json", {"pid": me.pid, "started": me.started, "boot_id": workload.boot_id()}
+    )
+    machine.add(attempt)
+    attempt.cancel = "kindly"
+    tend, said = Tend(machine), []
+    for notice in ("", "spot interruption", ""):
+        machine.notice = notice
+        tend.once()
+        said.append(Path(f"{attempt.folder}/control").read_text())
+    assert said == ["kindly", "firmly", "firmly"]
+
+
+def test_what_is_secret_within_a_jit_configuration_is_masked_too() -> None:
+    def packed(value: object) -> str:
+        return base64.b64encode(json.dumps(value).encode()).decode()
+
+    files = {
+        ".runner": packed({"agentName": "runner-i1", "serverUrl": "https://forge.example/acme"}),
+        ".credentials": packed(
+            {"scheme": "OAuth", "data": {"clientId": "1111-2222", "authorizationUrl": "https://a.b"}}
+        ),
+        ".credentials_rsaparams": packed(
+            {"exponent": "AQAB", "modulus": "m" * 40, "d": "private-part", "p": "prime-one"}
+        ),
+    }
+    jit = packed(files)
+    hidden = [
+        files[".credentials"],
+        "1111-2222",
+        files[".credentials_rsaparams"],
+        "m" * 40,
+        "private-part",
+        "prime-one",
+    ]
+    assert parts_of(jit) == [jit, *hidden]
+    for token in ("glrt-not-base64-at-all", base64.b64encode(b"[1, 2]").decode()):
+        assert parts_of(token) == [token]
 
 
 def test_a_job_of_gitlab(machine: Box, site: Forge) -> None:
