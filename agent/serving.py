@@ -39,7 +39,7 @@ class Serving(Supervisor):
         self._heard = hooks.Heard(hooks.folder_of(words["workspace"]))
         self._notified = self._notified and notify(hooks.folder_of(words["workspace"]))
         self._state["runner"] = {"phase": "waiting", "since": boot_clock(), "jobs": 0, "job": {}}
-        self._serving = self._at_work = self._drained = False
+        self._serving = self._at_work = self._asked = self._drained = False
         self._looked_at, self._worked_at = 0.0, -_REPORTED_S
 
     def _hidden(self, words: dict[str, Any]) -> list[str]:
@@ -62,7 +62,8 @@ class Serving(Supervisor):
             self._pause(self._program.again[code])
         self._look()
         self._serving = False
-        if self._drained and not self._state["runner"]["jobs"] and not self._why:
+        if self._asked and not self._state["runner"]["jobs"] and not self._why:
+            # However it ended: it may have been removed at the forge.
             self._why, self._detail = "cancelled", "cancelled"
         return self._meant(code)
 
@@ -123,6 +124,7 @@ class Serving(Supervisor):
 
     def _leave(self, asked: str) -> None:
         """Kindly: never in the middle of a CI job, and no other after it. It takes one only, so that is to wait."""
+        self._asked = True
         if asked == "kindly" and self._serving and not self._settled:
             if self._program.drain:
                 self._drain()
