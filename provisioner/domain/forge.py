@@ -129,7 +129,8 @@ class CiJob:
     """A job of a workflow or pipeline, as the forge tells of it. `key` is one job's at one forge, whatever repeats.
 
     `repository` is its path; `attempt` counts runs of the same job from 1; `fork`: it comes from somebody else's
-    repository, so that nothing of it may be trusted."""
+    repository, so that nothing of it may be trusted. None: it was not told here (GitHub's webhooks of jobs do not say),
+    and `Forge.job` tells."""
 
     id: str
     site: Site
@@ -142,7 +143,7 @@ class CiJob:
     name: str = ""
     url: str = ""
     ref: str = ""
-    fork: bool = False
+    fork: bool | None = None
     runner_name: str = ""
     conclusion: str = ""
 
@@ -171,8 +172,9 @@ class Forge(Protocol):
     - F7 a runner has the labels that were asked for and no others.
     - F8 cancelling the await leaves at most a record under the name that was asked for.
     - F9 `rerun` of a job whose run still runs is StillRunning; of one that was run again already, it does nothing.
-    - F10 what the forge asks not to be asked for is not: after ForgeThrottled nothing is sent before its time is over,
-      and a share of what it allows is kept for removals.
+    - F10 what the forge asks not to be asked for is not: once it has throttled, nothing is sent before that time is
+      over. A share of what it allows is kept for removals: when no more than that is left, only they are sent, and
+      everything else is ForgeThrottled without being asked.
     """
 
     @property
