@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _GONE_WRONG = "the forge's runner ended with an error: its log says which"
 
 
+class SoftwareError(ValueError):
+    """The program cannot be had as it was ordered, and will not be by trying again."""
+
+
 @dataclass(frozen=True)
 class Program:
     """One program that takes a single job.

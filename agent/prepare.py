@@ -25,7 +25,6 @@ from .inputs import Cancelled, Fetcher, InputError, copy_hashed, fetch, free_byt
 from .link import Backoff, Refused, Unreachable
 from .machine import Machine
 from .say import say
-from .software import SoftwareError, install
 from .upload import parallel
 
 _PATIENCE_S = 600.0  # arbitrary: how long what is needed may be out of reach
@@ -72,7 +71,7 @@ class Prepare:
             attempt.fail("cancelled", "cancelled before it started", exit_code=130)
         except Killed as error:
             attempt.fail("supervisor-lost", str(error))
-        except (NotAllowed, SoftwareError) as error:
+        except (NotAllowed, forges.SoftwareError) as error:
             attempt.fail("rejected", str(error))
         except ForgeRefused as error:
             attempt.fail("forge", str(error))
@@ -89,8 +88,7 @@ class Prepare:
         resumed = self._patiently(attempt, turn, lambda: self._fill(attempt))
         if self._machine.config.user:
             self._hand_over(attempt)
-        given = self._patiently(attempt, turn, lambda: self._given(attempt)) if attempt.order.runner else None
-        self._start(attempt, resumed, given)
+        self._start(attempt, resumed, self._registered(attempt, turn) if attempt.order.runner else None)
 
     def _patiently(self, attempt: Attempt, turn: Turn, work: Callable[[], T]) -> T:
         """Again and again while somebody cannot be reached. Raises: what `work` raises, Cancelled."""
@@ -106,6 +104,13 @@ class Prepare:
                 if time.monotonic() > deadline:
                     raise
                 turn.wait(backoff.next())
+
+    def _registered(self, attempt: Attempt, turn: Turn) -> wire.RunnerGiven:
+        """Raises: Cancelled, ForgeRefused."""
+        try:
+            return self._patiently(attempt, turn, lambda: self._given(attempt))
+        except Unreachable as error:
+            raise ForgeRefused(f"it was given no runner to be within {_PATIENCE_S:g} s: {error}") from error
 
     def _given(self, attempt: Attempt) -> wire.RunnerGiven:
         """Who it is to be. Raises: Unreachable, Cancelled, ForgeRefused."""
@@ -148,6 +153,8 @@ class Prepare:
 
     def _install(self, attempt: Attempt, runner: wire.RunnerOrder, unwanted: Callable[[], bool]) -> None:
         """The forge's program into the workspace, and the hooks beside it."""
+        from .software import install
+
         attempt.note(facts={"runner_software": install(self._machine, runner, attempt.workspace, unwanted)})
         folder = hooks.folder_of(attempt.workspace)
         if os.path.lexists(folder):

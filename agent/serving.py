@@ -39,7 +39,7 @@ class Serving(Supervisor):
         self._heard = hooks.Heard(hooks.folder_of(words["workspace"]))
         self._notified = self._notified and notify(hooks.folder_of(words["workspace"]))
         self._state["runner"] = {"phase": "waiting", "since": boot_clock(), "jobs": 0, "job": {}}
-        self._serving = self._at_work = self._asked = self._drained = False
+        self._serving = self._at_work = self._asked = self._drained = self._cut_short = False
         self._looked_at, self._worked_at = 0.0, -_REPORTED_S
 
     def _hidden(self, words: dict[str, Any]) -> list[str]:
@@ -146,13 +146,17 @@ class Serving(Supervisor):
 
     def _ask(self) -> None:
         """Only the program itself: it stops what it runs and tells the forge."""
+        self._cut_short = self._state["runner"]["phase"] == "busy"
         if self._main:
             workload.signal_all([self._main], self._program.stop)
         else:
             super()._ask()
 
     def _ending(self) -> dict[str, Any]:
-        return {**super()._ending(), "runner": {**self._state["runner"], "phase": "done"}}
+        """One that had a job when it was told to end, or that did not end well in it, is busy at its end."""
+        cut_short = self._cut_short or (self._why and self._state["runner"]["phase"] == "busy")
+        phase = "busy" if cut_short else "done"
+        return {**super()._ending(), "runner": {**self._state["runner"], "phase": phase}}
 
 
 def parts_of(secret: str) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any, Callable
 from urllib.parse import urljoin, urlsplit
 
 from . import archive, child, wire
-from .forges import PROGRAMS, Program
+from .forges import PROGRAMS, Program, SoftwareError
 from .inputs import Cancelled, InputError, free_bytes, make_room
 from .link import Refused
 from .machine import Machine
@@ -31,10 +31,6 @@ _ZIP = b"PK\x03\x04"
 _VERSION = re.compile(r"(?<![\w.])v?(\d+(?:\.\d+)+[\w.+~-]*)")
 _STATE = shutil.ignore_patterns("_work", "_diag", ".runner*", ".credentials*", ".service", ".env", ".path")
 _UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile, InputError)
-
-
-class SoftwareError(ValueError):
-    """It cannot be had as it was ordered, and will not be by trying again."""
 
 
 def install(machine: Machine, order: wire.RunnerOrder, target: str, unwanted: Callable[[], bool]) -> dict[str, Any]:

@@ -289,6 +289,7 @@ def gitlab(words: list[str]) -> int:
     except (Refused, OSError) as error:
         say(f"FATAL: {error}")
         return _TERMINATED
+    signal.signal(signal.SIGQUIT, signal.SIG_IGN)  # else one that comes as the interpreter ends would kill it
     return _OK
 
 

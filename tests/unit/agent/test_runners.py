@@ -229,7 +229,7 @@ def test_kindly_ends_one_that_waits(machine: Box, site: Forge) -> None:
 
 def test_a_child_of_the_program_is_work_that_no_hook_told_of_yet(machine: Box, site: Forge) -> None:
     c = machine.controller
-    script = "sh -c 'touch began; while [ ! -e go ]; do sleep 0.05; done'; exit"
+    script = "sh -c 'touch began; while [ ! -e go ]; do sleep 0.05; done'; echo finished"
     key = wanted(machine, site, runner=site.order(data=program(script)))
     machine.start()
     c.until((machine.state / "work/j1-1/began").exists)
@@ -241,7 +241,8 @@ def test_a_child_of_the_program_is_work_that_no_hook_told_of_yet(machine: Box, s
     c.until(lambda: len(c.syncs) >= until_looked)
     assert c.states[key].phase == "running"
     (machine.state / "work/j1-1/go").touch()
-    assert (c.ended(key).exit_code, c.ended(key).why) == (0, "")
+    assert c.ended(key).why == "cancelled"
+    assert bytes(c.log(key).data) == b"finished\n"
 
 
 def test_now_ends_it_whatever_it_does(machine: Box, site: Forge) -> None:
@@ -251,6 +252,7 @@ def test_now_ends_it_whatever_it_does(machine: Box, site: Forge) -> None:
     until_phase(machine, "busy")
     machine.controller.cancel(key, "now")
     assert machine.controller.ended(key).why == "cancelled"
+    assert (state(machine).phase, state(machine).jobs) == ("busy", 1)
     assert machine.pids() == [] or all(
         "sleep" not in Path(f"/proc/{pid}/cmdline").read_text() for pid in machine.pids()
     )
@@ -262,6 +264,7 @@ def test_a_time_out_lets_it_tell_the_forge(machine: Box, site: Forge) -> None:
     machine.start()
     ended = machine.controller.ended(key)
     assert (ended.why, site.ended["conclusion"]) == ("timeout", "cancelled")
+    assert (state(machine).phase, state(machine).jobs) == ("busy", 1)
 
 
 def test_an_orphaned_runner_is_stopped_in_its_job_and_tells_the_forge(tmp_path: Path, site: Forge) -> None:

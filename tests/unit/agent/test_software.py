@@ -15,10 +15,11 @@ import pytest
 
 from agent import wire
 from agent.config import Home
+from agent.forges import SoftwareError
 from agent.inputs import Cancelled, InputError
 from agent.link import Unreachable
 from agent.machine import Machine
-from agent.software import SoftwareError, install
+from agent.software import install
 
 from .forge import Forge, forge
 
