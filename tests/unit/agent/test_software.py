@@ -153,6 +153,7 @@ def test_what_is_not_there_is_not_asked_for_again(site: Forge, place: Any) -> No
         (tar(("README", b"x", "")), f"has no {PROGRAM}"),
         (tar((PROGRAM, b"x" * 9999, ""))[:-20], "cannot be unpacked"),
     ],
+    ids=["outside", "link-outside", "through-a-link", "without-the-program", "torn"],
 )
 def test_an_archive_that_is_not_well_is_refused(site: Forge, place: Any, data: bytes, said: str) -> None:
     with pytest.raises((SoftwareError, OSError), match=said):
