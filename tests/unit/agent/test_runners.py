@@ -215,6 +215,21 @@ def test_kindly_is_not_to_cut_a_ci_job_short(machine: Box, site: Forge) -> None:
     assert (c.ended(key).exit_code, c.ended(key).why, site.ended["conclusion"]) == (0, "", "success")
 
 
+def test_an_agent_that_comes_back_knows_what_its_runner_does(machine: Box, site: Forge) -> None:
+    c = machine.controller
+    key = wanted(machine, site)
+    site.queue("while [ ! -e ../../../go ]; do sleep 0.02; done")
+    child = machine.start()
+    until_phase(machine, "busy")
+    child.kill()
+    child.wait()
+    c.states.pop(key)
+    machine.start()
+    until_phase(machine, "busy")
+    (machine.state / "work/j1-1/go").touch()
+    assert (c.ended(key).exit_code, state(machine).phase, len(c.runners_given)) == (0, "done", 1)
+
+
 def test_kindly_ends_one_that_waits(machine: Box, site: Forge) -> None:
     c = machine.controller
     key = wanted(machine, site)
