@@ -44,6 +44,7 @@ def test_a_job_that_waits_is_told_with_its_labels_and_without_its_trust() -> Non
     got = delivery(SITE, headers(body()), body(), SECRET)
     job = got.job
     assert job is not None
+    assert job.site == Site(SITE.kind, SITE.base, "vision/train")
     assert (got.id, job.repository, job.state, job.labels, job.fork, job.attempt) == (
         "gitea.example f6266f16",
         "vision/train",
@@ -97,7 +98,9 @@ def test_other_events_are_told_by_name_only() -> None:
     assert (got.event, got.job) == ("push", None)
 
 
-@pytest.mark.parametrize("wrong", [b"{", b"{}", b"[]", body(id="x"), body(created_at=None)])
+@pytest.mark.parametrize(
+    "wrong", [b"{", b"{}", b"[]", body().replace(b"full_name", b"name"), body(id="x"), body(created_at=None)]
+)
 def test_what_is_not_understood_is_refused(wrong: bytes) -> None:
     with pytest.raises(ForgeRefused):
         delivery(SITE, headers(wrong), wrong, SECRET)
