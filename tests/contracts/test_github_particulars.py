@@ -16,17 +16,17 @@ from provisioner.domain.errors import (
     RunnerBusy,
     StillRunning,
 )
-from provisioner.domain.forge import Conclusion, ForgeKind, RunnerOrder, Site
-from provisioner.forges.github.credentials import App
+from provisioner.domain.forge import Conclusion, ForgeKind, Release, RunnerOrder, Site
+from provisioner.forges.github.credentials import App, Token
 from provisioner.forges.github.forge import GitHub
 from provisioner.forges.line import ORDINARY, REMOVALS
 from tests.fakes.github.apps import key_pair
 from tests.fakes.github.limits import REGISTRATION
-from tests.fakes.github.server import FakeGitHub
+from tests.fakes.github.server import Archive, FakeGitHub
 from tests.fakes.hand_clock import HandClock
 
 from .forge_laws import LABELS, ForgeWorld, How, order, shown, waiting
-from .test_forge_github import LAG_S, clock, fake, forge, opened, site, world
+from .test_forge_github import LAG_S, TOKEN, clock, fake, forge, opened, site, world
 
 __all__ = ["clock", "fake", "forge", "site", "world"]  # fixtures
 
@@ -223,6 +223,26 @@ async def test_the_program_is_the_one_that_github_lists_and_its_end_is_seen(
     assert (await forge.software(site, "linux", "aarch64")).version == "2.331.0"
     with pytest.raises(ForgeRefused, match="no runner for linux on riscv64"):
         await forge.software(site, "linux", "riscv64")
+
+
+async def test_a_mirror_has_the_program_and_the_sha256_of_what_github_does_not_list(
+    fake: FakeGitHub, site: Site
+) -> None:
+    fake.publish(b"newest", "2.330.0")
+    old = Archive(b"older", "2.329.0", "linux", "x64")
+    fake.mirrored.append(old)
+    mirror = f"{fake.url}/_downloads"
+    for release, version in ((Release("", mirror), "2.330.0"), (Release("2.329.0", mirror + "/"), "2.329.0")):
+        forge = GitHub(fake.url, Token(TOKEN), fake.clock, release=release)
+        found = await forge.software(site, "linux", "x86_64")
+        archive = old if version == old.version else fake.archives[0]
+        assert (found.version, found.sha256) == (version, archive.sha256)
+        assert found.url == f"{mirror}/v{version}/actions-runner-linux-x64-{version}.tar.gz"
+        await forge.close()
+    forge = GitHub(fake.url, Token(TOKEN), fake.clock, release=Release("2.329.0"))
+    with pytest.raises(ForgeRefused, match=r"tells no sha256 of its runner 2\.329\.0"):
+        await forge.software(site, "linux", "x86_64")
+    await forge.close()
 
 
 # Logins

@@ -18,5 +18,5 @@ def open_forge(base: str, credentials: ForgeCredentials, clock: Clock, release: 
             base, App(credentials.app_id, credentials.private_key), clock, api=credentials.api, release=release
         )
     if not credentials.token:
-        raise InvalidRequest(f"{base} needs an App's id and private key, or a token", hint="see the GitHub how-to page")
+        raise InvalidRequest(f"{base} needs a token, or an App's id and private key", hint="see the GitHub how-to page")
     return GitHub(base, Token(credentials.token), clock, api=credentials.api, release=release)

@@ -79,6 +79,7 @@ class FakeGitHub:
         self.reviews = Reviews(self.state)
         self.groups: dict[str, dict[str, int]] = {}
         self.archives: list[Archive] = []
+        self.mirrored: list[Archive] = []
         self.deprecations: dict[str, dict[str, str | None]] = {}
         self.refused_versions: set[str] = set()
         self.troubles: list[Trouble] = []
@@ -169,8 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
         raw = self.rfile.read(length) if length else b""
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         if parts.path.startswith("/_downloads/"):
-            found = [one for one in self.forge.archives if parts.path.endswith("/" + one.file)]
-            self._send(Reply(200, found[0].content) if found else Reply(404))
+            self._send(self._file(parts.path.rpartition("/")[2]))
         elif parts.path.startswith("/_runner/"):
             body = json.loads(raw) if raw else None
             token = self.headers.get("authorization", "").removeprefix("Bearer ")
@@ -182,6 +182,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(Reply(404))
 
     do_POST = do_PATCH = do_DELETE = do_PUT = do_GET
+
+    def _file(self, name: str) -> Reply:
+        """A program; or, as a mirror may have it, its sha256."""
+        for one in self.forge.archives + self.forge.mirrored:
+            if name == one.file:
+                return Reply(200, one.content)
+            if name == f"{one.file}.sha256" and one in self.forge.mirrored:
+                return Reply(200, f"{one.sha256}  {one.file}\n".encode())
+        return Reply(404)
 
     def _rest(self, exchange: Exchange) -> None:
         self.forge.exchanges.append(exchange)

@@ -53,6 +53,6 @@ def test_what_is_asked_of_many_sites_is_one_endpoint(path: str, counted: str) ->
 
 def test_without_credentials_it_is_not_opened() -> None:
     for given in (ForgeCredentials(), ForgeCredentials(app_id="Iv1"), ForgeCredentials(private_key="k")):
-        with pytest.raises(InvalidRequest, match="needs an App's id and private key, or a token"):
+        with pytest.raises(InvalidRequest, match="needs a token, or an App's id and private key"):
             open_forge("https://github.com", given, HandClock(), Release())
     assert open_forge("https://github.com", ForgeCredentials(token="t"), HandClock(), Release()).kind == "github"
