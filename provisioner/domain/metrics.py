@@ -57,7 +57,7 @@ def flatten(tree: object, what: str = "metrics") -> dict[str, float]:
         path, value = waiting.pop()
         if isinstance(value, Mapping):
             start = f"{path}." if path else ""
-            waiting += [(f"{start}{key}", below) for key, below in reversed(value.items())]
+            waiting += [(f"{start}{key}", below) for key, below in reversed(list(value.items()))]
         elif isinstance(value, int | float):
             found.setdefault(path, as_float(value))
             if len(found) > MOST:

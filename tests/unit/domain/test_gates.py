@@ -106,7 +106,7 @@ ATOMS = st.one_of(NUMBERS, st.sampled_from(["val_acc", "loss", "none", "m.k"]))
 SUMS = st.recursive(
     ATOMS,
     lambda inner: st.one_of(
-        st.tuples(inner, st.sampled_from(" + - * /".split()), inner).map(lambda t: f"{t[0]} {t[1]} {t[2]}"),
+        st.tuples(inner, st.sampled_from(["+", "-", "*", "/"]), inner).map(lambda t: f"{t[0]} {t[1]} {t[2]}"),
         inner.map(lambda one: f"({one})"),
         inner.map(lambda one: f"-({one})"),
     ),
