@@ -105,14 +105,15 @@ def pictures_of(markdown: str, folder: Path) -> list[Picture]:
     return shown[:MOST_PICTURES]
 
 
-def kept_picture(target: str, folder: Path) -> Path | None:
-    """The file behind an image's target; None for what is elsewhere, or no image."""
+def kept_picture(target: str, folder: Path, aside: Path | None = None) -> Path | None:
+    """The file behind an image's target; None for what is elsewhere, or no image. One that is inside of the Markdown
+    is written to `aside`, or to the folder."""
     if match := _DATA.fullmatch(target):
         try:
             data = base64.b64decode(match[2], validate=True)
         except binascii.Error:
             return None
-        path = folder / f"{hashlib.sha256(data).hexdigest()[:16]}.{match[1]}"
+        path = (aside or folder) / f"{hashlib.sha256(data).hexdigest()[:16]}.{match[1]}"
         if not path.exists():
             path.write_bytes(data)
         return path
