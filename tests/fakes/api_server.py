@@ -68,6 +68,7 @@ class FakeApi:
     links: dict[str, str] = field(default_factory=dict)
     health: dict[str, Any] = field(default_factory=lambda: {"ok": True})
     clouds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    published: dict[str, bytes] = field(default_factory=dict)
     taken: dict[str, Any] = field(default_factory=dict)
 
     def __enter__(self) -> FakeApi:
@@ -329,6 +330,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.api.blobs[digest] = len(body)
         self._json({}, 201)
 
+    def publish(self, digest: str, name: str, body: bytes) -> None:
+        assert hashlib.sha256(body).hexdigest() == digest
+        self.api.published[name] = body
+        self._json({"url": f"https://objects.example/{digest[:8]}/{name}?signed=yes", "expires_at": None}, 201)
+
     def put_secret(self, name: str, body: Any) -> None:
         self.api.secrets[name] = body["value"]
         self._json({})
@@ -390,6 +396,7 @@ _ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("POST", "/instances/([^/]+)/stop", _Handler.stop_machine),
     ("HEAD", "/blobs/([0-9a-f]{64})", _Handler.has_blob),
     ("PUT", "/blobs/([0-9a-f]{64})", _Handler.put_blob),
+    ("PUT", "/published/([0-9a-f]{64})/([^/]+)", _Handler.publish),
     ("PUT", "/secrets/([^/]+)", _Handler.put_secret),
     ("GET", "/secrets", _Handler.list_secrets),
     ("DELETE", "/secrets/([^/]+)", _Handler.drop_secret),
