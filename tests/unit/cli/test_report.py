@@ -157,9 +157,8 @@ def test_a_watched_report_follows_the_job_to_its_end(terminal: Terminal, api: Fa
 def test_a_signal_delivers_the_last_state(terminal: Terminal, number: signal.Signals) -> None:
     """Nothing is there to report at first, which is no end either."""
     output, metrics = terminal.folder / "report.md", terminal.folder / "metrics.json"
-    watching = terminal.begin(
-        "report", "--watch", "--every", "1h", "--metrics", "metrics.json", "--output", "report.md"
-    )
+    words = ["--every", "1h", "--metrics", "metrics.json", "--output", "report.md"]
+    watching = terminal.begin("report", "--watch", *words)
     try:
         assert watching.stderr is not None
         assert b"it is tried again" in watching.stderr.readline()

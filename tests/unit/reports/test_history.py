@@ -19,10 +19,8 @@ def git(folder: Path, *words: str) -> str:
     quiet = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     who = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
     environment = {**os.environ, **quiet}
-    done = subprocess.run(
-        ["git", *who, *words], cwd=folder, env=environment, capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
+    said = subprocess.check_output(["git", *who, *words], cwd=folder, env=environment, stderr=subprocess.DEVNULL)
+    return said.decode().strip()
 
 
 def commit(folder: Path, text: str, name: str = "out/metrics.json") -> str:
