@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -119,23 +119,32 @@ class Rest:
         raise kind(f"{what}: {raw.status} {_said(raw, secrets)}".rstrip(), hint=hint)
 
     async def pages(
-        self, path: str, query: Mapping[str, str] | None = None, *, key: str = "", removal: bool = False
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        key: str = "",
+        most: int = 0,
+        until: Callable[[Any], bool] | None = None,
+        removal: bool = False,
     ) -> list[Any]:
-        """Everything on all pages; `key` is where a page has its items, "" when it is nothing but those.
+        """Everything on all pages; `key` is where a page has its items, "" when it is nothing but those. `most`: no
+        more of them can be reached, however many there are. `until`: the page that has such an item is the last that
+        is read.
 
         A list that changes while it is read can hide what was there all the time: what moves up onto a page that was
         read already. Where the forge says how many there are, such a list is read again, and what any reading
         found counts."""
         found: dict[Any, Any] = {}
         for _ in range(_PASSES):
-            items, calm = await self._once_through(path, query, key, removal)
+            items, calm = await self._once_through(path, query, key, most, until, removal)
             if calm:
                 return items
             found |= {item["id"]: item for item in items}
         return list(found.values())
 
     async def _once_through(
-        self, path: str, query: Mapping[str, str] | None, key: str, removal: bool
+        self, path: str, query: Any, key: str, most: int, until: Callable[[Any], bool] | None, removal: bool
     ) -> tuple[list[Any], bool]:
         items: list[Any] = []
         totals: set[int] = set()
@@ -147,8 +156,8 @@ class Rest:
                 raise ForgeUnreachable(f"GET {path}: a page is not a list", hint="something else answers there")
             items += found
             if answer.total is not None:
-                totals.add(answer.total)
-            if not answer.next:
+                totals.add(min(answer.total, most or answer.total))
+            if not answer.next or (until is not None and any(map(until, found))):
                 return items, not totals or totals == {len({item["id"] for item in items})}
             url, query = answer.next, None
         raise ForgeUnreachable(f"GET {path}: more than {_MOST_PAGES} pages", hint="its pages never end")
