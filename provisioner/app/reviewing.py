@@ -127,6 +127,11 @@ class _Closing(Reviews, Protocol):
 def _opened(where: Place) -> _Closing:
     credentials = ForgeCredentials(token=where.token, api=where.api)
     match where.site.kind:
+        case ForgeKind.GITHUB:
+            from provisioner.forges.github.credentials import Token
+            from provisioner.forges.github.forge import GitHub
+
+            return GitHub(where.site.base, Token(where.token), SystemClock())
         case ForgeKind.GITLAB:
             from provisioner.forges.gitlab.forge import GitLab
 
