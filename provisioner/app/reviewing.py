@@ -99,7 +99,7 @@ def post(where: Place, said: Said, opened: Opened | None = None) -> Comment:
 
 async def _post(where: Place, said: Said, opened: Opened) -> Comment:
     async with opened(where) as reviews:
-        text = said.write(reviews.longest - len(marked(said.key, "")))
+        text = said.write(reviews.longest - (len(marked(said.key, "")) if said.key else 0))
         if said.key:
             comment = await upsert(reviews, where.site, where.target, said.key, text)
         else:
