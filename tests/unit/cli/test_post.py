@@ -122,9 +122,8 @@ def test_a_comment_is_added_each_time_and_an_updated_one_is_not(terminal: Termin
 
 def test_a_comments_own_images_are_published(terminal: Terminal, github: FakeGitHub, api: FakeApi) -> None:
     (terminal.folder / "plot.png").write_bytes(b"\x89PNG")
-    (terminal.folder / "a.md").write_text(
-        "![a](plot.png) ![b](https://x.example/y.png) ![c](absent.png) `![d](plot.png)`"
-    )
+    text = "![a](plot.png) ![b](https://x.example/y.png) ![c](absent.png) `![d](plot.png)`\n```\n![e](plot.png)\n```\n"
+    (terminal.folder / "a.md").write_text(text)
     done = terminal.run("comment", "create", "a.md", "--publish")
     assert done.returncode == 0, done.stderr
     (comment,) = github.reviews.of(THREAD)
@@ -134,6 +133,7 @@ def test_a_comments_own_images_are_published(terminal: Terminal, github: FakeGit
         "absent.png",
     ]
     assert api.published == {"plot.png": b"\x89PNG"}
+    assert comment.body.endswith("`![d](plot.png)`\n```\n![e](plot.png)\n```\n")
 
 
 def test_too_long_a_comment_is_refused_and_nothing_is_posted(terminal: Terminal, github: FakeGitHub) -> None:
@@ -203,9 +203,8 @@ def test_two_steps_that_post_at_the_same_time_make_one_comment(terminal: Termina
         done = list(pool.map(lambda _: terminal.run("report", "--post", "--no-check"), range(2)))
     assert [one.returncode for one in done] == [0, 0], done
     assert len(gitlab.state.notes) == 1
-    assert {one.stderr for one in done} == {
-        f"runner: {gitlab.url}/{PROJECT}/-/merge_requests/7#note_{gitlab.state.notes[0].id}\n"
-    }
+    place = f"{gitlab.url}/{PROJECT}/-/merge_requests/7#note_{gitlab.state.notes[0].id}"
+    assert {one.stderr for one in done} == {f"runner: {place}\n"}
 
 
 def test_the_event_of_a_step_must_be_readable(terminal: Terminal, github: FakeGitHub) -> None:
