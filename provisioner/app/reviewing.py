@@ -8,15 +8,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.forge import (
     Comment,
     Conclusion,
     ForgeCredentials,
-    ForgeKind,
-    Release,
     Reviews,
     Site,
     Target,
@@ -112,29 +110,12 @@ async def _post(where: Place, said: Said, opened: Opened) -> Comment:
 
 @asynccontextmanager
 async def open_reviews(where: Place) -> AsyncIterator[Reviews]:
-    """Raises: InvalidRequest for a forge that comments cannot be posted to."""
-    forge = _opened(where)
+    """Raises: InvalidRequest."""
+    from provisioner.forges.registry import open_forge
+
+    credentials = ForgeCredentials(token=where.token, api=where.api)
+    forge = open_forge(where.site.kind, where.site.base, credentials, SystemClock())
     try:
         yield forge
     finally:
         await forge.close()
-
-
-class _Closing(Reviews, Protocol):
-    async def close(self) -> None: ...
-
-
-def _opened(where: Place) -> _Closing:
-    credentials = ForgeCredentials(token=where.token, api=where.api)
-    match where.site.kind:
-        case ForgeKind.GITHUB:
-            from provisioner.forges.github.credentials import Token
-            from provisioner.forges.github.forge import GitHub
-
-            return GitHub(where.site.base, Token(where.token), SystemClock())
-        case ForgeKind.GITLAB:
-            from provisioner.forges.gitlab.forge import GitLab
-
-            return GitLab(where.site.base, credentials, SystemClock(), Release())
-        case other:
-            raise InvalidRequest(f"comments on {other} are not posted by this version")

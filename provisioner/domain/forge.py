@@ -293,7 +293,10 @@ class Reviews(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A webhook that was found to be genuine: `id` is the same however often it is delivered."""
+    """A webhook that was found to be genuine: `id` is the same however often it is delivered.
+
+    Where it does not say which labels a waiting job has (GitLab), `job` is None, and the facts `repository` and `job`
+    say what to ask `Forge.job` for."""
 
     id: str
     event: str

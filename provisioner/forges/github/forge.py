@@ -7,11 +7,9 @@ a runner, so nothing is looked at first and acted on later.
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-from weakref import WeakValueDictionary
 
 from provisioner.domain.errors import ForgeRefused, ForgeUnauthorized, ForgeUnreachable, RunnerBusy, StillRunning
 from provisioner.domain.forge import PREFIX, CiJob, ForgeKind, Registration, Runner, RunnerOrder, Site, Software
@@ -19,6 +17,7 @@ from provisioner.domain.ports import Clock
 
 from ..line import TIMEOUT_S, Line
 from ..rest import Rest
+from ..turns import Turns
 from . import shapes
 from .account import REGISTRATION, Account
 from .addresses import below, repository_of
@@ -53,7 +52,7 @@ class GitHub(Discussions):
         self.account = Account(base, credential, clock, self._line)
         self._ids: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._groups: dict[tuple[str, str], int] = {}
-        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._turns = Turns()
 
     async def register(self, site: Site, order: RunnerOrder) -> Registration:
         rest = await self.account.at(site)
@@ -62,18 +61,7 @@ class GitHub(Discussions):
             "runner_group_id": await self._group(rest, site, order.group),
             "labels": list(order.labels),
         }
-        async with self._turns.setdefault((site.path, order.name), asyncio.Lock()):
-            for wait_s in (0.0, *_LOOK_AGAIN_S):
-                if wait_s:
-                    await self._clock.sleep(wait_s)
-                path = f"{below(site)}/actions/runners/generate-jitconfig"
-                answer = await rest.call("POST", path, body=body, expect=(409,), resource=REGISTRATION)
-                if answer.status == 201:
-                    made = str(answer.body["runner"]["id"])
-                    self._remember(site, order.name, made)
-                    return Registration(made, order.name, answer.body["encoded_jit_config"])
-                await self._remove(rest, site, self._ids.get((site.path, order.name), ""), order.name)
-        raise ForgeUnreachable(f"the name {order.name} is taken at {site.url}, and no runner shows under it")
+        return await self._turns.run(f"{site.path} {order.name}", lambda: self._register(rest, site, body))
 
     async def runners(self, site: Site) -> Sequence[Runner]:
         rest = await self.account.at(site)
@@ -112,7 +100,22 @@ class GitHub(Discussions):
         return await find_software(await self.account.at(site), below(site), system, machine)
 
     async def close(self) -> None:
+        await self._turns.close()
         await self._line.close()
+
+    async def _register(self, rest: Rest, site: Site, body: Mapping[str, Any]) -> Registration:
+        name = str(body["name"])
+        for wait_s in (0.0, *_LOOK_AGAIN_S):
+            if wait_s:
+                await self._clock.sleep(wait_s)
+            path = f"{below(site)}/actions/runners/generate-jitconfig"
+            answer = await rest.call("POST", path, body=body, expect=(409,), resource=REGISTRATION)
+            if answer.status == 201:
+                made = str(answer.body["runner"]["id"])
+                self._remember(site, name, made)
+                return Registration(made, name, answer.body["encoded_jit_config"])
+            await self._remove(rest, site, self._ids.get((site.path, name), ""), name)
+        raise ForgeUnreachable(f"the name {name} is taken at {site.url}, and no runner shows under it")
 
     async def _remove(self, rest: Rest, site: Site, forge_id: str, name: str) -> None:
         """By its id, and then by its name: it may have been made anew, and the answer lost."""

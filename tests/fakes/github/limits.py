@@ -49,6 +49,10 @@ class Limits:
                 began, _ = self._window(who, resource)
                 self._used[who, resource] = (began, round(self._limit(resource) * (1 - left)))
 
+    def used(self, resource: str = "core") -> int:
+        """Of everybody's hour."""
+        return sum(used for (_, name), (_, used) in self._used.items() if name == resource)
+
     def weigh(self, who: str, endpoint: str, points: int, resource: str, at_once: int, comment: bool) -> Refusal | None:
         """A request that has arrived; None lets it in."""
         now_s = self.clock.monotonic()

@@ -17,8 +17,6 @@ from .state import Record, Run
 if TYPE_CHECKING:
     from .server import Exchange, FakeGitHub
 
-_MOST_FOUND = 1000  # Source: GitHub REST, "List workflow runs for a repository": of a search, 1,000 can be reached
-
 
 @dataclass(frozen=True)
 class Route:
@@ -169,7 +167,7 @@ def runs(forge: FakeGitHub, exchange: Exchange, scope: str) -> Reply:
         found = [run for run in found if status in (None, run.status) and _shows(forge, run)]
         if created.startswith("<="):
             found = [run for run in found if str(shapes.when(run.created_at)) <= created[2:]]
-    url, most = forge.url + exchange.path, _MOST_FOUND if status else 0
+    url, most = forge.url + exchange.path, forge.most_found if status else 0
     return page(url, exchange.query, found, lambda run: shapes.run(run, forge.url), "workflow_runs", most)
 
 

@@ -87,6 +87,7 @@ class FakeGitHub:
         self.exchanges: list[Exchange] = []
         self.moved: dict[str, str] = {}
         self.at_once = 0
+        self.most_found = 1000  # Source: GitHub REST, "List workflow runs": so many of a search can be reached
         self.stopping = threading.Event()
 
     @property
