@@ -173,7 +173,7 @@ class Rest:
     async def _once_through(self, listing: _Listing) -> tuple[list[Any], bool]:
         items: list[Any] = []
         totals: set[int] = set()
-        url, query = listing.path, listing.query
+        url, query, read = listing.path, listing.query, set[str]()
         for _ in range(_MOST_PAGES):
             answer = await self.call("GET", url, query=query, removal=listing.removal)
             found = listing.items(answer.body)
@@ -182,8 +182,11 @@ class Rest:
                 totals.add(min(answer.total, listing.most or answer.total))
             if not answer.next or (listing.until is not None and any(map(listing.until, found))):
                 return items, not totals or totals == {len({item["id"] for item in items})}
+            read.add(url)
             url, query = answer.next, None
-        raise ForgeUnreachable(f"GET {listing.path}: more than {_MOST_PAGES} pages", hint="its pages never end")
+            if url in read:
+                break
+        raise ForgeUnreachable(f"GET {listing.path}: its pages never end", hint="something else answers there")
 
     async def _sent(
         self, method: str, url: str, headers: Mapping[str, str], query: Any, body: Any, removal: bool
@@ -246,7 +249,7 @@ def _patience(raw: Raw, allowance: Allowance | None, now_s: float) -> tuple[bool
     if after and raw.status in (403, 429, 503):
         return True, float(after) if after.isdigit() else None
     if raw.status in (403, 429) and allowance is not None and allowance.left <= 0:
-        return True, allowance.until_s - now_s
+        return True, max(1.0, allowance.until_s - now_s)
     return raw.status == 429 or (raw.status == 403 and b"rate limit" in raw.content.lower()), None
 
 

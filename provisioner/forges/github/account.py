@@ -35,8 +35,8 @@ DIALECT = Dialect(reads=Rate(400, 8), writes=Rate(25, 150 / 60), endpoint=endpoi
 class Account:
     """The credential that a forge was opened with, at one GitHub."""
 
-    def __init__(self, base: str, credential: App | Token, clock: Clock, line: Line) -> None:
-        self._api = api_of(base)
+    def __init__(self, base: str, credential: App | Token, clock: Clock, line: Line, api: str = "") -> None:
+        self._api = api.rstrip("/") or api_of(base)
         self._credential = credential
         self._clock = clock
         self._line = line

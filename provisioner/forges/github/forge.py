@@ -12,7 +12,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from provisioner.domain.errors import ForgeRefused, ForgeUnauthorized, ForgeUnreachable, RunnerBusy, StillRunning
-from provisioner.domain.forge import PREFIX, CiJob, ForgeKind, Registration, Runner, RunnerOrder, Site, Software
+from provisioner.domain.forge import (
+    PREFIX,
+    CiJob,
+    ForgeKind,
+    Registration,
+    Release,
+    Runner,
+    RunnerOrder,
+    Site,
+    Software,
+)
 from provisioner.domain.ports import Clock
 
 from ..line import TIMEOUT_S, Line
@@ -24,7 +34,7 @@ from .addresses import below, repository_of
 from .credentials import App, Token
 from .queue import waiting
 from .reviews import Discussions
-from .software import find_software
+from .software import Listed, find_software
 
 VISIBILITY_S = 30.0  # arbitrary: listings were seen to be late by seconds; GitHub promises nothing
 _LOOK_AGAIN_S = (1.0, 3.0, 6.0)  # for a record that is there, since its name is taken, and does not show yet
@@ -43,16 +53,19 @@ class GitHub(Discussions):
         credential: App | Token,
         clock: Clock,
         *,
+        api: str = "",
+        release: Release | None = None,
         timeout_s: float = TIMEOUT_S,
         visibility_s: float = VISIBILITY_S,
     ) -> None:
         self.visibility_s = visibility_s
         self._line = Line(timeout_s)
         self._clock = clock
-        self.account = Account(base, credential, clock, self._line)
+        self.account = Account(base, credential, clock, self._line, api)
         self._ids: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._groups: dict[tuple[str, str], int] = {}
         self._turns = Turns()
+        self._release = release or Release()
 
     async def register(self, site: Site, order: RunnerOrder) -> Registration:
         rest = await self.account.at(site)
@@ -97,7 +110,8 @@ class GitHub(Discussions):
         raise ForgeUnauthorized(f"POST {path}: 403", hint="the credential needs Actions: write")
 
     async def software(self, site: Site, system: str, machine: str) -> Software:
-        return await find_software(await self.account.at(site), below(site), system, machine)
+        listed = Listed(await self.account.at(site), below(site))
+        return await find_software(listed, self._line, self._release, system, machine)
 
     async def close(self) -> None:
         await self._turns.close()

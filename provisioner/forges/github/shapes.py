@@ -42,7 +42,7 @@ def job(told: Mapping[str, Any], site: Site, repository: str, fork: bool | None)
         repository=repository,
         state=_STATES.get(told["status"], CiJobState.QUEUED),
         labels=tuple(told["labels"]),
-        created_at=moment(told["created_at"]),
+        created_at=moment(told.get("created_at") or told["started_at"]),
         run_id=str(told["run_id"]),
         attempt=int(told.get("run_attempt") or 1),
         name=told["name"] or "",

@@ -9,62 +9,56 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from provisioner.domain.errors import InvalidRequest, Unauthenticated
-from provisioner.domain.forge import CiJob, CiJobState, Delivery, ForgeKind, Site
+from provisioner.domain.errors import ForgeRefused, ForgeUnauthorized
+from provisioner.domain.forge import CiJob, Delivery, Site
 
 from . import shapes
 
 LARGEST_BYTES = 25 * 1024 * 1024  # Source: GitHub, "Webhook events and payloads", 2026: payloads are capped at 25 MB
-_ACTIONS = {"queued": CiJobState.QUEUED, "in_progress": CiJobState.RUNNING, "completed": CiJobState.DONE}
+# The action says less: of what waits for an approval it is `queued`, too.
+_STATES = {"queued", "in_progress", "completed"}
 
 
-def check_signature(body: bytes, headers: Mapping[str, str], secrets: Sequence[str]) -> None:
-    """`body` as it came, byte for byte; any of `secrets`, so that one can be replaced while webhooks arrive. Names of
-    headers in lower case. The older signature, by SHA-1, does not count.
+def delivery(site: Site, headers: Mapping[str, str], body: bytes, secret: str) -> Delivery:
+    """`site` is the whole forge's; names of headers are in lower case; `body` is as it came, byte for byte.
 
-    Raises: Unauthenticated."""
-    given = headers.get("x-hub-signature-256", "").encode()
-    wanted = [_signature(body, secret) for secret in secrets if secret]
-    if not any(hmac.compare_digest(given, one) for one in wanted):
-        raise Unauthenticated("the webhook's signature is missing or wrong", hint="give GitHub and us the same secret")
+    `facts` are action, repository, installation and hook, and of a run its id, run_attempt, status, conclusion,
+    head_branch, and whether it is a fork's (yes or no).
 
-
-def read_delivery(body: bytes, headers: Mapping[str, str], secrets: Sequence[str]) -> Delivery:
-    """What a genuine webhook tells; `facts` are action, repository, installation and hook, and of a run its id,
-    attempt, state, conclusion and whether it is a fork's (yes or no).
-
-    Raises: Unauthenticated, InvalidRequest."""
+    Raises: ForgeUnauthorized, it is not GitHub's; ForgeRefused, it is not understood."""
     if len(body) > LARGEST_BYTES:
-        raise InvalidRequest("a webhook of more than 25 MB is none of GitHub's")
-    check_signature(body, headers, secrets)
+        raise ForgeRefused("a webhook of more than 25 MB is none of GitHub's")
+    if not signed(headers, body, secret):
+        hint = "give the webhook and us the same secret"
+        raise ForgeUnauthorized("a webhook without the right X-Hub-Signature-256", hint=hint)
     event, number = headers.get("x-github-event", ""), headers.get("x-github-delivery", "")
     if not event or not number:
-        raise InvalidRequest("a webhook of GitHub's names its event and its delivery")
+        raise ForgeRefused("a webhook without X-GitHub-Event and X-GitHub-Delivery is none of GitHub's")
     try:
         told = json.loads(body)
-        if not isinstance(told, dict):
-            raise InvalidRequest("a webhook's payload is an object")
-        job = _job(told) if event == "workflow_job" else None
-        return Delivery(number, event, job, _facts(event, told, headers))
+        job = _job(site, told) if event == "workflow_job" else None
+        return Delivery(f"{site.host} {number}", event, job, _facts(event, told, headers))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         hint = "set the webhook's content type to application/json"
-        raise InvalidRequest(f"the payload of {event[:40]} is not as GitHub documents it", hint=hint) from error
+        raise ForgeRefused(f"a {event[:40]} webhook that is not understood: {error!r:.80}", hint=hint) from error
 
 
-def _signature(body: bytes, secret: str) -> bytes:
-    return f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}".encode()
+def signed(headers: Mapping[str, str], body: bytes, secret: str) -> bool:
+    """Whether GitHub has signed it with this secret. The older signature, by SHA-1, does not count, nor does none."""
+    digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    given = headers.get("x-hub-signature-256", "")
+    return bool(secret) and hmac.compare_digest(given.encode(), f"sha256={digest}".encode())
 
 
-def _job(told: Mapping[str, Any]) -> CiJob | None:
+def _job(site: Site, told: Mapping[str, Any]) -> CiJob | None:
     """None for what waits for something else than a runner, and for GitHub's own machines."""
     row, repository = told["workflow_job"], told["repository"]["full_name"]
-    if told["action"] not in _ACTIONS or not shapes.ours(row["labels"]):
+    if row["status"] not in _STATES or not shapes.ours(row["labels"]):
         return None
-    base = told["repository"]["html_url"].removesuffix(f"/{repository}")
-    return shapes.job(row, Site(ForgeKind.GITHUB, base, repository), repository, None)
+    return shapes.job(row, Site(site.kind, site.base, repository), repository, None)
 
 
 def _facts(event: str, told: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, str]:

@@ -191,7 +191,9 @@ async def test_notes_that_gitlab_writes_itself_are_no_comments(forge: GitLab, wo
 async def test_the_program_is_that_of_the_release_with_the_sha256_that_its_list_has(world: GitLabWorld) -> None:
     digest = hashlib.sha256(b"gitlab-runner").hexdigest()
     listed = f"{'0' * 64} *binaries/gitlab-runner-linux-amd64-fips\n{digest} *binaries/gitlab-runner-linux-amd64\n"
-    world.server.files["/v17.1.0/release.sha256"] = Answer(listed.encode())
+    routes = world.server.routes()
+    world.server.routes = lambda: [*routes, ("GET", "/v17.1.0/release.sha256", lambda asked: Answer(listed.encode()))]  # type: ignore[method-assign]
+    world.server.let_in = lambda asked: None  # type: ignore[method-assign]
     forge = GitLab(
         world.server.url, ForgeCredentials(token="t"), world.clock, Release("17.1.0", world.server.url + "/")
     )
