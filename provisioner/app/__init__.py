@@ -1,7 +1,7 @@
 """The only composition root: it imports every box and hands each what it needs of the others as ports.
 
-Only the command line imports it, and only for the commands that are a controller, or need more than one to talk to. Each function
-imports what it needs when it is called, because most commands need none of it.
+Only the command line imports it, and only for the commands that are a controller, or need more than one to talk to.
+Each function imports what it needs when it is called, because most commands need none of it.
 """
 
 from __future__ import annotations
