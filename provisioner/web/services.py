@@ -60,7 +60,8 @@ class Services:
     """`status` gives what the composition root knows; `shutdown(why)` ends the controller; `gc(dry_run, expired)`
     collects now. `bits(n)` gives n random bits; `trouble()` when the engine last broke, and on what;
     `agent_file(sha256)` the agent's one file if it is this one; `keyring` takes credentials that commands hand over,
-    where the controller has none of its own; `paused()` which providers take no launches now, and why."""
+    where the controller has none of its own; `public_url` where people's programs reach it, "" if nowhere;
+    `paused()` which providers take no launches now, and why."""
 
     store: Store
     desk: Desk
@@ -77,6 +78,7 @@ class Services:
     bits: Callable[[int], int] = _random_bits
     agent_urls: Callable[[], Sequence[str]] = tuple
     trouble: Callable[[], tuple[datetime, str] | None] = _no_trouble
+    public_url: str = ""
     agent_file: Callable[[str], Path | None] = _no_file
     keyring: Keyring | None = None
     paused: Callable[[], Mapping[str, str]] = dict

@@ -13,7 +13,7 @@ from provisioner import __version__
 
 from . import metrics
 from .agent_api import PROTOCOL, agent_routes
-from .api import admin, blobs, credentials, hosts, instances, jobs, logs, results
+from .api import admin, blobs, credentials, hosts, instances, jobs, logs, published, results
 from .auth import Login, Use, Viewer, control_login, token_login
 from .body import BodyLimit
 from .docs import page, schema
@@ -22,7 +22,7 @@ from .health import Health
 from .services import Services
 
 _PREFIX = "/api/v1"
-_ROUTERS = (jobs, logs, results, instances, hosts, admin, blobs)
+_ROUTERS = (jobs, logs, results, instances, hosts, admin, blobs, published)
 
 
 def control_site(services: Services) -> FastAPI:
@@ -36,6 +36,7 @@ def people_site(services: Services) -> FastAPI:
     """The same with tokens, and the agents' routes beside it: what a TCP port carries."""
     site = _people(services, token_login)
     site.router.routes[:0] = agent_routes(services)
+    site.include_router(published.open_router)
     return site
 
 
@@ -54,7 +55,7 @@ def _people(services: Services, login: Login) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         exception_handlers=handlers() | {RequestValidationError: _on_invalid},
-        middleware=[Middleware(BodyLimit, free=(f"{_PREFIX}/blobs/", "/agent/"))],
+        middleware=[Middleware(BodyLimit, free=(f"{_PREFIX}/blobs/", f"{_PREFIX}/published/", "/agent/"))],
     )
     site.state.services, site.state.login, site.state.ending = services, login, services.ending
     site.state.protocol = PROTOCOL
