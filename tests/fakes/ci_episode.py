@@ -21,9 +21,9 @@ from .virtual import SimClock
 CI_PROTECTIONS = (
     Protection("busy-refusal", "7", 0, "a forge removes no runner that has a job (F4)", is_the_clouds=True),
     Protection("remove-again", "10", 0, "a removal is repeated until the forge says that the record is gone"),
+    Protection("ghosts", "10", 0, "a record that a late call made is found under a name of ours, and removed"),
 )
 _IDLE_S = 25.0
-_TEASED, _TEASED_FOR_S = 0.5, 180.0
 _LINGER_S = 900.0  # what the policy looks at a site for, and more
 _TAKEN = frozenset({Why.PREEMPTED, Why.LOST, Why.STOPPED, Why.LIFETIME, Why.UNHEALTHY})
 
@@ -35,28 +35,15 @@ class CiEpisode(Episode):
 
     def forge_of(self, clock: SimClock) -> SimForge:
         rng = random.Random(self._rng.random())
-        faults = rng.choice((ForgeFaults.none(), ForgeFaults(), ForgeFaults(), ForgeFaults(0.3, 0.3, 0.1, 0.2)))
+        faults = rng.choice((ForgeFaults.none(), ForgeFaults(), ForgeFaults(), ForgeFaults(0.3, 0.3, 0.1, 0.2, 0.7)))
         return SimForge(clock, rng, faults, refuses=self._off != "busy-refusal")
 
     def begin(self) -> None:
         forge = self._world.forge
         assert forge is not None
         self._world.spawn(forge.assign())
-        self._world.spawn(self._tease(forge))
         if self._rng.random() < forge.faults.outage:
             self._world.spawn(self._outage(forge))
-
-    async def _tease(self, forge: SimForge) -> None:
-        """Queues a job for a runner just when that has waited for as long as it may."""
-        clock, teased = self._world.clock, set[str]()
-        while clock.monotonic() < _TEASED_FOR_S:
-            await clock.sleep(0.5)
-            for record in list(forge.records.values()):
-                waited_s = clock.monotonic() - record.online_from_s
-                if record.online and record.job is None and record.name not in teased and waited_s > _IDLE_S:
-                    teased.add(record.name)
-                    if self._rng.random() < _TEASED:
-                        forge.queue(SimJob(f"late-{record.name}", record.labels, self._rng.choice((2.0, 15.0))))
 
     async def _outage(self, forge: SimForge) -> None:
         await self._world.clock.sleep(self._rng.uniform(0.0, 120.0))

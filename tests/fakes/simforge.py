@@ -41,6 +41,7 @@ class ForgeFaults:
     answer_lost: float = 0.08
     throttled: float = 0.03
     slow: float = 0.05
+    raced: float = 0.3  # a job is given to a runner just before its removal arrives
     outage: float = 0.3  # of an episode: nobody is answered for a while
 
     @staticmethod
@@ -68,7 +69,6 @@ class Record:
     secret: str
     shown_from_s: float
     online: bool = False
-    online_from_s: float = 0.0
     job: SimJob | None = None
     given: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -115,6 +115,10 @@ class SimForge:
     async def remove(self, site: Site, forge_id: str, name: str) -> None:
         def effect() -> None:
             record = self.records.get(name)
+            if record is not None and record.online and record.job is None and self._rng.random() < self.faults.raced:
+                self._give(
+                    record, SimJob(f"raced-{name}-{next(self._ids)}", record.labels, self._rng.choice((2.0, 15.0)))
+                )
             if record is not None and record.job is not None and self._refuses:
                 raise RunnerBusy(f"{name} has a job")
             if record is not None:
@@ -180,9 +184,12 @@ class SimForge:
                     continue
                 idle = [r for r in self.records.values() if r.online and r.job is None and serves(r.labels, job.labels)]
                 if idle:
-                    record = self._rng.choice(idle)
-                    record.job, job.state, job.runner = job, CiJobState.RUNNING, record.name
-                    record.given.set()
+                    self._give(self._rng.choice(idle), job)
+
+    def _give(self, record: Record, job: SimJob) -> None:
+        self.jobs[job.id] = job
+        record.job, job.state, job.runner = job, CiJobState.RUNNING, record.name
+        record.given.set()
 
     # What a runner's program says
 
@@ -190,7 +197,7 @@ class SimForge:
         """None when there is no such runner any more: its program ends."""
         record = next((r for r in self.records.values() if r.secret == secret), None)
         if record is not None:
-            record.online, record.online_from_s = True, self._clock.monotonic()
+            record.online = True
         return record
 
     def is_there(self, record: Record) -> bool:

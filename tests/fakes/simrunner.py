@@ -83,6 +83,8 @@ class SimRunner:
                 self.forge.drop(self.record)
                 return self._over(None, "cancelled")
             await self.clock.sleep(min(0.5, ends_s - self.clock.monotonic()) + 0.001)
+            if not self.busy:  # its forge has thrown it out
+                return self._over(1, "")
         self.forge.finish(self.record)
         self.record.job, self.served = None, 1
         return self._over(0, "")
