@@ -239,7 +239,7 @@ class Records(Protocol):
 
     - S9 a secret's value is stored only encrypted; a token or session only hashed (sha-256 of the text).
     - S10 `join` with the same (token, nonce) succeeds for ever; another nonce, a used or an expired token raises
-      Forbidden.
+      Forbidden. `expect_join` again puts the end of an unused token off, and never brings it nearer.
     """
 
     async def controller_id(self) -> str: ...

@@ -277,6 +277,17 @@ class StoreLaws:
             with pytest.raises(Forbidden):
                 await store.records.join("i-1", token, "nonce", "session", later(at))
 
+    async def test_s10_the_end_of_an_unused_join_token_is_only_put_off(self, store: Store) -> None:
+        for ends in (60, 600, 30):
+            await store.records.expect_join("i-1", "token", later(ends))
+        await store.records.join("i-1", "token", "nonce", "session", later(599))
+        await store.records.expect_join("i-1", "token", later(6000))
+        with pytest.raises(Forbidden):
+            await store.records.join("i-1", "token", "other", "thief", later(601))
+        await store.records.expect_join("i-2", "token-2", later(60))
+        with pytest.raises(Forbidden):
+            await store.records.join("i-2", "token-2", "nonce", "session-2", later(61))
+
     async def test_cancelling_is_asked_once_and_may_become_urgent(self, store: Store) -> None:
         await store.jobs.submit(job("j-1"))
         first = await store.jobs.ask_cancel("j-1", later(1))
