@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -23,10 +23,12 @@ from provisioner.bootstrap.shell import OpenSsh
 from provisioner.domain.errors import InvalidRequest, NoCapacity, Unreachable
 from provisioner.domain.hosts import Host
 from provisioner.domain.job import Need
+from provisioner.domain.offer import Machine
 from provisioner.providers.hosts import HostsProvider
 from tests.fakes import sshd
 from tests.fakes.alone import with_names
 
+from .console_laws import ConsoleLaws
 from .provider_laws import ProviderLaws, ProviderWorld, listed, order
 
 pytestmark = pytest.mark.skipif(bool(sshd.missing()), reason=sshd.missing() or "it is there")
@@ -104,7 +106,24 @@ def left_behind(uid: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["sleep", "600"], user=uid, cwd="/", env={})
 
 
-class TestHosts(ProviderLaws):
+class TestHosts(ProviderLaws, ConsoleLaws):
+    @pytest.fixture
+    def prints(self, there: Place) -> Callable[[Machine, str], None]:
+        def write(machine: Machine, text: str) -> None:
+            for pid in processes(there.below(machine.name)):  # it must not have the last word itself
+                os.kill(pid, signal.SIGSTOP)
+            with (there.below(machine.name) / "console.log").open("a") as console:
+                console.write(text)
+
+        return write
+
+    async def test_a2_of_a_host_that_does_not_answer_nothing_is_made_up(
+        self, provider: HostsProvider, there: Place
+    ) -> None:
+        there.hosts.append(dataclasses.replace(there.hosts[0], name="dead", port=1))
+        with pytest.raises(Unreachable):
+            await provider.console("", "runner-i-1", "hosts:dead")
+
     async def test_a_host_is_one_offer_and_its_slots_are_counted(
         self, provider: HostsProvider, world: ProviderWorld, there: Place
     ) -> None:

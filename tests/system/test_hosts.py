@@ -51,7 +51,7 @@ def box(tmp_path: Path) -> Iterator[Box]:
         (bin_ / "ssh").chmod(0o755)
         with world(tmp_path, extra={"PATH": f"{bin_}:{os.environ['PATH']}"}) as w:
             w.home.mkdir(mode=0o700)  # asking a host takes seconds here, and is not scaled down with the rest
-            (w.home / "settings.yaml").write_text("policy: {terminate_again_s: 15}\n")
+            (w.home / "settings.yaml").write_text("policy: {terminate_again_s: 15, console_s: 10}\n")
             yield Box(w, server, Path(folder), tmp_path)
 
 
@@ -107,6 +107,20 @@ def test_what_is_wrong_with_a_host_is_one_line(box: Box) -> None:
         assert done.stderr.count(b"\n") == 1
     missing = w.run("hosts", "rm", "attic", check=False)
     assert (missing.returncode, missing.stderr.count(b"\n")) == (2, 1)
+
+
+@pytest.mark.system
+def test_what_a_machine_printed_that_never_came_to_work_is_kept(box: Box) -> None:
+    """Its host is said to have a GPU, and has none."""
+    w = box.w
+    admit(box)
+    box.add("--name", "attic", "--host-key", box.server.host_key, "--gpu", "T4")
+    job = w.submit(*ON_IT, "--gpu", "T4", "--", "true")
+    told = w.until(lambda: b"never came to work" in (said := w.run("why", job).stdout) and said, 60, "its console")
+    printed = [line for line in told.decode().splitlines() if line.startswith("  | ")]
+    assert any("agent.started" in line for line in printed), told
+    w.run("cancel", job)
+    w.until(lambda: not w.json("machines"), 60, "the machine to be gone")
 
 
 @pytest.mark.system

@@ -120,6 +120,9 @@ class HostsProvider:
         if answer.get("left"):
             raise Unreachable(f"host {visit.host.name}: {answer['left']}; asked again later")
 
+    async def console(self, machine_ref: str, name: str, scope: str) -> str:
+        return str((await (await self._visit(scope)).ask("console", {"name": name}))["text"])
+
     async def way(self, scope: str, name: str) -> Way:
         visit = await self._visit(scope)
         place = visit.place or (await self._asked(visit))["place"]

@@ -1,4 +1,4 @@
-"""What runs on a host, sent there each time as words of a command: look, launch, open and end.
+"""What runs on a host, sent there each time as words of a command: look, launch, open, console and end.
 
 `main(VERB, ROOT)` reads one JSON object on standard input and prints one. ROOT holds `machines` (as `local.folder` has
 them) and one copy of each agent that is in use. Where we are root, each slot has a user of its own, made when it is
@@ -26,6 +26,7 @@ from provisioner.providers.local.folder import MachineFolder
 
 _ASK = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
 _ASK_S = 20
+_CONSOLE_BYTES = 2**16
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")
 _USER = "gpu-runner-{}"
 _PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3")
@@ -35,7 +36,7 @@ _ROOTS, _ANYBODYS = "/var/lib/gpu-runner", "~/.gpu-runner"
 def main(verb: str, root: str) -> int:
     """Exit code; the last line on stderr says what was wrong. `root` is a folder to have one of ours in; "" for the
     usual place."""
-    verbs = {"look": look, "launch": launch, "open": open_socket, "end": end}
+    verbs = {"look": look, "launch": launch, "open": open_socket, "console": console, "end": end}
     usual = _ROOTS if os.geteuid() == 0 else _ANYBODYS
     place = (Path(root) / "gpu-runner" if root else Path(usual)).expanduser()
     place.mkdir(parents=True, exist_ok=True)
@@ -133,6 +134,11 @@ def open_socket(place: Path, told: bytes) -> dict[str, Any]:
         path = place / "machines" / name / "state" / "controller.sock"
         os.chown(path, entry.pw_uid, entry.pw_gid, follow_symlinks=False)  # the folder is the job's
     return {}
+
+
+def console(place: Path, told: bytes) -> dict[str, Any]:
+    """The end of what the machine printed; "" of what never was."""
+    return {"text": _folder(place).console(json.loads(told)["name"], _CONSOLE_BYTES)}
 
 
 def end(place: Path, told: bytes) -> dict[str, Any]:
