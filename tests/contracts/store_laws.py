@@ -363,6 +363,20 @@ class StoreLaws:
         with pytest.raises(NotFound):
             await store.hosts.drop("attic")
 
+    async def test_k2_a_host_is_known_or_given_up_whichever_was_said_last(self, store: Store) -> None:
+        attic, box = Host("attic", "attic.lan"), Host("box", "10.0.0.7")
+        for host in (attic, box):
+            await store.hosts.put(host)
+        await store.hosts.give_up("attic", "ann")
+        await store.hosts.give_up("never-added", "bob")
+        assert await store.hosts.all() == [box]
+        assert await store.hosts.given_up() == {"attic": "ann", "never-added": "bob"}
+        await store.hosts.put(attic)
+        assert await store.hosts.all() == [attic, box]
+        assert await store.hosts.given_up() == {"never-added": "bob"}
+        with pytest.raises(NotFound):
+            await store.hosts.drop("never-added")
+
     async def test_k1_a_settled_key_of_a_machine_is_never_replaced(self, store: Store) -> None:
         await planned(store, "1")
         assert await store.hosts.machine_keys() == {}

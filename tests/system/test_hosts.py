@@ -142,8 +142,9 @@ def test_a_host_that_drops_off_comes_back_to_what_it_did(box: Box) -> None:
 
 @pytest.mark.system
 @pytest.mark.timeout(300)
-def test_a_host_that_never_comes_back_keeps_its_slot_and_loses_its_job(box: Box, tmp_path: Path) -> None:
-    """Once its agent must have stopped the job by itself, another host does it."""
+def test_a_host_that_never_comes_back_loses_its_job_and_is_given_up(box: Box, tmp_path: Path) -> None:
+    """Once its agent must have stopped the job by itself, another host does it. Given up, it keeps nothing; come back
+    all the same, it comes back clean."""
     w = box.w
     limits = "terminate_again_s: 15, silence_s: 4, orphan_s: 6, drain_s: 4, hold_unsent_s: 1"
     (w.home / "settings.yaml").write_text(f"policy: {{{limits}}}\n")
@@ -169,8 +170,24 @@ def test_a_host_that_never_comes_back_keeps_its_slot_and_loses_its_job(box: Box,
         w.until(lambda: len(w.json("machines")) == 1, 60, "the second machine to be gone")
         (left,) = w.json("machines")
         assert (left["offer"]["zone"], left["phase"]) == ("attic", "stopping")
+        refused = w.run("hosts", "rm", "attic", check=False)
+        assert (refused.returncode, refused.stderr.count(b"\n")) == (3, 1)
+        assert b"runner hosts rm --force attic" in refused.stderr
+        forced = w.run("hosts", "rm", "--force", "attic")
+        assert forced.stderr.startswith(f"closed unconfirmed: {left['id']}; ".encode())
+        w.until(lambda: not w.json("machines"), 60, "its row to be closed")
+        assert [host["id"] for host in w.json("hosts", "ls")] == ["cellar"]
+        (told,) = [event for event in w.json("events") if event["what"] == "host.given_up"]
+        assert told["data"]["instances"] == [left["id"]]
     mark = f"respawn {box.folder}"
     w.until(lambda: subprocess.run(["pgrep", "-f", mark], capture_output=True, check=False).returncode, 60, "its end")
+    assert list((box.folder / "gpu-runner/machines").glob("[!.]*")) != []
+    with sshd.serving(box.server.folder, port=box.server.port, own_users=os.geteuid() == 0):
+        (tmp_path / "config").write_text(f"Host box\n HostName 127.0.0.1\n Port {box.server.port}\n")
+        w.run("hosts", "rm", "cellar")
+        box.add("--name", "attic", "--host-key", box.server.host_key)
+        w.until(lambda: w.json("hosts", "ls")[0]["taken"] == 0, 60, "what it left there to be collected")
+        assert list((box.folder / "gpu-runner/machines").glob("[!.]*")) == []
 
 
 def silence(server: sshd.Server) -> None:

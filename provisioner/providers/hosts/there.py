@@ -51,11 +51,16 @@ def main(verb: str, root: str) -> int:
 
 
 def look(place: Path, told: bytes) -> dict[str, Any]:
-    """What the computer has, and the machines on it. `driver` is its own tool's answer, "" where there is none."""
+    """What the computer has, and the machines on it: `stopped` are those that left by themselves, and hold their slots
+    until they are ended. `driver` is its own tool's answer, "" where there is none."""
+    folder = _folder(place)
+    living, every = folder.living(), folder.all()
+    names = {one["name"] for one in living}
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
-        "machines": _folder(place).living(),
-        "taken": len(_folder(place).all()),
+        "machines": living,
+        "stopped": [one for one in every if one["name"] not in names],
+        "taken": len(every),
         "cpus": os.cpu_count() or 1,
         "memory_gib": pages / 2**30,
         "disk_gib": shutil.disk_usage(place).free / 2**30,
