@@ -59,7 +59,7 @@ def look(place: Path, told: bytes) -> dict[str, Any]:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "machines": living,
-        "stopped": [one for one in every if one["name"] not in names],
+        "stopped": [one for one in every if one["name"] not in names and folder.started(one["name"])],
         "taken": len(every),
         "cpus": os.cpu_count() or 1,
         "memory_gib": pages / 2**30,
