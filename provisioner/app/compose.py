@@ -26,7 +26,7 @@ from .abilities import abilities_of
 from .clock import SystemClock
 from .clouds import Clouds, Ground
 from .home import Home
-from .join import config_for
+from .join import Joining
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ async def composed(
         )
         clouds = Clouds(ground)
         await clouds.open()
+        joining = Joining(store.records, clock, policy, session_key, clouds.urls, ca_pem)
         engine = Engine(
             store=store,
             providers=clouds.providers,
@@ -80,7 +81,8 @@ async def composed(
             rng=random.SystemRandom(),
             default_providers=clouds.usual,
             paused=lambda: clouds.paused,
-            config_for=config_for(store.records, clock, policy, session_key, clouds.urls, ca_pem),
+            config_for=joining.config,
+            launched=joining.launched,
             holder=f"{socket.gethostname()}:{os.getpid()}",
             controllers=store.controllers if shared else None,
             urls=agent_urls,

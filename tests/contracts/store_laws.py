@@ -278,6 +278,17 @@ class StoreLaws:
             with pytest.raises(Forbidden):
                 await store.records.join("i-1", token, "nonce", "session", later(at))
 
+    async def test_s10_the_end_of_an_unused_join_token_is_only_put_off(self, store: Store) -> None:
+        for ends in (60, 600, 30):
+            await store.records.expect_join("i-1", "token", later(ends))
+        await store.records.join("i-1", "token", "nonce", "session", later(599))
+        await store.records.expect_join("i-1", "token", later(6000))
+        with pytest.raises(Forbidden):
+            await store.records.join("i-1", "token", "other", "thief", later(601))
+        await store.records.expect_join("i-2", "token-2", later(60))
+        with pytest.raises(Forbidden):
+            await store.records.join("i-2", "token-2", "nonce", "session-2", later(61))
+
     async def test_cancelling_is_asked_once_and_may_become_urgent(self, store: Store) -> None:
         await store.jobs.submit(job("j-1"))
         first = await store.jobs.ask_cancel("j-1", later(1))
@@ -375,6 +386,20 @@ class StoreLaws:
         assert await store.runners.there() == []
         assert (await store.runners.sites(later(19)), await store.runners.sites(later(21))) == ({row.site}, set())
         assert await store.runners.of_job(first.job_id) == [dataclasses.replace(wanted, gone_at=later(20))]
+
+    async def test_k2_a_host_is_known_or_given_up_whichever_was_said_last(self, store: Store) -> None:
+        attic, box = Host("attic", "attic.lan"), Host("box", "10.0.0.7")
+        for host in (attic, box):
+            await store.hosts.put(host)
+        await store.hosts.give_up("attic", "ann")
+        await store.hosts.give_up("never-added", "bob")
+        assert await store.hosts.all() == [box]
+        assert await store.hosts.given_up() == {"attic": "ann", "never-added": "bob"}
+        await store.hosts.put(attic)
+        assert await store.hosts.all() == [attic, box]
+        assert await store.hosts.given_up() == {"never-added": "bob"}
+        with pytest.raises(NotFound):
+            await store.hosts.drop("never-added")
 
     async def test_k1_a_settled_key_of_a_machine_is_never_replaced(self, store: Store) -> None:
         await planned(store, "1")

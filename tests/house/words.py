@@ -123,6 +123,7 @@ EVENTS = {
     "instance.terminate_unanswered": "the call had no answer; it is made again",
     "instance.gone": "it is absent, and the bill is closed",
     "instance.stumbled": "looking after it failed in a way that nobody foresaw; it is tried again later",
+    "host.given_up": "somebody said that it is gone for good; what was on it is closed without a word from it",
     "provider.paused": "a cloud can be asked nothing: its credentials are missing or over; the message says what to do",
     "provider.resumed": "credentials were handed over, and it goes on",
     "machine.collected": "the collector ended a machine that should not exist; the message says why",
