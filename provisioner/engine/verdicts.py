@@ -112,7 +112,8 @@ def _machine_ended(trial: Trial, at: datetime) -> Verdict:
 
 def _outlived(trial: Trial, at: datetime, detail: str) -> Verdict:
     """Fails if another machine would end in the same way; what had only the rest of another job's is tried again."""
-    had_s = (at - trial.attempt.assigned_at).total_seconds()
+    noticed_s = (at - trial.attempt.assigned_at).total_seconds()  # however long that took: nobody lives on meanwhile
+    had_s = min(noticed_s, trial.instance.max_lifetime_s)
     share = _MOST_OF_ITS_OWN if trial.instance.planned_for == trial.job.id else _MOST_OF_ANY
     before = sum(attempt.reason.why is Why.LIFETIME for attempt in trial.earlier)
     if had_s >= share * trial.limit_s or before + 1 >= _ITS_OWN_CAUSE:

@@ -172,6 +172,7 @@ class World:
         self._runs: dict[str, SimAgent] = {}
         self._agents: list[SimAgent] = []
         self._terminated_once: set[str] = set()
+        self._silent_s: dict[str, float] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self.violations: list[Violation] = []
         self.crashes = 0
@@ -236,6 +237,8 @@ class World:
         """The call itself, less what a protection that is off would have made of it."""
         if name == "plan":
             return await self._plan(call, arguments[0], options)
+        if name == "advance" and arguments[1] is InstancePhase.STOPPING:
+            self._silent_s[arguments[0].id] = self._silence_of(arguments[0].id)
         if name == "refuse":
             self._check_refusal(arguments[0])
         if name == "update" and self.off == "cleanup-before-replan" and "launch_calls" in options:
@@ -365,11 +368,14 @@ class World:
     def _ending(self, machine: SimMachine) -> None:
         agent = next((agent for agent in self._agents if agent.machine is machine), None)
         if agent is not None and agent.running and not machine.late and not machine.notice:
-            silent_s = self.clock.monotonic() - max(self._listening_s, self._heard_s.get(agent.instance_id, 0.0))
-            self.spawn(self._check_justified(agent.instance_id, agent.running, silent_s))
+            self.spawn(self._check_justified(agent.instance_id, agent.running))
 
-    async def _check_justified(self, instance_id: str, running: list[str], silent_s: float) -> None:
-        """7: a machine at work is ended only for a reason that outweighs the work."""
+    def _silence_of(self, instance_id: str) -> float:
+        return self.clock.monotonic() - max(self._listening_s, self._heard_s.get(instance_id, 0.0))
+
+    async def _check_justified(self, instance_id: str, running: list[str]) -> None:
+        """7: a machine at work is ended only for a reason that outweighed the work when it was decided."""
+        silent_s = self._silent_s.get(instance_id, 0.0)
         why = (await self.store.instances.get(instance_id)).reason
         cancelled = [(await self.store.jobs.get(job_id)).cancel_asked_at for job_id in running]
         if why.why not in _JUSTIFIED and not all(cancelled) and silent_s < POLICY.silence_s - 1:

@@ -42,7 +42,7 @@ def wanted(machine: Box, site: Forge, kind: str = "github", secret: str = "", **
     """The attempt of a `ci-runner` job, ordered."""
     ordered = changes.pop("runner", None) or site.order(kind)
     machine.controller.runners[KEY] = wire.RunnerGiven(ordered.name, secret or site.jit(ordered.name))
-    return machine.controller.order(wire.Order(*KEY, run=[], runner=ordered, grace_s=5.0, **changes))
+    return machine.controller.order(wire.Order(*KEY, run=[], runner=ordered, **{"grace_s": 5.0, **changes}))
 
 
 def program(script: str) -> bytes:
@@ -229,7 +229,7 @@ def test_an_agent_that_comes_back_knows_what_its_runner_does(machine: Box, site:
 
 def test_kindly_ends_one_that_waits(machine: Box, site: Forge) -> None:
     c = machine.controller
-    key = wanted(machine, site)
+    key = wanted(machine, site, grace_s=60.0)
     machine.start()
     site.until(lambda: site.sessions)
     until_phase(machine, "waiting")

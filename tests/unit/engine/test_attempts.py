@@ -135,3 +135,9 @@ def test_a_machine_that_is_gone(given: Trial, expected: str) -> None:
 def test_an_attempt_that_its_agent_has_lost() -> None:
     assert short(forgotten(trial())) == "again, uncounted: supervisor-lost"
     assert short(forgotten(trial(cancel=True))) == "cancelled: cancelled"
+
+
+def test_what_is_noticed_late_is_not_taken_for_a_long_life() -> None:
+    """Found by the soak: the controller's computer slept, long after another job's machine had ended under this one."""
+    given = trial(ended=Why.LIFETIME, its_own=False, limit_s=900.0)
+    assert short(lost(given, NOW + timedelta(seconds=10_000))) == "again, uncounted: lifetime"
