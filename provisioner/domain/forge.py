@@ -47,7 +47,8 @@ class Site:
 
 
 def parse_site(url: str, kinds: Mapping[str, str] | None = None) -> Site:
-    """The site behind a web address. `kinds` says what the hosts are that nobody can know: host -> kind.
+    """The site behind a web address. `kinds` says what the hosts are that nobody can know: host -> kind, or, for a
+    forge that lives below its host's root, host/path -> kind.
 
     Raises: InvalidRequest.
     """
@@ -56,28 +57,64 @@ def parse_site(url: str, kinds: Mapping[str, str] | None = None) -> Site:
         raise InvalidRequest(f"not a forge's address: {url[:200]!r}", hint="write https://HOST/OWNER/REPOSITORY")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise InvalidRequest("a forge's address holds no name, password, query or fragment", hint="leave them out")
-    kind = {**_KNOWN_HOSTS, **(kinds or {})}.get(parts.netloc) or ("github" if _is_ghe(parts.hostname) else "")
+    path = parts.path.strip("/").removesuffix(".git")
+    root, kind = _forge_at(parts.netloc, path, {**_KNOWN_HOSTS, **(kinds or {})})
+    kind = kind or ("github" if _is_ghe(parts.hostname) else "")
     if not kind:
         raise InvalidRequest(
             f"what kind of forge is {parts.netloc}?", hint="name it with --forge, or under `forges:` in the settings"
         )
     if kind not in set(ForgeKind):
         raise InvalidRequest(f"{kind[:40]!r} is not a kind of forge", hint=", ".join(ForgeKind))
-    path = parts.path.strip("/").removesuffix(".git")
-    return Site(ForgeKind(kind), f"{parts.scheme}://{parts.netloc}", path)
+    return Site(ForgeKind(kind), f"{parts.scheme}://{root}", path[len(root) - len(parts.netloc) :].strip("/"))
+
+
+def _forge_at(host: str, path: str, kinds: Mapping[str, str]) -> tuple[str, str]:
+    """Where a forge begins (host, or host/path), and its kind, "" if nobody said; the longest that fits."""
+    words = [host, *path.split("/")]
+    for length in range(len(words), 0, -1):
+        if kind := kinds.get("/".join(words[:length])):
+            return "/".join(words[:length]), kind
+    return host, ""
 
 
 def _is_ghe(host: str) -> bool:
     return host.endswith(".ghe.com")
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class ForgeCredentials:
+    """Who we are at a forge: a token, or (GitHub) an app's id and its private key. `api`: the address of the API,
+    where it is not the one that this kind of forge has."""
+
+    token: str = ""
+    app_id: str = ""
+    private_key: str = ""
+    api: str = ""
+
+    def __repr__(self) -> str:
+        """Nothing of what is inside: a representation ends up in logs."""
+        return "ForgeCredentials()"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Which version of a forge's runner program machines get, and the address it is fetched below: a mirror's, or
+    "" for the publisher's own. A `version` of "" is the one that this controller was made with."""
+
+    version: str = ""
+    source: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class RunnerOrder:
-    """A runner to register. `labels` are all the labels that it has; `group` "" is the forge's default."""
+    """A runner to register. `labels` are all the labels that it has; `group` "" is the forge's default;
+    `longest_job_s`: what the forge ends a job of its after, where it can."""
 
     name: str
     labels: tuple[str, ...]
     group: str = ""
+    longest_job_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -171,8 +208,9 @@ class Forge(Protocol):
     - F7 a runner has the labels that were asked for and no others.
     - F8 cancelling the await leaves at most a record under the name that was asked for.
     - F9 `rerun` of a job whose run still runs is StillRunning; of one that was run again already, it does nothing.
-    - F10 what the forge asks not to be asked for is not: after ForgeThrottled nothing is sent before its time is over,
-      and a share of what it allows is kept for removals.
+    - F10 what the forge asks not to be asked for is not: once it has throttled, nothing is sent before that time is
+      over. A share of what it allows is kept for removals: when no more than that is left, only they are sent, and
+      everything else is ForgeThrottled without being asked.
     """
 
     @property

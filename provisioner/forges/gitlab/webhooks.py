@@ -1,0 +1,79 @@
+"""Webhooks of a GitLab: job events ("build"). Pure: bytes and headers in, a `Delivery` out.
+
+The event of a waiting job does not say which tags it has, nor where its pipeline comes from: such a delivery has no
+`job` but says in its facts which one to ask the forge for. Source: docs.gitlab.com user/project/integrations, 2026.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from provisioner.domain.errors import ForgeRefused, ForgeUnauthorized
+from provisioner.domain.forge import CiJob, CiJobState, Delivery, Site
+
+from .jobs import state
+
+
+def delivery(site: Site, headers: Mapping[str, str], body: bytes, secret: str) -> Delivery:
+    """`site` is the whole forge's; names of headers are in lower case. GitLab sends the secret itself along.
+
+    Raises: ForgeUnauthorized, it is not GitLab's; ForgeRefused, it is not understood."""
+    given = headers.get("x-gitlab-token", "")
+    if not secret or not hmac.compare_digest(given.encode(), secret.encode()):
+        raise ForgeUnauthorized("a webhook without the right X-Gitlab-Token", hint="set it on both sides")
+    told = _object(body)
+    event = str(told.get("object_kind") or headers.get("x-gitlab-event", ""))
+    key = headers.get("idempotency-key") or headers.get("x-gitlab-event-uuid") or headers.get("x-gitlab-webhook-uuid")
+    if not key:
+        raise ForgeRefused("a webhook without Idempotency-Key and X-Gitlab-Event-UUID", hint="GitLab 15.0 sends them")
+    if event != "build":
+        return Delivery(f"{site.host} {key}", event)
+    try:
+        return _build(site, f"{site.host} {key}", told)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ForgeRefused(f"a job event that is not understood: {error!r:.80}") from error
+
+
+def _build(site: Site, key: str, told: dict[str, Any]) -> Delivery:
+    status, at = str(told["build_status"]), state(str(told["build_status"]))
+    repository = str(told["project"]["path_with_namespace"])
+    facts = {"job": str(int(told["build_id"])), "repository": repository, "status": status}
+    if at is CiJobState.QUEUED:
+        return Delivery(key, "build", None, facts)
+    job = CiJob(
+        id=facts["job"],
+        site=site,
+        repository=repository,
+        state=at,
+        labels=(),
+        created_at=_time(told),
+        run_id=str(told.get("pipeline_id") or ""),
+        name=str(told.get("build_name") or ""),
+        url=f"{told['project'].get('web_url', '')}/-/jobs/{facts['job']}",
+        ref=str(told.get("ref") or ""),
+        fork=True,
+        runner_name=str((told.get("runner") or {}).get("description") or ""),
+        conclusion=status if at is CiJobState.DONE else "",
+    )
+    return Delivery(key, "build", job, facts)
+
+
+def _time(told: dict[str, Any]) -> datetime:
+    """Two forms of it: newer versions send ISO beside "2026-11-21 09:00:00 UTC"."""
+    text = str(told.get("build_created_at_iso") or told["build_created_at"]).replace(" UTC", "+00:00")
+    at = datetime.fromisoformat(text)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        told = json.loads(body)
+    except ValueError as error:
+        raise ForgeRefused("a webhook that is not JSON") from error
+    if not isinstance(told, dict):
+        raise ForgeRefused("a webhook that is not an object")
+    return told
