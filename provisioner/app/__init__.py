@@ -6,7 +6,7 @@ imports what it needs when it is called, because most commands need none of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +92,63 @@ def db(action: str, home: Path, *, path: Path | None = None) -> str:
     from .offline import database
 
     return asyncio.run(database(action, home, path))
+
+
+def gate(texts: Sequence[str], inputs: Mapping[str, tuple[str, ...]], base: str) -> list[dict[str, Any]]:
+    """Verdicts on the metrics and tests that lie here, each with its `line`. Raises: RequestError."""
+    import os
+
+    from provisioner.reports.gather import Inputs
+
+    from .reporting import gate as judge
+    from .reporting import plain_verdicts
+
+    verdicts = judge(texts, Inputs(**inputs), base, Path.cwd(), os.environ)
+    return [{**plain, "line": one.line} for plain, one in zip(plain_verdicts(verdicts), verdicts, strict=True)]
+
+
+def report(asked: Mapping[str, Any], inputs: Mapping[str, tuple[str, ...]], left: Sequence[Mapping[str, Any]]) -> Any:
+    """A report on what lies here, or on what jobs left: a `reporting.Made`. Raises: RequestError."""
+    import os
+
+    from provisioner.reports.gather import Inputs
+
+    from .reporting import JobLeft, Wanted, make
+    from .reviewing import step
+
+    wanted = Wanted(inputs=Inputs(**inputs), **asked)
+    return make(wanted, [JobLeft(**one) for one in left], Path.cwd(), step(os.environ))
+
+
+def place_to_post(target: str, repo: str, forge: str) -> Any:
+    """A `reviewing.Place`: what was named, or where this CI step stands. Raises: InvalidRequest."""
+    import os
+
+    from .reviewing import place
+
+    return place(os.environ, target=target, repo=repo, forge=forge)
+
+
+def post(where: Any, write: Callable[[int], str], key: str, check: tuple[str, Any, str] | None = None) -> str:
+    """Say it there, in the one comment of this key, or in a new one for the key ""; its address. Raises: ForgeError."""
+    from .reviewing import Said
+    from .reviewing import post as say
+
+    return say(where, Said(write, key, check)).url
+
+
+def step_summary() -> str:
+    """The file whose Markdown the forge shows with this step's run; "" where there is none. Raises: InvalidRequest."""
+    import os
+
+    from .reviewing import step
+
+    here = step(os.environ)
+    return here.summary if here is not None else ""
+
+
+def comment_text(markdown: str, folder: Path, shown: Callable[[Path], str], aside: Path) -> str:
+    """Markdown with its local images at addresses that others can open."""
+    from .reporting import comment_text as replaced
+
+    return replaced(markdown, folder, shown, aside)

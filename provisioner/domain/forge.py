@@ -310,7 +310,7 @@ class Reviews(Protocol):
     """Where people read what came of a job.
 
     - W1 `comments` is complete, every page of them, oldest first, or raises. W2 `add` and `edit` store the text as it
-      was given, or raise; nothing is cut. W3 only ForgeError comes out.
+      was given, or raise; nothing is cut. W3 only ForgeError comes out. W4 `drop` is idempotent: absence is success.
     """
 
     @property
@@ -321,6 +321,7 @@ class Reviews(Protocol):
     async def comments(self, site: Site, target: Target) -> Sequence[Comment]: ...
     async def add(self, site: Site, target: Target, body: str) -> Comment: ...
     async def edit(self, site: Site, target: Target, comment_id: str, body: str) -> Comment: ...
+    async def drop(self, site: Site, target: Target, comment_id: str) -> None: ...
     async def check(self, site: Site, sha: str, name: str, conclusion: Conclusion, title: str, text: str) -> str:
         """A check run or commit status; its address."""
         ...

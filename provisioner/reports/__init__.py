@@ -1,0 +1,1 @@
+"""What jobs left, as Markdown: files are read, sections are drawn, and one comment is kept up to date."""
