@@ -24,7 +24,7 @@ from provisioner import __version__
 from provisioner.bootstrap.bundle import agent_bundle, digest
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.job import JobPhase
-from provisioner.settings import LOOPBACK
+from provisioner.forge_settings import LOOPBACK
 from provisioner.web.listen import Listener
 from provisioner.web.services import Services
 from provisioner.web.sites import agents_site, control_site, people_site
@@ -131,6 +131,8 @@ class _Serving:
             agent_urls=lambda: c.engine.urls,
             agent_file=self._agent_file,
             keyring=c.clouds.keyring,
+            forge_keyring=c.forges if self._options.embedded else None,
+            ci=c.ci,
             paused=self._paused,
         )
 
@@ -138,10 +140,12 @@ class _Serving:
         """For whoever asks, token or not: what a cloud says of our rights stays with those who may look at jobs."""
         c = self._controller
         ours = c.clouds.keyring.paused if c.clouds.keyring is not None else {}
-        return {
-            name: ours.get(name, f"{name} is paused: it refuses our rights; `runner why` of a job that waits says how")
-            for name in c.engine.market.paused
-        }
+        refused = "refuses our rights; `runner why` of a job that waits says how"
+        clouds = {name: ours.get(name, f"{name} is paused: it {refused}") for name in c.engine.market.paused}
+        sites = c.engine.runners.sites.trouble
+        if self._options.embedded:
+            return clouds | {site: f"no runners at {site}: {why}" for site, why in sites.items()}
+        return clouds | ({"forges": f"a forge does not answer, or {refused}"} if sites else {})
 
     def _agent_file(self, sha256: str) -> Path | None:
         return agent_bundle(self._controller.home.cache) if sha256 == digest() else None
@@ -188,6 +192,7 @@ class _Serving:
     def _status(self) -> dict[str, Any]:
         c = self._controller
         more = {"credentials": c.clouds.keyring.wanted()} if c.clouds.keyring is not None else {}
+        more |= {"forges": c.forges.wanted()} if self._options.embedded else {}
         return more | {
             "version": __version__,
             "controller_id": c.controller_id,

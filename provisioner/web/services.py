@@ -9,8 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from provisioner.domain.ci import CiDoor
 from provisioner.domain.credentials import Keyring
-from provisioner.domain.forge import Registrar
+from provisioner.domain.forge import ForgeKeyring, Registrar
 from provisioner.domain.hosts import Hosting
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Desk, Logs, Objects, Store
@@ -60,7 +61,8 @@ class Services:
     """`status` gives what the composition root knows; `shutdown(why)` ends the controller; `gc(dry_run, expired)`
     collects now. `bits(n)` gives n random bits; `trouble()` when the engine last broke, and on what;
     `agent_file(sha256)` the agent's one file if it is this one; `keyring` takes credentials that commands hand over,
-    where the controller has none of its own; `paused()` which providers take no launches now, and why."""
+    where the controller has none of its own, `forge_keyring` those of forges; `ci` lets CI runs in; `paused()` which
+    providers take no launches now, and why."""
 
     store: Store
     desk: Desk
@@ -79,6 +81,8 @@ class Services:
     trouble: Callable[[], tuple[datetime, str] | None] = _no_trouble
     agent_file: Callable[[str], Path | None] = _no_file
     keyring: Keyring | None = None
+    forge_keyring: ForgeKeyring | None = None
+    ci: CiDoor | None = None
     paused: Callable[[], Mapping[str, str]] = dict
     ending: Ending = field(default_factory=Ending)
     traffic: Traffic = field(default_factory=Traffic)
