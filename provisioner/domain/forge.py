@@ -166,7 +166,8 @@ class CiJob:
     """A job of a workflow or pipeline, as the forge tells of it. `key` is one job's at one forge, whatever repeats.
 
     `repository` is its path; `attempt` counts runs of the same job from 1; `fork`: it comes from somebody else's
-    repository, so that nothing of it may be trusted."""
+    repository, so that nothing of it may be trusted. None: it was not told here (GitHub's webhooks of jobs do not say),
+    and `Forge.job` tells."""
 
     id: str
     site: Site
@@ -179,7 +180,7 @@ class CiJob:
     name: str = ""
     url: str = ""
     ref: str = ""
-    fork: bool = False
+    fork: bool | None = None
     runner_name: str = ""
     conclusion: str = ""
 
@@ -341,7 +342,10 @@ class Reviews(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A webhook that was found to be genuine: `id` is the same however often it is delivered."""
+    """A webhook that was found to be genuine: `id` is the same however often it is delivered.
+
+    Where it does not say which labels a waiting job has (GitLab), `job` is None, and the facts `repository` and `job`
+    say what to ask `Forge.job` for."""
 
     id: str
     event: str

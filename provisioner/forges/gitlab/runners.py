@@ -16,8 +16,8 @@ from provisioner.domain.errors import ForgeError, ForgeRefused, ForgeUnreachable
 from provisioner.domain.forge import PREFIX, Registration, Runner, RunnerOrder, Site
 from provisioner.domain.ports import Clock
 
+from ..records import Keeper, Records
 from ..rest import Rest
-from ..turns import Turns
 from .scope import Scope, Scopes
 
 VISIBILITY_S = 10.0  # arbitrary: replicas of its database follow within moments
@@ -29,10 +29,7 @@ class Runners:
     def __init__(self, rest: Rest, scopes: Scopes, clock: Clock) -> None:
         self._rest = rest
         self._scopes = scopes
-        self._clock = clock
-        self._turns = Turns()
-        self._unclear: set[str] = set()
-        self._ours: OrderedDict[str, str] = OrderedDict()
+        self._records = Records(clock, VISIBILITY_S)
         self._tags: OrderedDict[str, tuple[str, ...]] = OrderedDict()
 
     async def register(self, site: Site, order: RunnerOrder) -> Registration:
@@ -40,35 +37,25 @@ class Runners:
             raise ForgeRefused("a runner without tags would take every job that has none", hint="give it labels")
         if wrong := [label for label in order.labels if "," in label or label != label.strip()]:
             raise ForgeRefused(f"GitLab has no tag {wrong[0][:80]!r}", hint="a tag has no comma and no space around it")
-        return await self._turns.run(order.name, lambda: self._register(site, order))
-
-    async def _register(self, site: Site, order: RunnerOrder) -> Registration:
         scope = await self._scopes.of(site)
-        if order.name in self._unclear:
-            await self._clock.sleep(VISIBILITY_S)
-        for runner_id in await self._named(scope, order.name):
-            await self._remove(runner_id, removal=False)
-        self._unclear.add(order.name)
+        return await self._records.make(order.name, self._keeper(scope, False), lambda: self._make(scope, order))
+
+    def _keeper(self, scope: Scope, removal: bool) -> Keeper:
+        return Keeper(
+            find=lambda name: self._named(scope, name, removal), remove=lambda one: self._remove(one, removal=removal)
+        )
+
+    async def _make(self, scope: Scope, order: RunnerOrder) -> Registration:
+        made = (await self._rest.call("POST", "/user/runners", body=_wanted(scope, order))).body
         try:
-            made = (await self._rest.call("POST", "/user/runners", body=_wanted(scope, order))).body
             given = Registration(str(made["id"]), order.name, str(made["token"]))
-        except ForgeUnreachable:
-            raise
         except (KeyError, TypeError) as error:
             raise ForgeUnreachable("a runner was made, and its token was not given") from error
-        except ForgeError:
-            self._unclear.discard(order.name)
-            raise
-        self._unclear.discard(order.name)
-        _remember(self._ours, order.name, given.forge_id)
-        _remember(self._tags, given.forge_id, order.labels)
+        self._remember(given.forge_id, order.labels)
         return given
 
-    async def _named(self, scope: Scope, name: str, *, removal: bool = False) -> list[str]:
-        """Every record of that name, and the last one that we made, which may not be listed yet."""
-        listed = [str(one["id"]) for one in await self._listed(scope, removal) if one["description"] == name]
-        ours = self._ours.get(name)
-        return [*listed, *([ours] if ours and ours not in listed else [])]
+    async def _named(self, scope: Scope, name: str, removal: bool) -> list[str]:
+        return [str(one["id"]) for one in await self._listed(scope, removal) if one["description"] == name]
 
     async def _listed(self, scope: Scope, removal: bool = False) -> list[dict[str, Any]]:
         query = {"type": scope.kind, "per_page": "100"}
@@ -95,17 +82,17 @@ class Runners:
             told = await self._rest.call("GET", f"/runners/{forge_id}", expect=(404,))
             if told.status == 404:
                 return None
-            _remember(self._tags, forge_id, tuple(str(tag) for tag in told.body["tag_list"]))
+            self._remember(forge_id, tuple(str(tag) for tag in told.body["tag_list"]))
         return self._tags[forge_id]
 
-    async def remove(self, site: Site, forge_id: str, name: str) -> None:
-        await self._turns.run(name, lambda: self._remove_all(site, forge_id, name))
+    def _remember(self, forge_id: str, tags: tuple[str, ...]) -> None:
+        self._tags[forge_id] = tags
+        if len(self._tags) > _REMEMBERED:
+            self._tags.popitem(last=False)
 
-    async def _remove_all(self, site: Site, forge_id: str, name: str) -> None:
+    async def remove(self, site: Site, forge_id: str, name: str) -> None:
         scope = await self._scopes.of(site, removal=True)
-        for one in [forge_id] if forge_id else await self._named(scope, name, removal=True):
-            await self._remove(one, removal=True)
-        self._ours.pop(name, None)
+        await self._records.drop(name, forge_id, self._keeper(scope, True))
 
     async def _remove(self, forge_id: str, *, removal: bool) -> None:
         """Raises: RunnerBusy, and then it goes on as before; ForgeError, and then it may be paused."""
@@ -138,7 +125,7 @@ class Runners:
         return False
 
     async def close(self) -> None:
-        await self._turns.close()
+        await self._records.close()
 
 
 def _wanted(scope: Scope, order: RunnerOrder) -> dict[str, Any]:
@@ -157,10 +144,3 @@ def _wanted(scope: Scope, order: RunnerOrder) -> dict[str, Any]:
 
 def _busy(forge_id: str) -> RunnerBusy:
     return RunnerBusy(f"runner {forge_id} has a job", hint="it is left alone until the job has ended")
-
-
-def _remember(known: OrderedDict[str, Any], key: str, value: Any) -> None:
-    known[key] = value
-    known.move_to_end(key)
-    if len(known) > _REMEMBERED:
-        known.popitem(last=False)

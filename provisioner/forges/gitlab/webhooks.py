@@ -55,7 +55,7 @@ def _build(site: Site, key: str, told: dict[str, Any]) -> Delivery:
         name=str(told.get("build_name") or ""),
         url=f"{told['project'].get('web_url', '')}/-/jobs/{facts['job']}",
         ref=str(told.get("ref") or ""),
-        fork=True,
+        fork=None,
         runner_name=str((told.get("runner") or {}).get("description") or ""),
         conclusion=status if at is CiJobState.DONE else "",
     )

@@ -6,9 +6,9 @@ from typing import Any
 
 from provisioner.domain.forge import ForgeCredentials, Registration, Release, Target
 from provisioner.forges.gitlab.forge import GitLab
-from provisioner.forges.line import Line
 from tests.fakes.forge_http import Allowance, Fault
 from tests.fakes.hand_clock import HandClock
+from tests.fakes.patience import PatientLine
 
 from .server import TOKEN, GitLabServer
 from .state import Runner
@@ -37,13 +37,14 @@ class GitLabWorld:
         self.server = server
         self.state = server.state
         self.clock: HandClock = server.clock
+        self.line = PatientLine()
         self.path = path
         self.project = self.state.project(PROJECT)
         self._waiting: set[int] = set()
 
     def forge(self) -> GitLab:
         credentials = ForgeCredentials(token=TOKEN)
-        return GitLab(self.server.url, credentials, self.clock, Release(), Line(timeout_s=0.5))
+        return GitLab(self.server.url, credentials, self.clock, Release(), self.line)
 
     def records(self) -> list[str]:
         return sorted(one.description for one in self.state.runners.values())
@@ -89,6 +90,7 @@ class GitLabWorld:
         self.state.jobs[int(job_id)].status = "failed"
 
     def trouble(self, call: str, how: Any, *, skip: int = 0, times: int = 1) -> None:
+        self.line.expect(how.name.lower())
         self.server.faults.append(Fault(_CALLS[call], how.name.lower(), skip, times))
 
     def throttle(self, seconds: float) -> None:

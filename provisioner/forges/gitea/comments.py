@@ -1,0 +1,63 @@
+"""What people read at a Gitea or Forgejo: comments on pull requests and issues, which are one kind, and statuses.
+
+Source: their API (swagger), issue comments and commit statuses, 2026. Commits have no comments there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from provisioner.domain.errors import ForgeRefused
+from provisioner.domain.forge import Comment, Conclusion, Site, Target
+
+from ..rest import Rest
+from .server import repository
+
+LONGEST = 262_144  # arbitrary: neither has a limit of its own
+_DESCRIPTION = 255  # arbitrary: one line beside the status
+# What does not matter must not stop a merge; neither has a word for it.
+_STATES = {Conclusion.SUCCESS: "success", Conclusion.FAILURE: "failure", Conclusion.NEUTRAL: "success"}
+
+
+class Comments:
+    def __init__(self, rest: Rest) -> None:
+        self._rest = rest
+
+    async def comments(self, site: Site, target: Target) -> Sequence[Comment]:
+        found = [_comment(one) for one in await self._rest.pages(_place(site, target))]
+        return sorted(found, key=lambda one: int(one.id))
+
+    async def add(self, site: Site, target: Target, body: str) -> Comment:
+        _check(body)
+        return _comment((await self._rest.call("POST", _place(site, target), body={"body": body})).body)
+
+    async def edit(self, site: Site, target: Target, comment_id: str, body: str) -> Comment:
+        _check(body)
+        place = f"{repository(site.path)}/issues/comments/{int(comment_id)}"
+        return _comment((await self._rest.call("PATCH", place, body={"body": body})).body)
+
+    async def check(self, site: Site, sha: str, name: str, conclusion: Conclusion, title: str, text: str) -> str:
+        """A commit status: a line long, so that `text` has no place in it."""
+        told = title if len(title) <= _DESCRIPTION else title[: _DESCRIPTION - 1] + "…"
+        body = {"state": _STATES[conclusion], "context": name, "description": told}
+        await self._rest.call("POST", f"{repository(site.path)}/statuses/{sha}", body=body)
+        return f"{site.url}/commit/{sha}"
+
+
+def _place(site: Site, target: Target) -> str:
+    """Raises: ForgeRefused."""
+    if target.what not in ("pr", "issue"):
+        raise ForgeRefused(
+            f"Gitea and Forgejo have no comments on {target.what[:40]!r}", hint="comment on the pull request"
+        )
+    return f"{repository(site.path)}/issues/{int(target.ref)}/comments"
+
+
+def _comment(told: dict[str, Any]) -> Comment:
+    return Comment(str(told["id"]), str(told["body"]), str(told.get("html_url") or ""))
+
+
+def _check(body: str) -> None:
+    if len(body) > LONGEST:
+        raise ForgeRefused(f"a comment has {LONGEST} characters at most, not {len(body)}", hint="leave something out")

@@ -1,0 +1,117 @@
+"""A Gitea or a Forgejo behind the Forge and Reviews ports: which of the two it is, it says itself.
+
+The token needs write access to the repository (or the organisation, the user, the administration) whose runners it
+makes, and to issues for comments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from provisioner.domain.forge import (
+    PREFIX,
+    CiJob,
+    Comment,
+    Conclusion,
+    ForgeCredentials,
+    ForgeKind,
+    Registration,
+    Release,
+    Runner,
+    RunnerOrder,
+    Site,
+    Software,
+    Target,
+)
+from provisioner.domain.ports import Clock
+
+from .. import checksums
+from ..line import Line
+from ..records import Keeper, Records
+from ..rest import Rest
+from . import secret
+from .comments import LONGEST, Comments
+from .dialect import Dialect
+from .forgejo import Forgejo
+from .gitea import Gitea
+from .server import API, Server, Token
+
+VISIBILITY_S = 5.0  # arbitrary: one database, whose answers are at once
+
+
+class GiteaForge:
+    kind = ForgeKind.GITEA
+    visibility_s = VISIBILITY_S
+    longest = LONGEST
+
+    def __init__(
+        self, base: str, credentials: ForgeCredentials, clock: Clock, release: Release, line: Line | None = None
+    ) -> None:
+        self._line = line or Line()
+        self._release = release
+        root = (credentials.api or base).rstrip("/").removesuffix(API)
+        rest = Rest(root, Token(credentials.token), self._line, clock)
+        self._server, self._comments = Server(rest), Comments(rest)
+        self._gitea, self._forgejo = Gitea(rest, self._server), Forgejo(rest, self._server)
+        self._records = Records(clock, VISIBILITY_S)
+        self._software: dict[str, Software] = {}
+
+    async def _dialect(self, *, removal: bool = False) -> Dialect:
+        return self._forgejo if (await self._server.version(removal=removal)).forgejo else self._gitea
+
+    async def register(self, site: Site, order: RunnerOrder) -> Registration:
+        secret.check(order.labels)
+        dialect, scope = await self._dialect(), await self._server.scope(site)
+        keeper = _keeper(dialect, scope, removal=False)
+        return await self._records.make(order.name, keeper, lambda: dialect.make(scope, order))
+
+    async def runners(self, site: Site) -> Sequence[Runner]:
+        dialect, scope = await self._dialect(), await self._server.scope(site)
+        listed = [one for one in await dialect.listed(scope) if str(one["name"]).startswith(PREFIX)]
+        return await dialect.told(scope, listed)
+
+    async def remove(self, site: Site, forge_id: str, name: str) -> None:
+        dialect, scope = await self._dialect(removal=True), await self._server.scope(site, removal=True)
+        await self._records.drop(name, forge_id, _keeper(dialect, scope, removal=True))
+
+    async def queued(self, site: Site) -> Sequence[CiJob]:
+        return await (await self._dialect()).queued(site, await self._server.scope(site))
+
+    async def job(self, site: Site, repository: str, job_id: str) -> CiJob | None:
+        return await (await self._dialect()).job(site, repository, job_id)
+
+    async def rerun(self, site: Site, job: CiJob) -> None:
+        await (await self._dialect()).rerun(site, job)
+
+    async def software(self, site: Site, system: str, machine: str) -> Software:
+        """One program, no archive, with its sha256 in a file beside it."""
+        dialect, platform = await self._dialect(), checksums.platform(system, machine)
+        if platform not in self._software:
+            version = self._release.version or dialect.version
+            url = f"{(self._release.source or dialect.source).rstrip('/')}/{dialect.file(platform, version)}"
+            sha256 = await checksums.published(self._line, f"{url}.sha256", url.rpartition("/")[2])
+            self._software[platform] = Software(dialect.program, version, url, sha256)
+        return self._software[platform]
+
+    async def comments(self, site: Site, target: Target) -> Sequence[Comment]:
+        return await self._comments.comments(site, target)
+
+    async def add(self, site: Site, target: Target, body: str) -> Comment:
+        return await self._comments.add(site, target, body)
+
+    async def edit(self, site: Site, target: Target, comment_id: str, body: str) -> Comment:
+        return await self._comments.edit(site, target, comment_id, body)
+
+    async def check(self, site: Site, sha: str, name: str, conclusion: Conclusion, title: str, text: str) -> str:
+        return await self._comments.check(site, sha, name, conclusion, title, text)
+
+    async def close(self) -> None:
+        await self._records.close()
+        await self._line.close()
+
+
+def _keeper(dialect: Dialect, scope: str, *, removal: bool) -> Keeper:
+    async def find(name: str) -> list[str]:
+        return [str(one["id"]) for one in await dialect.listed(scope, removal=removal) if one["name"] == name]
+
+    return Keeper(find=find, remove=lambda forge_id: dialect.remove(scope, forge_id, removal=removal))

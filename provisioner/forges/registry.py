@@ -1,0 +1,55 @@
+"""Which forges there are: one line each. A forge's folder is imported only when it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Protocol, cast
+
+from provisioner.domain.errors import InvalidRequest
+from provisioner.domain.forge import Delivery, Forge, ForgeCredentials, ForgeKind, Release, Reviews, Site
+from provisioner.domain.ports import Clock
+
+FOLDERS = {
+    ForgeKind.GITLAB: "gitlab",
+    ForgeKind.GITEA: "gitea",
+}
+
+
+class Opened(Forge, Reviews, Protocol):
+    """Both ports on one object: who may make runners may say what came of them."""
+
+
+class Folder(Protocol):
+    """What the `opening` module of a forge's folder has."""
+
+    def open_forge(self, base: str, credentials: ForgeCredentials, clock: Clock, release: Release) -> Opened:
+        """`base` is the forge's web address. Raises: InvalidRequest, these credentials are of no use there."""
+        ...
+
+    def delivery(self, site: Site, headers: Mapping[str, str], body: bytes, secret: str) -> Delivery:
+        """A webhook. `site` is the whole forge's; names of headers are in lower case; `body` is as it came.
+
+        Raises: ForgeUnauthorized, it is not the forge's; ForgeRefused, it is not understood."""
+        ...
+
+
+def folder(kind: ForgeKind) -> Folder:
+    """Raises: InvalidRequest."""
+    if kind not in FOLDERS:
+        raise InvalidRequest(f"{kind} is not a forge that this controller can speak to", hint=", ".join(FOLDERS))
+    try:
+        return cast("Folder", import_module(f".{FOLDERS[kind]}.opening", __package__))
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("provisioner"):
+            raise
+        raise InvalidRequest(
+            f"forges need {error.name}, which is not installed", hint="pip install 'gpu-runner[forges]'"
+        ) from error
+
+
+def open_forge(
+    kind: ForgeKind, base: str, credentials: ForgeCredentials, clock: Clock, release: Release | None = None
+) -> Opened:
+    """Raises: InvalidRequest."""
+    return folder(kind).open_forge(base, credentials, clock, release or Release())
