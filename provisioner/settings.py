@@ -31,6 +31,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "RUNNER_SERVER": "URL of a controller to talk to instead of the embedded one",
     "RUNNER_TOKEN": "token for RUNNER_SERVER",
     "RUNNER_CA": "file with the certificate authority that RUNNER_SERVER's certificate is checked against",
+    "RUNNER_ID_TOKEN": "a GitLab job's own token for RUNNER_SERVER (`id_tokens`), instead of RUNNER_TOKEN",
     "RUNNER_FORGE_TOKEN": "token for the forge, before GITHUB_TOKEN, GITLAB_TOKEN or GITEA_TOKEN",
     "RUNNER_SECRET_KEY": "key that encrypts secrets in the store (default: a file `key` in the home)",
     "RUNNER_NEW_SECRET_KEY": "key that `runner db rekey` changes to (default: a new one, written to the file `key`)",

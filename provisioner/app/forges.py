@@ -12,7 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from provisioner.domain.errors import Conflict, ForgeError, ForgeThrottled, ForgeUnauthorized, ForgeUnreachable
+from provisioner.domain.errors import (
+    Conflict,
+    ForgeError,
+    ForgeThrottled,
+    ForgeUnauthorized,
+    ForgeUnreachable,
+    InvalidRequest,
+)
 from provisioner.domain.forge import (
     CiJob,
     Forge,
@@ -92,7 +99,10 @@ class OpenForges:
     async def take(self, site: Site, credentials: ForgeCredentials) -> None:
         """They have to open the site. Raises: Conflict, having kept nothing."""
         same = next((o for s, o in self._handed.items() if s.base == site.base and o.credentials == credentials), None)
-        opened = same or _Open(credentials, self._made(site.kind, site.base, credentials))
+        try:
+            opened = same or _Open(credentials, self._made(site.kind, site.base, credentials))
+        except ForgeError as error:
+            raise _not_opened(site, error) from error
         try:
             await opened.forge.runners(site)
         except ForgeError as error:
@@ -137,12 +147,15 @@ class OpenForges:
 
     def _made(self, kind: ForgeKind, base: str, credentials: ForgeCredentials) -> Forge:
         known = self._settings.get(base)
-        if known is None:
-            return self._opener(kind, base, credentials, self._clock, Release())
-        credentials = credentials if credentials.api or not known.api else replace(credentials, api=known.api)
-        release = Release(known.runner_version, known.runner_url)
-        forge = self._opener(kind, base, credentials, self._clock, release)
-        return _Pinned(forge, known.runner_version, known.runner_sha256) if known.runner_sha256 else forge
+        release = Release(known.runner_version, known.runner_url) if known else Release()
+        if known is not None and known.api and not credentials.api:
+            credentials = replace(credentials, api=known.api)
+        try:
+            forge = self._opener(kind, base, credentials, self._clock, release)
+        except InvalidRequest as error:
+            raise ForgeUnauthorized(error.message, hint=error.hint) from error
+        pinned = known is not None and known.runner_sha256
+        return _Pinned(forge, release.version, known.runner_sha256) if known and pinned else forge
 
     def _lacking(self, base: str) -> str:
         known = self._settings.get(base)

@@ -192,7 +192,7 @@ class _Serving:
     def _status(self) -> dict[str, Any]:
         c = self._controller
         more = {"credentials": c.clouds.keyring.wanted()} if c.clouds.keyring is not None else {}
-        more |= {"forges": c.forges.wanted()} if self._options.embedded else {}
+        more |= {"forges": c.forges.wanted()}
         return more | {
             "version": __version__,
             "controller_id": c.controller_id,

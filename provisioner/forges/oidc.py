@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,14 +89,12 @@ class Issuers:
     def _check_time(self, told: Mapping[str, Any]) -> None:
         """By our own clock, which may differ a little from the issuer's."""
         now = self._clock.now().timestamp()
-        times = {name: told.get(name) for name in ("exp", "iat", "nbf") if told.get(name) is not None}
-        if not all(isinstance(at, int | float) and not isinstance(at, bool) for at in times.values()):
-            raise _refused("this token has no times")
-        if now >= times["exp"] + LEEWAY_S:
+        made, starts, ends = (_moment(told, name) for name in ("iat", "nbf", "exp"))
+        if now >= ends + LEEWAY_S:
             raise _refused("this token has expired")
-        if max(times["iat"], times.get("nbf", 0)) > now + LEEWAY_S:
+        if max(made, starts) > now + LEEWAY_S:
             raise _refused("this token is not valid yet")
-        if times["exp"] - times["iat"] > _LONGEST_S + LEEWAY_S:
+        if ends - made > _LONGEST_S:
             raise _refused("this token is good for longer than a CI job's")
 
     async def _key(self, issuer: str, key_id: str) -> Mapping[str, Any]:
@@ -138,6 +137,14 @@ class Issuers:
 
     async def close(self) -> None:
         await self._line.close()
+
+
+def _moment(told: Mapping[str, Any], name: str) -> float:
+    """Seconds since 1970; for ever ago where it is not said. Raises: Unauthenticated."""
+    at = told.get(name, 0)
+    if isinstance(at, bool) or not isinstance(at, int | float) or not math.isfinite(at):
+        raise _refused(f"this token's {name} is no time")
+    return float(at)
 
 
 def _refused(why: str) -> Unauthenticated:
