@@ -144,7 +144,14 @@ class FakeApi:
         attempt["interruption"] = self.interruption
         costs = {"cost_usd": "0.25", "cost_unknown": False}
         more = {"runners": self.rows(job["id"])}
-        return {**job, **costs, **more, "attempts_list": [attempt], "charges": [], "manifests": {"results": self.results()}}
+        return {
+            **job,
+            **costs,
+            **more,
+            "attempts_list": [attempt],
+            "charges": [],
+            "manifests": {"results": self.results()},
+        }
 
     def results(self) -> dict[str, Any]:
         files = [
