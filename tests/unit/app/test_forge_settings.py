@@ -49,7 +49,7 @@ def test_a_wrong_forge(tmp_path: Path, forge: dict[str, Any], said: str) -> None
 
 
 def test_a_forge_that_is_there_twice(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="https://github.com is there twice"):
+    with pytest.raises(InvalidRequest, match=r"https://github\.com is there twice"):
         loaded(tmp_path, {"forges": [{"kind": "github"}, {"kind": "github", "url": "https://github.com/"}]})
 
 

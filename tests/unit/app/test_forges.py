@@ -90,14 +90,14 @@ async def test_who_has_no_rights_is_told_where_to_put_them(ground: Ground) -> No
     with pytest.raises(ForgeUnauthorized) as caught:
         forges.of(VISION)
     assert caught.value.line == "this controller has no rights at github.com; set HUB"
-    with pytest.raises(ForgeUnauthorized, match="no rights at git.example") as caught:
+    with pytest.raises(ForgeUnauthorized, match=r"no rights at git\.example") as caught:
         forges.of(Site(ForgeKind.GITEA, "https://git.example", "a/b"))
     assert "forges:" in caught.value.hint
 
 
 async def test_a_file_that_cannot_be_read_is_a_trouble_of_the_forge(ground: Ground) -> None:
     forges = ground.forges({"kind": "github", "token_file": "absent"})
-    with pytest.raises(ForgeUnauthorized, match="cannot read .*absent"):
+    with pytest.raises(ForgeUnauthorized, match=r"cannot read .*absent"):
         forges.of(VISION)
 
 
@@ -165,7 +165,7 @@ async def test_the_program_has_to_be_the_one_that_is_pinned(ground: Ground) -> N
     found = await forges.of(VISION).software(VISION, "linux", "x86_64")
     assert (found.version, found.sha256) == ("2.331.0", "cd" * 32)
     assert ground.world.opened[0].release.source == "https://mirror.example"
-    with pytest.raises(ForgeUnauthorized, match="pin actions-runner 2.331.0 for x86_64"):
+    with pytest.raises(ForgeUnauthorized, match=r"pin actions-runner 2\.331\.0 for x86_64"):
         await forges.of(VISION).software(VISION, "linux", "aarch64")
     assert (forges.preinstalled(VISION), forges.preinstalled(Site(ForgeKind.GITEA, "https://x", ""))) == (
         ("/usr/local/actions",),
