@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,14 +19,18 @@ from provisioner.domain.ports import Clock, Desk, Logs, Objects, Store
 
 from .ending import Ending
 
+_MOST_REFUSED = 100  # recorded in a minute, so that nobody can fill the database; arbitrary
+
 
 @dataclass
 class Traffic:
-    """What passed through since the start. `heard`: instance -> monotonic seconds of its last sync."""
+    """What passed through since the start. `heard`: instance -> monotonic seconds of its last sync; `refused`: those of
+    the latest refusals of CI runs."""
 
     syncs: int = 0
     log_bytes: int = 0
     heard: dict[str, float] = field(default_factory=dict)
+    refused: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_REFUSED))
 
 
 _RANDOM = random.SystemRandom()

@@ -10,8 +10,10 @@ from provisioner.domain.errors import Forbidden, RequestError
 from provisioner.domain.ports import Event
 
 from ..auth import Use
+from ..services import Services
 
 router = APIRouter(tags=["jobs"])
+_MINUTE_S = 60.0
 _LONGEST = 16384  # characters; arbitrary: a forge's tokens have about two thousand
 
 
@@ -28,8 +30,18 @@ async def exchange(body: Exchange, services: Use) -> JSONResponse:
     try:
         session, text = await services.ci.exchange(body.token)
     except RequestError as error:
-        await services.store.records.record(Event("ci.refused", now, error.line))
+        if _recorded(services):
+            await services.store.records.record(Event("ci.refused", now, error.line))
         raise
     said = {"run": session.run, "ref": session.ref, "owner": session.owner}
     await services.store.records.record(Event("ci.admitted", now, session.run, data=said))
     return JSONResponse({"token": text, "expires_at": session.expires_at.isoformat(), **said}, 201)
+
+
+def _recorded(services: Services) -> bool:
+    """Anybody may knock, but not fill the database by it."""
+    latest, now_s = services.traffic.refused, services.clock.monotonic()
+    if len(latest) == latest.maxlen and now_s - latest[0] < _MINUTE_S:
+        return False
+    latest.append(now_s)
+    return True
