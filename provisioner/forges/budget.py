@@ -7,14 +7,12 @@ tokens for what a forge counts by the minute without saying how much is left.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from provisioner.domain.errors import ForgeThrottled
 from provisioner.domain.ports import Clock
 
 KEPT = 0.2  # of every allowance, for removals
-PATIENCE_S = 15.0  # arbitrary: who would wait longer for a token is told so instead, and keeps no request open
 _FIRST_HOLD_S = 60.0  # Source: GitHub REST best practices, 2026: a minute at least when it does not say, then longer
 _LONGEST_HOLD_S = 900.0  # arbitrary
 
@@ -55,22 +53,27 @@ class Bucket:
 
 
 class Budget:
-    """Of one identity. `paces` has our own buckets, by the name of what they count."""
+    """Of one identity. Buckets are by endpoint, allowances by what the forge counts calls as."""
 
-    def __init__(self, clock: Clock, paces: Mapping[str, Rate] | None = None) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._held_until_s = 0.0
         self._holds = 0
         self._allowances: dict[str, Allowance] = {}
         self._names: dict[str, str] = {}
-        self._buckets = {name: Bucket(rate, clock.monotonic()) for name, rate in (paces or {}).items()}
+        self._buckets: dict[str, Bucket] = {}
 
-    async def enter(self, resource: str, removal: bool) -> None:
-        """Comes back when a call may be sent. Raises: ForgeThrottled, and then none may."""
+    async def enter(
+        self, resource: str, removal: bool, endpoint: str = "", rate: Rate | None = None, patience_s: float = 0.0
+    ) -> None:
+        """Comes back when a call may be sent, at its turn at an endpoint that may be called at `rate`.
+
+        Raises: ForgeThrottled, and then it may not, or not within `patience_s`."""
         self._check(resource, removal)
-        if (bucket := self._buckets.get(resource)) is not None:
+        if rate is not None:
+            bucket = self._buckets.setdefault(endpoint, Bucket(rate, self._clock.monotonic()))
             wait_s = bucket.take(self._clock.monotonic())
-            if wait_s > PATIENCE_S:
+            if wait_s > patience_s:
                 bucket.give_back()
                 raise _later(f"{wait_s:.0f} s of calls are waiting already", wait_s)
             if wait_s:

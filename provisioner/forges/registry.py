@@ -11,6 +11,7 @@ from provisioner.domain.forge import Delivery, Forge, ForgeCredentials, ForgeKin
 from provisioner.domain.ports import Clock
 
 FOLDERS = {
+    ForgeKind.GITHUB: "github",
     ForgeKind.GITLAB: "gitlab",
     ForgeKind.GITEA: "gitea",
 }

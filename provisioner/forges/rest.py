@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
@@ -43,6 +43,9 @@ _SECRET = ("authorization", "private-token", "job-token", "runner-token", "x-run
 _MOVED = {301, 302, 307, 308}
 _HOPS = 3
 _PASSES = 3
+# Arbitrary: how long a call waits for its turn in seconds. Who would register later than that is told so instead, and
+# keeps no request open; a listing of many pages has nobody waiting for it.
+_PATIENCE_S = {False: 15.0, True: 600.0}
 _MOST_PAGES = 1000
 _MOST_KNOWN = 1000  # arbitrary: listings remembered for one identity
 
@@ -57,11 +60,14 @@ class Identity(Protocol):
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """How a forge tells of its limits: headers that begin with `prefix` and end in limit, remaining, reset (in seconds
-    since 1970), and the one that names what was counted. `paces`: what it counts by the minute."""
+    since 1970), and the one that names what was counted. `reads` and `writes`: how fast each of its endpoints may be
+    called, where it counts those without telling; `endpoint` names the one that a path below the API belongs to."""
 
     prefix: str = "x-ratelimit-"
     names: str = "x-ratelimit-resource"
-    paces: Mapping[str, Rate] = field(default_factory=dict)
+    reads: Rate | None = None
+    writes: Rate | None = None
+    endpoint: Callable[[str], str] = str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,24 @@ class Answer:
     total: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """See `Rest.pages`."""
+
+    path: str
+    query: Mapping[str, str] | None
+    key: str
+    most: int
+    removal: bool
+    until: Callable[[Any], bool] | None
+
+    def items(self, body: Any) -> list[Any]:
+        found = body.get(self.key) if self.key and isinstance(body, dict) else body
+        if not isinstance(found, list):
+            raise ForgeUnreachable(f"GET {self.path}: a page is not a list", hint="something else answers there")
+        return found
+
+
 class Rest:
     """One identity at one forge. Paths are below `base`, without a slash at the end."""
 
@@ -83,7 +107,7 @@ class Rest:
         self._line = line
         self._clock = clock
         self._dialect = dialect or Dialect()
-        self._budget = Budget(clock, self._dialect.paces)
+        self._budget = Budget(clock)
         self._known: OrderedDict[str, tuple[str, Answer]] = OrderedDict()
 
     async def call(
@@ -103,7 +127,9 @@ class Rest:
         Raises: ForgeError."""
         url = path if path.startswith(self.base) else self.base + path
         known = self._known.get(_with(url, query)) if method == "GET" else None
-        await self._budget.enter(resource, removal)
+        rate = self._dialect.reads if method == "GET" else self._dialect.writes
+        endpoint = f"{method} {self._dialect.endpoint(urlsplit(url.removeprefix(self.base)).path)}"
+        await self._budget.enter(resource, removal, endpoint, rate, _PATIENCE_S[method == "GET"])
         headers = {**await self._identity.headers(), **({"if-none-match": known[0]} if known else {})}
         raw = await self._sent(method, url, headers, query, body, removal)
         what = f"{method} {urlsplit(url).path}"
@@ -119,39 +145,48 @@ class Rest:
         raise kind(f"{what}: {raw.status} {_said(raw, secrets)}".rstrip(), hint=hint)
 
     async def pages(
-        self, path: str, query: Mapping[str, str] | None = None, *, key: str = "", removal: bool = False
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        key: str = "",
+        most: int = 0,
+        removal: bool = False,
+        until: Callable[[Any], bool] | None = None,
     ) -> list[Any]:
-        """Everything on all pages; `key` is where a page has its items, "" when it is nothing but those.
+        """Everything on all pages; `key` is where a page has its items, "" when it is nothing but those. `most`: no
+        more of them can be reached, however many there are. `until`: the page that has such an item is the last that
+        is read.
 
         A list that changes while it is read can hide what was there all the time: what moves up onto a page that was
         read already. Where the forge says how many there are, such a list is read again, and what any reading
         found counts."""
+        listing = _Listing(path, query, key, most, removal, until)
         found: dict[Any, Any] = {}
         for _ in range(_PASSES):
-            items, calm = await self._once_through(path, query, key, removal)
+            items, calm = await self._once_through(listing)
             if calm:
                 return items
             found |= {item["id"]: item for item in items}
         return list(found.values())
 
-    async def _once_through(
-        self, path: str, query: Mapping[str, str] | None, key: str, removal: bool
-    ) -> tuple[list[Any], bool]:
+    async def _once_through(self, listing: _Listing) -> tuple[list[Any], bool]:
         items: list[Any] = []
         totals: set[int] = set()
-        url = path
+        url, query, read = listing.path, listing.query, set[str]()
         for _ in range(_MOST_PAGES):
-            answer = await self.call("GET", url, query=query, removal=removal)
-            found = answer.body.get(key) if key and isinstance(answer.body, dict) else answer.body
-            if not isinstance(found, list):
-                raise ForgeUnreachable(f"GET {path}: a page is not a list", hint="something else answers there")
+            answer = await self.call("GET", url, query=query, removal=listing.removal)
+            found = listing.items(answer.body)
             items += found
             if answer.total is not None:
-                totals.add(answer.total)
-            if not answer.next:
+                totals.add(min(answer.total, listing.most or answer.total))
+            if not answer.next or (listing.until is not None and any(map(listing.until, found))):
                 return items, not totals or totals == {len({item["id"] for item in items})}
+            read.add(url)
             url, query = answer.next, None
-        raise ForgeUnreachable(f"GET {path}: more than {_MOST_PAGES} pages", hint="its pages never end")
+            if url in read:
+                break
+        raise ForgeUnreachable(f"GET {listing.path}: its pages never end", hint="something else answers there")
 
     async def _sent(
         self, method: str, url: str, headers: Mapping[str, str], query: Any, body: Any, removal: bool
@@ -214,7 +249,7 @@ def _patience(raw: Raw, allowance: Allowance | None, now_s: float) -> tuple[bool
     if after and raw.status in (403, 429, 503):
         return True, float(after) if after.isdigit() else None
     if raw.status in (403, 429) and allowance is not None and allowance.left <= 0:
-        return True, allowance.until_s - now_s
+        return True, max(1.0, allowance.until_s - now_s)
     return raw.status == 429 or (raw.status == 403 and b"rate limit" in raw.content.lower()), None
 
 

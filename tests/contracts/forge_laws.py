@@ -281,14 +281,14 @@ class ForgeLaws:
         self, forge: Forge, site: Site, world: ForgeWorld, call: str
     ) -> None:
         kinds: list[type[ForgeError]] = []
-        for how in (How.BEFORE, How.CUT, How.SILENT, How.DENIED):
+        for how in (How.BEFORE, How.CUT, How.DENIED):
             ask = (await calls(forge, site, world))[call]
             world.trouble(call, how)
             with pytest.raises(ForgeError) as caught:
                 await ask()
             kinds.append(type(caught.value))
             assert [secret for secret in world.credentials if secret in told(caught.value)] == []
-        assert kinds == [ForgeUnreachable, ForgeUnreachable, ForgeUnreachable, ForgeUnauthorized]
+        assert kinds == [ForgeUnreachable, ForgeUnreachable, ForgeUnauthorized]
 
     async def test_f6_a_registration_does_not_print_its_secret(
         self, forge: Forge, site: Site, world: ForgeWorld

@@ -116,5 +116,3 @@ async def test_what_an_older_one_cannot_do_is_refused_in_a_line(
     again = await forge.register(site, order("runner-i-old"))
     await forge.remove(site, again.forge_id, again.name)
     assert world.records() == []
-
-

@@ -78,7 +78,8 @@ Route = tuple[str, str, Callable[[Asked], Any]]
 
 class ForgeHttp:
     """The server below a fake forge. `root`: where the forge lives on its host ("/gitlab"); `api`: where its API does;
-    `late_s`: how long what was made takes to show in listings; `shut_until_s`: everything is 429 until then."""
+    `late_s`: how long what was made takes to show in listings; `shut_until_s`: everything is 429 until then; `files`:
+    what is there for everybody, by path."""
 
     api = "/api"
     total_header = "X-Total-Count"
@@ -89,6 +90,7 @@ class ForgeHttp:
         self.late_s = 0.0
         self.shut_until_s = 0.0
         self.allowance: Allowance | None = None
+        self.files: dict[str, Answer] = {}
         self.faults: list[Fault] = []
         self.asked: list[Asked] = []
         self.before: Callable[[Asked], None] = lambda asked: None
@@ -167,6 +169,8 @@ class ForgeHttp:
         return self.allowance_headers(self.allowance)
 
     def _do(self, asked: Asked) -> Answer:
+        if asked.path in self.files:
+            return self.files[asked.path]
         try:
             self.let_in(asked)
             for method, pattern, act in self.routes():

@@ -24,12 +24,10 @@ def delivery(site: Site, headers: Mapping[str, str], body: bytes, secret: str) -
 
     Raises: ForgeUnauthorized, it is not signed with `secret`; ForgeRefused, it is not understood."""
     right = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-    given = headers.get("x-gitea-signature") or headers.get("x-forgejo-signature") or ""
-    given = given or headers.get("x-hub-signature-256", "").removeprefix("sha256=")
+    given = headers.get("x-gitea-signature") or headers.get("x-hub-signature-256", "").removeprefix("sha256=")
     if not secret or not hmac.compare_digest(given.encode(), right.encode()):
         raise ForgeUnauthorized("a webhook that is not signed with our secret", hint="set it on both sides")
-    event = headers.get("x-gitea-event") or headers.get("x-forgejo-event") or headers.get("x-github-event", "")
-    key = headers.get("x-gitea-delivery") or headers.get("x-forgejo-delivery") or headers.get("x-github-delivery", "")
+    event, key = headers.get("x-gitea-event", ""), headers.get("x-gitea-delivery", "")
     if not key:
         raise ForgeRefused("a webhook without X-Gitea-Delivery")
     if event != "workflow_job":
@@ -48,7 +46,7 @@ def _job(site: Site, repository: str, action: str, told: dict[str, Any]) -> CiJo
     at = _STATES.get(action, CiJobState.QUEUED)
     return CiJob(
         id=str(int(told["id"])),
-        site=site,
+        site=Site(site.kind, site.base, repository),
         repository=repository,
         state=at,
         labels=tuple(str(label) for label in told.get("labels") or ()),

@@ -113,7 +113,7 @@ class Runners:
         self._tags.pop(forge_id, None)
 
     async def _has_job(self, told: dict[str, Any], *, removal: bool) -> bool:
-        """What the runner's record says; versions that do not say it have a listing, of the jobs that the token sees."""
+        """What its record says; versions that do not say it have a listing of jobs, of those that the token sees."""
         if doing := told.get("job_execution_status"):
             return bool(doing == "active")
         for status in ("running", "canceling"):

@@ -46,7 +46,7 @@ def _build(site: Site, key: str, told: dict[str, Any]) -> Delivery:
         return Delivery(key, "build", None, facts)
     job = CiJob(
         id=facts["job"],
-        site=site,
+        site=Site(site.kind, site.base, repository),
         repository=repository,
         state=at,
         labels=(),

@@ -21,12 +21,13 @@ class ForgejoRoutes:
         from .server import REPO, SCOPE
 
         more: list[Route] = [
-            ("POST", f"{SCOPE}/runners", self._make),
             ("GET", f"{SCOPE}/runners/jobs", self._jobs),
             ("GET", "/repositories/([0-9]+)", self._repository),
             ("GET", f"{REPO}/actions/runs", self._runs),
             ("GET", f"{REPO}/actions/runs/([0-9]+)", self._run),
         ]
+        if self.server.number >= (15, 0):
+            more.append(("POST", f"{SCOPE}/runners", self._make))
         if self.server.number >= (16, 0):
             more.append(("GET", f"{REPO}/actions/runs/([0-9]+)/jobs", self._jobs_of_run))
         if self.server.number >= (17, 0):
@@ -39,7 +40,7 @@ class ForgejoRoutes:
         return Answer({"id": made.id, "uuid": made.uuid, "token": made.token}, 201)
 
     def _job_json(self, job: Job) -> dict[str, Any]:
-        run = self.state.runs[job.run]
+        run, page = self.state.runs[job.run], f"{self.server.url}/{self.state.path_of(job)}/actions"
         return {
             "id": job.id,
             "run_id": job.run,
@@ -47,7 +48,7 @@ class ForgejoRoutes:
             "repo_id": run.repository,
             "owner_id": 1,
             "name": job.name,
-            "html_url": f"{self.server.url}/{self.state.path_of(job)}/actions/runs/{run.id}/jobs/0/attempt/{job.attempt}",
+            "html_url": f"{page}/runs/{run.id}/jobs/0/attempt/{job.attempt}",
             "needs": None,
             "runs_on": job.labels,
             "task_id": 0,
@@ -86,7 +87,13 @@ class ForgejoRoutes:
         if run is None:
             raise Refusal(404, "run not found")
         first = min(one.created_at for one in self.state.jobs.values() if one.run == run.id)
-        return {"id": run.id, "event": run.event, "is_fork_pull_request": run.fork, "created": first, "prettyref": "main"}
+        return {
+            "id": run.id,
+            "event": run.event,
+            "is_fork_pull_request": run.fork,
+            "created": first,
+            "prettyref": "main",
+        }
 
     def _rerun(self, asked: Asked) -> Answer:
         job = self.server.job(asked)

@@ -26,13 +26,15 @@ _INSIDE = {"queued": ("waiting",), "pending": ("blocked",), "in_progress": ("run
 
 class GiteaServer(ForgeHttp):
     """`version` decides what it can do: runners that can be disabled and reruns since 1.26, attempts as jobs of their
-    own since 1.27. A Forgejo's is like "15.0.2+gitea-1.22.0"."""
+    own since 1.27. A Forgejo's is like "15.0.2+gitea-1.22.0". `late_to_say_busy`: who is busy is told by when it was
+    last heard of a job, and it was not yet."""
 
     api = "/api/v1"
 
     def __init__(self, clock: HandClock | None = None, root: str = "", *, version: str = "1.27.3") -> None:
         self.state = State(clock or HandClock())
         self.version = version
+        self.late_to_say_busy = False
         self.forgejo = "+gitea-" in version
         major, minor = version.split(".")[:2]
         self.number = (int(major), int(minor))
@@ -102,13 +104,15 @@ class GiteaServer(ForgeHttp):
 
     def make_runner(self, scope: str, name: str, ephemeral: bool) -> Runner:
         number = next(self.state.ids)
-        made = Runner(number, str(uuid.UUID(int=number << 64, version=4)), f"{number * 104729:040x}", name, scope, [], ephemeral)
+        made = Runner(
+            number, str(uuid.UUID(int=number << 64, version=4)), f"{number * 104729:040x}", name, scope, [], ephemeral
+        )
         made.made_at_s = self.clock.monotonic()
         self.state.runners[number] = made
         return made
 
     def runner_json(self, runner: Runner) -> dict[str, Any]:
-        busy = bool(self.state.running(runner))
+        busy = bool(self.state.running(runner)) and not self.late_to_say_busy
         if self.forgejo:
             status = "active" if busy else "idle" if self.state.online(runner) else "offline"
             told = {"id": runner.id, "uuid": runner.uuid, "name": runner.name, "status": status}

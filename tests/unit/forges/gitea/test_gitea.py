@@ -68,7 +68,8 @@ async def test_the_secret_is_one_runners_own_and_no_registration_token(forge: Gi
 
 @both
 @pytest.mark.parametrize(
-    ("path", "scope"), [(REPOSITORY, f"/repos/{REPOSITORY}"), ("vision", "/orgs/vision"), ("ada", "/user"), ("", "/admin")]
+    ("path", "scope"),
+    [(REPOSITORY, f"/repos/{REPOSITORY}"), ("vision", "/orgs/vision"), ("ada", "/user"), ("", "/admin")],
 )
 async def test_what_a_path_is_is_asked_once(forge: GiteaForge, world: GiteaWorld, path: str, scope: str) -> None:
     world.state.orgs.add("vision")
@@ -104,8 +105,7 @@ async def test_a_runner_that_is_not_called_busy_but_has_a_job_is_busy(forge: Git
     given = await forge.register(site_of(world), ORDER)
     world.start(given)
     assert world.give(world.queue(*ORDER.labels)) == given.name
-    honest = world.server.runner_json
-    world.server.runner_json = lambda runner: {**honest(runner), "busy": False}  # type: ignore[method-assign]
+    world.server.late_to_say_busy = True
     (found,) = await forge.runners(site_of(world))
     assert found.busy
     with pytest.raises(RunnerBusy):
@@ -159,17 +159,9 @@ async def test_labels_that_it_cannot_have_are_refused_before_anything_is_asked(
 
 @pytest.mark.parametrize("version", ["14.0.1+gitea-1.22.0"])
 async def test_a_forgejo_that_cannot_make_runners_says_which_can(forge: GiteaForge, world: GiteaWorld) -> None:
-    routes = [one for one in world.server.routes() if one[:2] != ("POST", routes_of_runners())]
-    world.server.routes = lambda: routes  # type: ignore[method-assign]
     with pytest.raises(ForgeRefused) as caught:
         await forge.register(site_of(world), ORDER)
     assert caught.value.hint == "15 and newer have it"
-
-
-def routes_of_runners() -> str:
-    from tests.fakes.gitea.server import SCOPE
-
-    return f"{SCOPE}/runners"
 
 
 async def test_something_else_at_that_address_is_no_forge(world: GiteaWorld) -> None:
@@ -194,16 +186,10 @@ async def test_commits_have_no_comments(forge: GiteaForge, world: GiteaWorld) ->
 )
 async def test_the_program_is_the_releases_with_the_sha256_beside_it(world: GiteaWorld, name: str, path: str) -> None:
     digest = hashlib.sha256(b"program").hexdigest()
-    routes = world.server.routes()
     listed = Answer(f"{digest}  {path.rpartition('/')[2]}\n".encode())
     moved = Answer(b"", 302, {"Location": "/git/elsewhere"})
-    world.server.routes = lambda: [  # type: ignore[method-assign]
-        *routes,
-        ("GET", f"{path}.sha256", lambda asked: moved),
-        ("GET", "/elsewhere", lambda asked: listed),
-    ]
-    world.server.let_in = lambda asked: None  # type: ignore[method-assign]
-    forge = GiteaForge(world.server.url, ForgeCredentials(token="t"), world.clock, Release("9.8.7", world.server.url))
+    world.server.files |= {f"{path}.sha256": moved, "/elsewhere": listed}
+    forge = GiteaForge(world.server.url, ForgeCredentials(token=TOKEN), world.clock, Release("9.8.7", world.server.url))
     found = await forge.software(site_of(world), "linux", "aarch64")
     assert (found.name, found.version, found.url, found.sha256) == (name, "9.8.7", world.server.url + path, digest)
     assert "authorization" not in world.server.sent("GET /elsewhere")[0].headers

@@ -44,6 +44,7 @@ def test_a_job_that_waits_is_told_with_its_labels_and_without_its_trust() -> Non
     got = delivery(SITE, headers(body()), body(), SECRET)
     job = got.job
     assert job is not None
+    assert job.site == Site(SITE.kind, SITE.base, "vision/train")
     assert (got.id, job.repository, job.state, job.labels, job.fork, job.attempt) == (
         "gitea.example f6266f16",
         "vision/train",
@@ -54,9 +55,7 @@ def test_a_job_that_waits_is_told_with_its_labels_and_without_its_trust() -> Non
     )
 
 
-@pytest.mark.parametrize(
-    ("action", "state"), [("in_progress", CiJobState.RUNNING), ("completed", CiJobState.DONE)]
-)
+@pytest.mark.parametrize(("action", "state"), [("in_progress", CiJobState.RUNNING), ("completed", CiJobState.DONE)])
 def test_a_job_that_runs_or_ended_says_on_which_runner(action: str, state: CiJobState) -> None:
     sent = body(action, run_attempt=2, runner_name="runner-i-7", conclusion="failure")
     job = delivery(SITE, headers(sent), sent, SECRET).job
@@ -99,7 +98,9 @@ def test_other_events_are_told_by_name_only() -> None:
     assert (got.event, got.job) == ("push", None)
 
 
-@pytest.mark.parametrize("wrong", [b"{", b"{}", b"[]", body(id="x"), body(created_at=None)])
+@pytest.mark.parametrize(
+    "wrong", [b"{", b"{}", b"[]", body().replace(b"full_name", b"name"), body(id="x"), body(created_at=None)]
+)
 def test_what_is_not_understood_is_refused(wrong: bytes) -> None:
     with pytest.raises(ForgeRefused):
         delivery(SITE, headers(wrong), wrong, SECRET)

@@ -51,7 +51,9 @@ async def test_a_runner_takes_tagged_jobs_of_its_project_only(forge: GitLab, wor
     assert made.maximum_timeout == 600
 
 
-@pytest.mark.parametrize(("path", "kind"), [("team", "group_type"), ("team/vision", "group_type"), ("", "instance_type")])
+@pytest.mark.parametrize(
+    ("path", "kind"), [("team", "group_type"), ("team/vision", "group_type"), ("", "instance_type")]
+)
 async def test_what_a_path_is_is_asked_once(forge: GitLab, world: GitLabWorld, path: str, kind: str) -> None:
     site = site_of(world, path)
     for name in ("runner-i-1", "runner-i-2"):
@@ -97,7 +99,9 @@ async def test_a_job_that_is_taken_while_pages_are_read_hides_no_other(forge: Gi
 
 
 @pytest.mark.parametrize("old", [False, True])
-async def test_a_job_that_comes_just_before_the_removal_is_not_lost(forge: GitLab, world: GitLabWorld, old: bool) -> None:
+async def test_a_job_that_comes_just_before_the_removal_is_not_lost(
+    forge: GitLab, world: GitLabWorld, old: bool
+) -> None:
     """Given between the look and the pause: the runner goes on, and is not left paused."""
     world.server.old = old
     given = await forge.register(site_of(world), ORDER)
@@ -187,13 +191,15 @@ async def test_notes_that_gitlab_writes_itself_are_no_comments(forge: GitLab, wo
 async def test_the_program_is_that_of_the_release_with_the_sha256_that_its_list_has(world: GitLabWorld) -> None:
     digest = hashlib.sha256(b"gitlab-runner").hexdigest()
     listed = f"{'0' * 64} *binaries/gitlab-runner-linux-amd64-fips\n{digest} *binaries/gitlab-runner-linux-amd64\n"
-    routes = world.server.routes()
-    world.server.routes = lambda: [*routes, ("GET", "/v17.1.0/release.sha256", lambda asked: Answer(listed.encode()))]  # type: ignore[method-assign]
-    world.server.let_in = lambda asked: None  # type: ignore[method-assign]
-    forge = GitLab(world.server.url, ForgeCredentials(token="t"), world.clock, Release("17.1.0", world.server.url + "/"))
+    world.server.files["/v17.1.0/release.sha256"] = Answer(listed.encode())
+    forge = GitLab(
+        world.server.url, ForgeCredentials(token="t"), world.clock, Release("17.1.0", world.server.url + "/")
+    )
     found = [await forge.software(site_of(world), "linux", "x86_64") for _ in range(2)]
     url = f"{world.server.url}/v17.1.0/binaries/gitlab-runner-linux-amd64"
-    assert [(one.name, one.version, one.url, one.sha256) for one in found] == [("gitlab-runner", "17.1.0", url, digest)] * 2
+    assert [(one.name, one.version, one.url, one.sha256) for one in found] == [
+        ("gitlab-runner", "17.1.0", url, digest)
+    ] * 2
     assert [asked.headers.get("private-token") for asked in world.server.asked] == [None]
     with pytest.raises(ForgeRefused, match="has no sha256 of gitlab-runner-linux-arm64"):
         await forge.software(site_of(world), "linux", "aarch64")

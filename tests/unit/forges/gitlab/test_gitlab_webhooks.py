@@ -46,6 +46,7 @@ def test_a_job_that_runs_says_where() -> None:
     assert got.id == "gitlab.example f5e57ba9-b1c2-4ff5-9c04-b5ab0c4a2e00"
     job = got.job
     assert job is not None
+    assert job.site == Site(SITE.kind, SITE.base, "team/vision/train")
     assert (job.id, job.repository, job.state, job.runner_name) == (
         "1977",
         "team/vision/train",

@@ -1,0 +1,22 @@
+"""How a GitHub is opened, and how its webhooks are read."""
+
+from __future__ import annotations
+
+from provisioner.domain.errors import InvalidRequest
+from provisioner.domain.forge import ForgeCredentials, Release
+from provisioner.domain.ports import Clock
+
+from .credentials import App, Token
+from .forge import GitHub
+from .webhooks import delivery as delivery
+
+
+def open_forge(base: str, credentials: ForgeCredentials, clock: Clock, release: Release) -> GitHub:
+    """Raises: InvalidRequest."""
+    if credentials.app_id and credentials.private_key:
+        return GitHub(
+            base, App(credentials.app_id, credentials.private_key), clock, api=credentials.api, release=release
+        )
+    if not credentials.token:
+        raise InvalidRequest(f"{base} needs a token, or an App's id and private key", hint="see the GitHub how-to page")
+    return GitHub(base, Token(credentials.token), clock, api=credentials.api, release=release)
