@@ -1,7 +1,7 @@
 """The only composition root: it imports every box and hands each what it needs of the others as ports.
 
-Only the command line imports it, and only for the commands that are a controller or work without one. Each function
-imports what it needs when it is called, because most commands need none of it.
+Only the command line imports it, and only for the commands that are a controller, or need more than one to talk to.
+Each function imports what it needs when it is called, because most commands need none of it.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def gate(texts: Sequence[str], inputs: Mapping[str, tuple[str, ...]], base: str)
     from .reporting import gate as judge
     from .reporting import plain_verdicts
 
-    verdicts = judge(texts, Inputs(**inputs), base, Path.cwd(), os.environ)
+    verdicts = judge(texts, Inputs(**inputs), base, Path(), os.environ)
     return [{**plain, "line": one.line} for plain, one in zip(plain_verdicts(verdicts), verdicts, strict=True)]
 
 
@@ -117,7 +117,7 @@ def report(asked: Mapping[str, Any], inputs: Mapping[str, tuple[str, ...]], left
     from .reviewing import step
 
     wanted = Wanted(inputs=Inputs(**inputs), **asked)
-    return make(wanted, [JobLeft(**one) for one in left], Path.cwd(), step(os.environ))
+    return make(wanted, [JobLeft(**one) for one in left], Path(), step(os.environ))
 
 
 def place_to_post(target: str, repo: str, forge: str) -> Any:

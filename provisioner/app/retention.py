@@ -38,6 +38,17 @@ class Retention:
                 if job.ended_at is not None and since <= job.ended_at < before:
                     await drop(job)
             await self._store.records.set_meta(mark, before.isoformat())
+        await self._drop_published(now)
+
+    async def _drop_published(self, now: datetime) -> None:
+        """Images that were published belong to no job; the day is in their names. Looked at once a day."""
+        mark, today = "retention.published", now.date().isoformat()
+        if await self._store.records.meta(mark) == today:
+            return
+        before = (now - timedelta(seconds=self._policy.objects_keep_s)).date().isoformat()
+        old = [found.key for found in await self._objects.under("published/") if found.key.split("/")[1] < before]
+        await self._objects.delete(old)
+        await self._store.records.set_meta(mark, today)
 
     async def _drop_logs(self, job: Job) -> None:
         for number in range(1, job.attempts + 1):

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from provisioner.domain.errors import InvalidRequest
-from provisioner.domain.forge import Comment, Conclusion, ForgeKind, Reviews, Site, Target, parse_site
+from provisioner.domain.forge import (
+    Comment,
+    Conclusion,
+    ForgeCredentials,
+    Reviews,
+    Site,
+    Target,
+    parse_site,
+)
 from provisioner.domain.step import Step, event_path, parse_target, step_of, token_of
 from provisioner.reports.post import marked, upsert
+
+from .clock import SystemClock
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -51,7 +61,7 @@ def place(environment: Mapping[str, str], *, target: str = "", repo: str = "", f
         raise InvalidRequest("this is no CI step, so it is not known where to post", hint="give --repo and --target")
     wanted = parse_target(target) if target else None
     if repo:
-        known = {here.site.host: str(here.kind)} if here is not None else {}
+        known = {here.site.base.partition("://")[2]: str(here.kind)} if here is not None else {}
         named = {_host(repo): forge} if forge else {}
         site = parse_site(repo, {**known, **named})
     else:
@@ -87,19 +97,25 @@ def post(where: Place, said: Said, opened: Opened | None = None) -> Comment:
 
 async def _post(where: Place, said: Said, opened: Opened) -> Comment:
     async with opened(where) as reviews:
+        text = said.write(reviews.longest - (len(marked(said.key, "")) if said.key else 0))
         if said.key:
-            room = reviews.longest - len(marked(said.key, ""))
-            comment = await upsert(reviews, where.site, where.target, said.key, said.write(room))
+            comment = await upsert(reviews, where.site, where.target, said.key, text)
         else:
-            comment = await reviews.add(where.site, where.target, said.write(reviews.longest))
+            comment = await reviews.add(where.site, where.target, text)
         if said.check is not None and where.sha:
             name, conclusion, title = said.check
-            await reviews.check(where.site, where.sha, name, conclusion, title, said.write(reviews.longest))
+            await reviews.check(where.site, where.sha, name, conclusion, title, text)
         return comment
 
 
-def open_reviews(where: Place) -> AbstractAsyncContextManager[Reviews]:
-    """Raises: InvalidRequest for a forge that comments cannot be posted to."""
-    match where.site.kind:
-        case ForgeKind.GITHUB | ForgeKind.GITLAB | ForgeKind.GITEA:
-            raise InvalidRequest(f"nothing can be posted to {where.site.kind} yet")
+@asynccontextmanager
+async def open_reviews(where: Place) -> AsyncIterator[Reviews]:
+    """Raises: InvalidRequest."""
+    from provisioner.forges.registry import open_forge
+
+    credentials = ForgeCredentials(token=where.token, api=where.api)
+    forge = open_forge(where.site.kind, where.site.base, credentials, SystemClock())
+    try:
+        yield forge
+    finally:
+        await forge.close()

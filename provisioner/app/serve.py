@@ -129,6 +129,7 @@ class _Serving:
             registrar=c.engine.runners,
             trouble=lambda: self._trouble,
             agent_urls=lambda: c.engine.urls,
+            public_url="" if self._options.embedded else c.settings.public_url,
             agent_file=self._agent_file,
             keyring=c.clouds.keyring,
             forge_keyring=c.forges if self._options.embedded else None,

@@ -7,6 +7,7 @@ Bytes travel straight between obstore and the caller. Signing single requests is
 from __future__ import annotations
 
 import contextlib
+import mimetypes
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ LONGEST_S = 7 * 86400.0  # Source: Amazon S3 user guide, SigV4 query parameters,
 _PART = 16 * 2**20  # bytes of one part of a put, and of one block of a get; arbitrary
 _AT_ONCE = 4
 _READ = 2**20
+_SHOWN = "published/"
 _METADATA = "169.254.169.254"  # where SDKs look for credentials when they have found none elsewhere
 _SAYS_NO = re.compile(r"status code: 40[13]\b|PermissionDenied|Unauthenticated")
 _RETRIES: Any = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}  # arbitrary: agents and commands try again
@@ -59,7 +61,12 @@ class ObstoreObjects:
         with self._mapped(key):
             try:
                 await obstore.put_async(
-                    self._store(), checked(key), counted.source, chunk_size=_PART, max_concurrency=_AT_ONCE
+                    self._store(),
+                    checked(key),
+                    counted.source,
+                    attributes=_attributes(key),
+                    chunk_size=_PART,
+                    max_concurrency=_AT_ONCE,
                 )
             except Exception:
                 if counted.failed is not None:
@@ -211,6 +218,12 @@ def _open(url: str) -> S3Store | GCSStore | AzureStore:
                 return AzureStore.from_url(url, client_options=options, retry_config=_RETRIES)
     except Exception as error:
         raise ObjectsError(f"cannot open {url}: {_first_line(error)}") from error
+
+
+def _attributes(key: str) -> Any:
+    """What others are shown straight from the store has to say what it is: forges' proxies take images only."""
+    kind = mimetypes.guess_type(key, strict=False)[0] if key.startswith(_SHOWN) else None
+    return {"Content-Type": kind} if kind else None
 
 
 def _info(meta: Mapping[str, Any], key: str) -> ObjectInfo:

@@ -31,7 +31,8 @@ PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg"}
 SERIES = {".tsv", ".csv", ".json"}
 _COUNTERS = ("step", "epoch", "iteration", "iter", "global_step")
 _NO_SERIES = {"timestamp", "time", "index"}
-_IMAGE = re.compile(r"!\[[^\]\n]*\]\(<?([^)\s>]+)>?[^)\n]*\)")
+_CODE = r"(?<!`)(?P<ticks>`+)(?!`)(?s:.*?)(?<!`)(?P=ticks)(?!`)"
+_IMAGE = re.compile(_CODE + r"|!\[[^\]\n]*\]\(<?(?P<target>[^)\s>]+)>?[^)\n]*\)")
 _DATA = re.compile(r"data:image/(png|jpeg|gif|webp);base64,([A-Za-z0-9+/=]+)")
 
 
@@ -98,7 +99,7 @@ def take_dvclive(found: Found, folder: Path) -> None:
 def pictures_of(markdown: str, folder: Path) -> list[Picture]:
     """Local images that Markdown shows; those inside of it (data:) are written beside, named by their content."""
     shown = []
-    for target in dict.fromkeys(_IMAGE.findall(markdown)):
+    for target in dict.fromkeys(target for _, _, target in image_targets(markdown)):
         path = kept_picture(target, folder)
         if path is not None:
             shown.append(Picture(path.name, path))
@@ -125,8 +126,9 @@ def kept_picture(target: str, folder: Path, aside: Path | None = None) -> Path |
 
 
 def image_targets(markdown: str) -> list[tuple[int, int, str]]:
-    """(start, end, target) of each image's target in Markdown."""
-    return [(match.start(1), match.end(1), match[1]) for match in _IMAGE.finditer(markdown)]
+    """(start, end, target) of each image's target in Markdown; what stands in code is text."""
+    found = (match for match in _IMAGE.finditer(markdown) if match["target"])
+    return [(match.start("target"), match.end("target"), match["target"]) for match in found]
 
 
 def _below(path: Path) -> Iterator[Path]:

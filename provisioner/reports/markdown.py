@@ -12,6 +12,8 @@ from dataclasses import dataclass
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f\u2028\u2029]+")
 _PLAIN = re.compile(r"[^`|\\]*")
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
+_RISKY = re.compile(r"[\\`*_\[\]<>#|~$&@!^{}\"=]|:(?! )|(?<!\d)%")
+_BEGINS = re.compile(r"[-+/]|\d+[.)]")  # a list, or one of GitLab's quick actions, where it begins a line
 _ODD = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _LONGEST_NAME = 200  # characters; arbitrary
 
@@ -28,10 +30,11 @@ def code(text: str) -> str:
 
 
 def words(text: str) -> str:
-    """Text as text, on one line: every sign of Markdown, HTML or a mention spelled out. An @ gets an invisible
-    companion, since forges look for mentions in what was rendered."""
-    spelled = _spelled(_BLANK.sub(" ", text).strip())
-    return spelled.replace("&#64;", "&#64;&#8203;").replace("&#35;", "&#35;&#8203;").replace("&#46;", ".")
+    """Text as text, on one line: what could mean something to Markdown, HTML or a forge is spelled out. @ and # get
+    an invisible companion, since forges look for mentions and references in what was rendered."""
+    clean = _BLANK.sub(" ", text).strip()
+    spelled = _spelled(clean) if _BEGINS.match(clean) else _spelled(clean, _RISKY)
+    return spelled.replace("&#64;", "&#64;&#8203;").replace("&#35;", "&#35;&#8203;")
 
 
 def fence(text: str, language: str = "") -> str:
@@ -42,8 +45,8 @@ def fence(text: str, language: str = "") -> str:
     return f"{marks}{language}\n{clean}\n{marks}"
 
 
-def _spelled(text: str) -> str:
-    return _PUNCTUATION.sub(lambda match: f"&#{ord(match[0])};", text)
+def _spelled(text: str, which: re.Pattern[str] = _PUNCTUATION) -> str:
+    return which.sub(lambda match: f"&#{ord(match[0])};", text)
 
 
 def image(name: str, url: str) -> str:

@@ -10,6 +10,7 @@ from .found import Found
 from .markdown import Section, code, head, row, words
 
 _GIB = 2**30
+_OFFERED = ("provider", "zone", "instance_type", "market")
 
 
 def run_section(found: Found) -> Iterator[Section]:
@@ -80,7 +81,7 @@ def _machine(attempt: Mapping[str, Any]) -> str:
     offer = (attempt.get("instance") or {}).get("offer") or {}
     price = offer.get("usd_per_hour")
     parts = [
-        " ".join(str(offer[key]) for key in ("provider", "zone", "instance_type", "market") if offer.get(key)),
+        " ".join(dict.fromkeys(str(offer[key]) for key in _OFFERED if offer.get(key))),
         f"${price}/h" if price is not None else "",
         _gpus(facts.get("gpus")),
         f"{facts['cpus']} CPUs" if facts.get("cpus") else "",

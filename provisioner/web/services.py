@@ -66,8 +66,8 @@ class Services:
     """`status` gives what the composition root knows; `shutdown(why)` ends the controller; `gc(dry_run, expired)`
     collects now. `bits(n)` gives n random bits; `trouble()` when the engine last broke, and on what;
     `agent_file(sha256)` the agent's one file if it is this one; `keyring` takes credentials that commands hand over,
-    where the controller has none of its own, `forge_keyring` those of forges; `ci` lets CI runs in; `paused()` which
-    providers take no launches now, and why."""
+    where the controller has none of its own, `forge_keyring` those of forges; `ci` lets CI runs in; `public_url` where
+    people's programs reach it, "" if nowhere; `paused()` which providers take no launches now, and why."""
 
     store: Store
     desk: Desk
@@ -84,6 +84,7 @@ class Services:
     bits: Callable[[int], int] = _random_bits
     agent_urls: Callable[[], Sequence[str]] = tuple
     trouble: Callable[[], tuple[datetime, str] | None] = _no_trouble
+    public_url: str = ""
     agent_file: Callable[[str], Path | None] = _no_file
     keyring: Keyring | None = None
     forge_keyring: ForgeKeyring | None = None

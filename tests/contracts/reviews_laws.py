@@ -18,7 +18,7 @@ BODY = "| metric | value |\n|---|---|\n| loss | 0.25 |\n\n<!-- hidden --> é 漢
 
 
 class ReviewsWorld(Protocol):
-    """Calls are named after the port's methods: comments, add, edit, check."""
+    """Calls are named after the port's methods: comments, add, edit, drop, check."""
 
     credentials: tuple[str, ...]
     targets: tuple[Target, ...]
@@ -80,6 +80,16 @@ class ReviewsLaws:
         assert [(sha, name) for sha, name, _ in world.checks()] == [(world.sha, "gate")] * 2
         assert [told[2][:4] for told in world.checks()] == ["succ", "fail"]
 
+    async def test_w4_what_is_dropped_is_gone_and_may_be_dropped_again(
+        self, forge: Reviews, site: Site, world: ReviewsWorld
+    ) -> None:
+        for target in world.targets:
+            world.say(target, ["stays"])
+            added = await forge.add(site, target, BODY)
+            await forge.drop(site, target, added.id)
+            await forge.drop(site, target, added.id)
+            assert world.said(target) == ["stays"], target
+
     async def test_w3_only_our_errors_come_out_and_they_tell_no_credential(
         self, forge: Reviews, site: Site, world: ReviewsWorld
     ) -> None:
@@ -89,6 +99,7 @@ class ReviewsLaws:
             "comments": lambda: forge.comments(site, target),
             "add": lambda: forge.add(site, target, BODY),
             "edit": lambda: forge.edit(site, target, added.id, BODY),
+            "drop": lambda: forge.drop(site, target, added.id),
             "check": lambda: forge.check(site, world.sha, "gate", Conclusion.NEUTRAL, "", ""),
         }
         for call, ask in asks.items():

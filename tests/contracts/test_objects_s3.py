@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import urllib.request
 import uuid
 from collections.abc import Iterator
 
@@ -48,6 +50,20 @@ class TestMoto(ObjectsLaws, SigningLaws):
         assert await read(other, found.key) == b"input"
         (signed,) = await other.sign([found.key], "GET", 60)
         assert "deep/file" in signed.url
+
+    @pytest.mark.parametrize(
+        ("name", "kind"), [("a.png", "image/png"), ("b.svg", "image/svg+xml"), ("c.webp", "image/webp")]
+    )
+    async def test_what_is_published_says_what_it_is(self, objects: Objects, name: str, kind: str) -> None:
+        """Forges' proxies show nothing but images."""
+        await objects.put(f"published/2026-11-21/{name}", b"bytes")
+        (signed,) = await objects.sign([f"published/2026-11-21/{name}"], "GET", 60)
+        assert await asyncio.to_thread(_content_type, signed.url) == kind
+
+
+def _content_type(url: str) -> str:
+    with urllib.request.urlopen(url) as answer:
+        return str(answer.headers["Content-Type"])
 
 
 @pytest.mark.system

@@ -22,9 +22,9 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+from .api_rows import OFFER, STAMP, instance_row, spans
+
 HEADER = struct.Struct("<BIQId")
-STAMP = "2026-11-21T00:00:00+00:00"
-OFFER = {"provider": "local", "zone": "here", "instance_type": "this", "usd_per_hour": "0"}
 
 
 @dataclass
@@ -69,6 +69,7 @@ class FakeApi:
     links: dict[str, str] = field(default_factory=dict)
     health: dict[str, Any] = field(default_factory=lambda: {"ok": True})
     clouds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    published: dict[str, bytes] = field(default_factory=dict)
     taken: dict[str, Any] = field(default_factory=dict)
     forges: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -293,7 +294,7 @@ class _Handler(BaseHTTPRequestHandler):
         left = self.api.cut_log_every or 2**62
         while True:
             done = self.api.jobs[job_id]["phase"] == "done"
-            for stream, at, data in _spans(self.api.logs[job_id], offset):
+            for stream, at, data in spans(self.api.logs[job_id], offset):
                 whole = HEADER.pack(stream, len(data), at, 1, 0.0) + data
                 if len(whole) > left:
                     self._chunk(whole[:left])
@@ -324,10 +325,10 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(0.01)
 
     def machine(self, _: Any) -> None:
-        self._json(_instance(self.api.script.phase_after))
+        self._json(instance_row(self.api.script.phase_after))
 
     def machines(self, _: Any) -> None:
-        self._json([_instance("ready")])
+        self._json([instance_row("ready")])
 
     def read_readings(self, job_id: str, _: Any) -> None:
         self._json(self.api.readings)
@@ -358,6 +359,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.api.blobs[digest] = len(body)
         self._json({}, 201)
 
+    def publish(self, digest: str, name: str, body: bytes) -> None:
+        assert hashlib.sha256(body).hexdigest() == digest
+        self.api.published[name] = body
+        self._json({"url": f"https://objects.example/{digest[:8]}/{name}?signed=yes", "expires_at": None}, 201)
+
     def put_secret(self, name: str, body: Any) -> None:
         self.api.secrets[name] = body["value"]
         self._json({})
@@ -378,24 +384,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({"found": ["runner-i-9"], "ended": [] if body["dry_run"] else ["runner-i-9"]})
 
     def stop_machine(self, instance: str, _: Any) -> None:
-        self._json({**_instance("draining"), "id": instance})
-
-
-def _instance(phase: str) -> dict[str, Any]:
-    money = {"cost_usd": "0.25", "terminate_calls": int(phase != "ready"), "idle_timeout_s": None}
-    row = {"id": "i-1", "phase": phase, "offer": OFFER, "busy": "", "created_at": STAMP, "reason": None}
-    return {**row, **money, "heard_s": 0.1}
-
-
-def _spans(output: list[tuple[int, bytes]], offset: int) -> list[tuple[int, int, bytes]]:
-    """(stream, offset, bytes) from `offset` on."""
-    found, at = [], 0
-    for stream, data in output:
-        if at + len(data) > offset:
-            skip = max(0, offset - at)
-            found.append((stream, at + skip, data[skip:]))
-        at += len(data)
-    return found
+        self._json({**instance_row("draining"), "id": instance})
 
 
 _ROUTES: list[tuple[str, str, Callable[..., None]]] = [
@@ -419,6 +408,7 @@ _ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("POST", "/instances/([^/]+)/stop", _Handler.stop_machine),
     ("HEAD", "/blobs/([0-9a-f]{64})", _Handler.has_blob),
     ("PUT", "/blobs/([0-9a-f]{64})", _Handler.put_blob),
+    ("PUT", "/published/([0-9a-f]{64})/([^/]+)", _Handler.publish),
     ("PUT", "/secrets/([^/]+)", _Handler.put_secret),
     ("GET", "/secrets", _Handler.list_secrets),
     ("DELETE", "/secrets/([^/]+)", _Handler.drop_secret),

@@ -34,8 +34,10 @@ class Comments:
 
     async def edit(self, site: Site, target: Target, comment_id: str, body: str) -> Comment:
         _check(body)
-        place = f"{repository(site.path)}/issues/comments/{int(comment_id)}"
-        return _comment((await self._rest.call("PATCH", place, body={"body": body})).body)
+        return _comment((await self._rest.call("PATCH", _one(site, comment_id), body={"body": body})).body)
+
+    async def drop(self, site: Site, target: Target, comment_id: str) -> None:
+        await self._rest.call("DELETE", _one(site, comment_id), expect=(404,), removal=True)
 
     async def check(self, site: Site, sha: str, name: str, conclusion: Conclusion, title: str, text: str) -> str:
         """A commit status: a line long, so that `text` has no place in it."""
@@ -52,6 +54,10 @@ def _place(site: Site, target: Target) -> str:
             f"Gitea and Forgejo have no comments on {target.what[:40]!r}", hint="comment on the pull request"
         )
     return f"{repository(site.path)}/issues/{int(target.ref)}/comments"
+
+
+def _one(site: Site, comment_id: str) -> str:
+    return f"{repository(site.path)}/issues/comments/{int(comment_id)}"
 
 
 def _comment(told: dict[str, Any]) -> Comment:

@@ -37,9 +37,11 @@ class Discussions:
 
     async def edit(self, site: Site, target: Target, comment_id: str, body: str) -> Comment:
         rest = await self.account.at(site)
-        place = "comments" if target.what == "commit" else "issues/comments"
-        path = f"{repository_of(site.path)}/{place}/{quote(comment_id, safe='')}"
-        return _comment((await rest.call("PATCH", path, body={"body": body})).body)
+        return _comment((await rest.call("PATCH", _one(site, target, comment_id), body={"body": body})).body)
+
+    async def drop(self, site: Site, target: Target, comment_id: str) -> None:
+        rest = await self.account.at(site)
+        await rest.call("DELETE", _one(site, target, comment_id), expect=(404,), removal=True)
 
     async def check(self, site: Site, sha: str, name: str, conclusion: Conclusion, title: str, text: str) -> str:
         """Only Apps (a workflow's own token is one's) may make check runs: for others it is a commit status, which
@@ -61,6 +63,11 @@ def _thread(site: Site, target: Target) -> str:
     if target.what not in kinds:
         raise ForgeRefused(f"GitHub has no comments on {target.what[:40]!r}", hint=", ".join(kinds))
     return f"{repository_of(site.path)}/{kinds[target.what]}/{quote(target.ref, safe='')}/comments"
+
+
+def _one(site: Site, target: Target, comment_id: str) -> str:
+    place = "comments" if target.what == "commit" else "issues/comments"
+    return f"{repository_of(site.path)}/{place}/{quote(comment_id, safe='')}"
 
 
 def _comment(told: Mapping[str, Any]) -> Comment:

@@ -102,6 +102,9 @@ class GitLab:
     async def edit(self, site: Site, target: Target, comment_id: str, body: str) -> Comment:
         return await self._notes.edit(site, target, comment_id, body)
 
+    async def drop(self, site: Site, target: Target, comment_id: str) -> None:
+        await self._notes.drop(site, target, comment_id)
+
     async def check(self, site: Site, sha: str, name: str, conclusion: Conclusion, title: str, text: str) -> str:
         return await self._notes.check(site, sha, name, conclusion, title, text)
 

@@ -46,10 +46,11 @@ class Notes:
 
     async def edit(self, site: Site, target: Target, comment_id: str, body: str) -> Comment:
         _check(body)
-        talk, _, note_id = comment_id.rpartition("/")
-        place = _place(site, target, f"discussions/{talk}/notes/{note_id}" if talk else f"notes/{note_id}")
-        note = (await self._rest.call("PUT", place, body={"body": body})).body
+        note = (await self._rest.call("PUT", _note(site, target, comment_id), body={"body": body})).body
         return _comment(site, target, comment_id, note)
+
+    async def drop(self, site: Site, target: Target, comment_id: str) -> None:
+        await self._rest.call("DELETE", _note(site, target, comment_id), expect=(404,), removal=True)
 
     async def check(self, site: Site, sha: str, name: str, conclusion: Conclusion, title: str, text: str) -> str:
         """A commit status: a line long, so that `text` has no place in it. Said twice, it is there once."""
@@ -66,6 +67,11 @@ def _place(site: Site, target: Target, what: str) -> str:
     if target.what not in _KINDS:
         raise ForgeRefused(f"GitLab has no comments on {target.what[:40]!r}", hint=", ".join(_KINDS))
     return f"{project(site.path)}/{_KINDS[target.what]}/{target.ref}/{what}"
+
+
+def _note(site: Site, target: Target, comment_id: str) -> str:
+    talk, _, note_id = comment_id.rpartition("/")
+    return _place(site, target, f"discussions/{talk}/notes/{note_id}" if talk else f"notes/{note_id}")
 
 
 def _comment(site: Site, target: Target, comment_id: str, note: dict[str, Any]) -> Comment:

@@ -51,6 +51,7 @@ class GiteaServer(ForgeHttp):
             ("GET", f"{REPO}/issues/([0-9]+)/comments", self._comments),
             ("POST", f"{REPO}/issues/([0-9]+)/comments", self._add_comment),
             ("PATCH", f"{REPO}/issues/comments/([0-9]+)", self._edit_comment),
+            ("DELETE", f"{REPO}/issues/comments/([0-9]+)", self._drop_comment),
             ("POST", f"{REPO}/statuses/([0-9a-f]+)", self._status),
         ]
         from .forgejo import ForgejoRoutes
@@ -255,10 +256,18 @@ class GiteaServer(ForgeHttp):
         return Answer(self._comment_json(self.say(*asked.words, asked.body["body"])), 201)
 
     def _edit_comment(self, asked: Asked) -> Any:
+        found = self._comment(asked)
+        found.body = asked.body["body"]
+        return self._comment_json(found)
+
+    def _drop_comment(self, asked: Asked) -> Answer:
+        self.state.comments.remove(self._comment(asked))
+        return Answer(None, 204)
+
+    def _comment(self, asked: Asked) -> Comment:
         for one in self.state.comments:
             if str(one.id) == asked.words[1]:
-                one.body = asked.body["body"]
-                return self._comment_json(one)
+                return one
         raise Refusal(404, "comment not found")
 
     def _status(self, asked: Asked) -> Answer:

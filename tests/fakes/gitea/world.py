@@ -25,6 +25,7 @@ _CALLS = {
     "comments": "GET .*/comments",
     "add": "POST .*/comments",
     "edit": "PATCH .*/comments/[0-9]+",
+    "drop": "DELETE .*/comments/[0-9]+",
     "check": "POST .*/statuses/.*",
 }
 

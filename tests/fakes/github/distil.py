@@ -29,9 +29,9 @@ PATHS: dict[str, tuple[str, ...]] = {
     "/repos/{owner}/{repo}/actions/runs/{run_id}": ("get",),
     "/repos/{owner}/{repo}/actions/runs/{run_id}/jobs": ("get",),
     "/repos/{owner}/{repo}/issues/{issue_number}/comments": ("get", "post"),
-    "/repos/{owner}/{repo}/issues/comments/{comment_id}": ("patch",),
+    "/repos/{owner}/{repo}/issues/comments/{comment_id}": ("patch", "delete"),
     "/repos/{owner}/{repo}/commits/{commit_sha}/comments": ("get", "post"),
-    "/repos/{owner}/{repo}/comments/{comment_id}": ("patch",),
+    "/repos/{owner}/{repo}/comments/{comment_id}": ("patch", "delete"),
     "/repos/{owner}/{repo}/check-runs": ("post",),
     "/repos/{owner}/{repo}/statuses/{sha}": ("post",),
 } | {

@@ -49,6 +49,10 @@ class Reviews:
         with self.state.lock:
             return next((comment for comment in self.comments if comment.id == number), None)
 
+    def drop(self, comment: Comment) -> None:
+        with self.state.lock:
+            self.comments.remove(comment)
+
     def check(self, sha: str, name: str, conclusion: str, output: dict[str, str]) -> Check:
         with self.state.lock:
             made = Check(self.state.next_id(), sha, name, conclusion, output)

@@ -229,13 +229,28 @@ def add(forge: FakeGitHub, exchange: Exchange, scope: str, rest: str) -> Reply:
 
 
 def edit(forge: FakeGitHub, exchange: Exchange, scope: str, issues: str | None, number: str) -> Reply:
-    found = forge.reviews.find(int(number))
-    if found is None or ("/issues/" in found.on) != bool(issues) or not found.on.startswith(f"{scope}/"):
+    found = _comment(forge, scope, issues, number)
+    if found is None:
         return not_found()
     if len(exchange.body["body"]) > reviews.LONGEST:
         return unfit("Body is too long")
     found.body = exchange.body["body"]
     return Reply(200, reviews.shaped(found, forge.url))
+
+
+def drop(forge: FakeGitHub, exchange: Exchange, scope: str, issues: str | None, number: str) -> Reply:
+    found = _comment(forge, scope, issues, number)
+    if found is None:
+        return not_found()
+    forge.reviews.drop(found)
+    return Reply(204)
+
+
+def _comment(forge: FakeGitHub, scope: str, issues: str | None, number: str) -> reviews.Comment | None:
+    found = forge.reviews.find(int(number))
+    if found is None or ("/issues/" in found.on) != bool(issues) or not found.on.startswith(f"{scope}/"):
+        return None
+    return found
 
 
 def check(forge: FakeGitHub, exchange: Exchange, scope: str) -> Reply:
@@ -334,6 +349,7 @@ ROUTES = (
     Route("GET", f"{_REPO}/(issues/" + r"\d+|commits/\w+)/comments", "comments", _scoped(comments)),
     Route("POST", f"{_REPO}/(issues/" + r"\d+|commits/\w+)/comments", "add", _scoped(add)),
     Route("PATCH", f"{_REPO}/(issues/)?comments/" + r"(\d+)", "edit", _scoped(edit)),
+    Route("DELETE", f"{_REPO}/(issues/)?comments/" + r"(\d+)", "drop", _scoped(drop)),
     Route("POST", f"{_REPO}/check-runs", "check", _scoped(check)),
     Route("POST", f"{_REPO}/statuses/" + r"(\w+)", "status", _scoped(status)),
     Route("GET", f"{_SITE}/hooks", "hooks", _scoped(hooks)),

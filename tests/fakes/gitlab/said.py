@@ -28,6 +28,8 @@ class Said:
             ("GET", f"/projects/([^/]+)/({_KINDS})/([0-9]+)/notes", self._notes),
             ("POST", f"/projects/([^/]+)/({_KINDS})/([0-9]+)/notes", self._add_note),
             ("PUT", f"/projects/([^/]+)/({_KINDS})/([0-9]+)/notes/([0-9]+)", self._edit),
+            ("DELETE", f"/projects/([^/]+)/({_KINDS})/([0-9]+)/notes/([0-9]+)", self._delete),
+            ("DELETE", commits + "/([0-9a-f]+)/notes/([0-9]+)", self._delete),
             ("GET", commits, self._discussions),
             ("POST", commits, self._discuss),
             ("PUT", commits + "/([0-9a-f]+)/notes/([0-9]+)", self._edit),
@@ -66,12 +68,20 @@ class Said:
         return Answer(self._note_json(self.say(self._where(asked), asked.body["body"])), 201)
 
     def _edit(self, asked: Asked) -> Any:
+        note = self._note(asked)
+        note.body = asked.body["body"]
+        return self._note_json(note)
+
+    def _delete(self, asked: Asked) -> Answer:
+        self.state.notes.remove(self._note(asked))
+        return Answer(None, 204)
+
+    def _note(self, asked: Asked) -> Note:
         where = self._where(asked)
         note = next((one for one in self.there(where) if str(one.id) == asked.words[-1]), None)
         if note is None or (where[0] == "commits" and note.discussion != asked.words[2]):
             raise Refusal(404, "404 Not found")
-        note.body = asked.body["body"]
-        return self._note_json(note)
+        return note
 
     def _discussions(self, asked: Asked) -> Answer:
         found = [{"id": note.discussion, "notes": [self._note_json(note)]} for note in self.there(self._where(asked))]

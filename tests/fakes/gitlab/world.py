@@ -24,6 +24,7 @@ _CALLS = {
     "comments": "GET .*/(notes|discussions)",
     "add": "POST .*/(notes|discussions)",
     "edit": "PUT .*/notes/[0-9]+",
+    "drop": "DELETE .*/notes/[0-9]+",
     "check": "POST .*/statuses/.*",
 }
 
