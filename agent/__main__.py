@@ -11,9 +11,9 @@ def main(argv: Optional[list[str]] = None) -> int:
     """Exit code of the command. 2: not a command."""
     words = sys.argv[1:] if argv is None else argv
     if len(words) == 2 and words[0] == "supervise":
-        from . import supervisor
+        from . import supervise
 
-        return supervisor.main(words[1])
+        return supervise.main(words[1])
     if len(words) == 2 and words[0] == "respawn":
         from . import respawn
 

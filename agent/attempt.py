@@ -18,12 +18,13 @@ import threading
 import uuid
 from typing import Any, Optional
 
-from . import wire, workload
+from . import hooks, wire, workload
 from .config import Home, boottime
-from .files import read_json, write_json
+from .files import content, read_json, write_json
 from .spool import SpoolReader
 
 _FULL_BYTES = 2**16  # less room than this is none; arbitrary
+_HARDER = ("kindly", "firmly", "now")
 _SAFE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$")
 
 
@@ -60,7 +61,7 @@ class Attempt:
 
     def look(self) -> bool:
         """Read what the supervisor has written since. Whether anything that is told to the controller changed."""
-        before = (self.phase, self.exit is None, self.state.get("waits_for", ""))
+        before = self.shown
         if self.mark is None:
             self.mark = read_json(os.path.join(self.folder, "supervisor.json"))
         if self.exit is None:
@@ -68,7 +69,12 @@ class Attempt:
             self.exit = read_json(os.path.join(self.folder, "exit.json"))
         if self.exit is not None and self.exited_at is None:
             self.exited_at = boottime()
-        return before != (self.phase, self.exit is None, self.state.get("waits_for", ""))
+        return before != self.shown
+
+    @property
+    def shown(self) -> tuple[object, ...]:
+        """All that the controller is to hear of at once when it changes."""
+        return self.phase, self.exit is None, self.state.get("waits_for", ""), _news_of(self.state.get("runner"))
 
     def note(self, **parts: Any) -> None:
         """Remember parts of what has been done; `facts` are added to those that are there."""
@@ -118,11 +124,11 @@ class Attempt:
         self.look()
 
     def control(self, word: str) -> None:
-        """Tell the supervisor to stop: "kindly" or "now". Never softer than before."""
+        """Tell the supervisor to stop: "kindly", "firmly" (a runner's CI job as well) or "now". Never softer than
+        before."""
         path = os.path.join(self.folder, "control")
-        with contextlib.suppress(OSError), open(path) as file:
-            if file.read() in (word, "now"):
-                return
+        if content(path) in _HARDER[_HARDER.index(word) :]:
+            return
         part = f"{path}.part"
         with open(part, "w") as file:
             file.write(word)
@@ -131,15 +137,25 @@ class Attempt:
     def said(self) -> wire.AttemptState:
         """What is, for the controller."""
         events = [wire.GpuEvent(**one) for one in self.done.get("gpu_events", [])]
+        runner = self._runner()
         if self.ended:
-            return wire.AttemptState(**self.done["ended"], gpu_events=events)
+            return wire.AttemptState(**self.done["ended"], gpu_events=events, runner=runner)
         facts = dict(self.done["facts"])
-        said = wire.AttemptState(self.order.job, self.order.number, self.phase, facts=facts, gpu_events=events)
+        about = (self.order.job, self.order.number, self.phase)
+        said = wire.AttemptState(*about, facts=facts, gpu_events=events, runner=runner)
         if self.exit is not None:
             return dataclasses.replace(said, **{part: self.exit[part] for part in ("exit_code", "why", "detail")})
         if waits := self._waits():
             said.facts["waits_for"] = waits
         return said
+
+    def _runner(self) -> Optional[wire.RunnerState]:
+        """What it does as a forge's runner, once it is one."""
+        state = (self.exit or {}).get("runner") or self.state.get("runner")
+        if not self.order.runner or not state:
+            return None
+        idle_s = round(max(0.0, boottime() - state["since"]), 3) if state["phase"] == "waiting" else 0.0
+        return wire.RunnerState(state["phase"], idle_s, state["jobs"], state["job"])
 
     def _waits(self) -> str:
         """What its output waits for room in. A supervisor on a full disk cannot leave word of it."""
@@ -154,8 +170,12 @@ class Attempt:
 
     def delete(self) -> None:
         """Folder and workspace. A kill in between leaves `.trash` folders, which the next start removes."""
-        for path in (self.workspace, self.folder):
+        for path in (self.workspace, hooks.folder_of(self.workspace), self.folder):
             trash(path)
+
+
+def _news_of(runner: Optional[dict[str, Any]]) -> Optional[tuple[str, int]]:
+    return (runner["phase"], runner["jobs"]) if runner else None
 
 
 def safe(order: wire.Order) -> bool:
@@ -177,6 +197,7 @@ def load_all(home: Home) -> list[Attempt]:
         if raw is None or not started:
             _kill_strays(folder)
             trash(os.path.join(home.work, name))
+            trash(hooks.folder_of(os.path.join(home.work, name)))
             trash(folder)
             continue
         found.append(Attempt(home, wire.decode(wire.Order, json.dumps(raw).encode())))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+from typing import Any
 
 _DYING_S = 1.0  # arbitrary: what is stuck in the kernel is left behind after that
 
 
-def answer(words: list[str], timeout_s: float) -> tuple[int, str]:
+def answer(words: list[str], timeout_s: float, **how: Any) -> tuple[int, str]:
     """Its exit code and what it printed, of standard error only what it said before it failed without another word.
-    Raises: OSError, TimeoutError."""
-    child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    `how` is Popen's. Raises: OSError, SubprocessError, TimeoutError."""
+    child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how)
     try:
         out, err = child.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired as error:

@@ -105,7 +105,7 @@ class Deadman:
             self._stopping = None
         for one in running if verdict.stop else []:
             if one.producing:
-                one.control("kindly")
+                one.control("firmly")
         if verdict.end:
             self._console(verdict.end)
             machine.end(verdict.end)

@@ -43,15 +43,16 @@ def build(
         env["VIRTUAL_ENV"] = order.shell_env["VIRTUAL_ENV"]
     if order.tty:
         env["TERM"] = "xterm-256color"
-    env["PYTHONUNBUFFERED"] = "1"
     env.update(order.env)
     env.update(secrets)
-    env["RUNNER_JOB_ID"] = order.job
-    env["RUNNER_ATTEMPT"] = str(order.number)
-    env["RUNNER_RESUMED"] = "1" if resumed else "0"
-    env["RUNNER_WORKSPACE"] = workspace
-    if order.checkpoint_path:
-        env["RUNNER_CKPT_DIR"] = os.path.join(workspace, order.checkpoint_path)
+    if not order.runner:  # a forge's runner passes its environment on to CI jobs, and has variables of these names
+        env["PYTHONUNBUFFERED"] = order.env.get("PYTHONUNBUFFERED", "1")
+        env["RUNNER_JOB_ID"] = order.job
+        env["RUNNER_ATTEMPT"] = str(order.number)
+        env["RUNNER_RESUMED"] = "1" if resumed else "0"
+        env["RUNNER_WORKSPACE"] = workspace
+        if order.checkpoint_path:
+            env["RUNNER_CKPT_DIR"] = os.path.join(workspace, order.checkpoint_path)
     env[MARKER] = key(order)
     if MACHINE in os.environ:
         env[MACHINE] = os.environ[MACHINE]

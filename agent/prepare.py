@@ -1,22 +1,23 @@
-"""From an order to a running supervisor: workspace, inputs, checkpoint, start.
+"""From an order to a running supervisor: workspace or the forge's program, inputs, checkpoint, start.
 
 Everything is fetched through the cache and may be begun anew: until the supervisor's mark is on the disk nothing has
-run. An order's secrets are in memory only; an agent that is killed before the start is ordered again.
+run. An order's secrets are in memory only; an agent that is killed before the start is ordered again. Who a runner is
+to be is asked for at the very last, so that the forge knows of none that never comes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import posixpath
 import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Callable, Optional, TypeVar
 from urllib.parse import urlsplit
 
-from . import supervisor, wire
+from . import forges, hooks, supervisor, wire
+from .archive import unpack
 from .attempt import Attempt, remove
 from .duties import Turn
 from .files import read_json
@@ -29,6 +30,8 @@ from .upload import parallel
 _PATIENCE_S = 600.0  # arbitrary: how long what is needed may be out of reach
 _MARK_S = 30.0  # arbitrary: for a supervisor to leave its mark
 _CACHE_SHARE = 0.5
+_NOT_WANTED = 409
+T = TypeVar("T")
 
 
 class Killed(Exception):
@@ -37,6 +40,10 @@ class Killed(Exception):
 
 class NotAllowed(Exception):
     """It cannot be run with the rights that it asks for, no more and no less."""
+
+
+class ForgeRefused(Exception):
+    """The forge, or the controller for it, will not have this runner."""
 
 
 class Prepare:
@@ -64,8 +71,10 @@ class Prepare:
             attempt.fail("cancelled", "cancelled before it started", exit_code=130)
         except Killed as error:
             attempt.fail("supervisor-lost", str(error))
-        except NotAllowed as error:
+        except (NotAllowed, forges.SoftwareError) as error:
             attempt.fail("rejected", str(error))
+        except ForgeRefused as error:
+            attempt.fail("forge", str(error))
         except (InputError, Refused, Unreachable, OSError) as error:
             attempt.fail("inputs-failed", str(error))
         except Exception as error:
@@ -76,19 +85,42 @@ class Prepare:
             self._machine.news()
 
     def _try(self, attempt: Attempt, turn: Turn) -> None:
+        resumed = self._patiently(attempt, turn, lambda: self._fill(attempt))
+        if self._machine.config.user:
+            self._hand_over(attempt)
+        self._start(attempt, resumed, self._registered(attempt, turn) if attempt.order.runner else None)
+
+    def _patiently(self, attempt: Attempt, turn: Turn, work: Callable[[], T]) -> T:
+        """Again and again while somebody cannot be reached. Raises: what `work` raises, Cancelled."""
         backoff, deadline = Backoff(0.2, 10.0), time.monotonic() + _PATIENCE_S
         while True:
             self._alive(attempt)
             try:
-                resumed = self._fill(attempt)
-                break
+                done = work()
+                self._alive(attempt)
+                return done
             except Unreachable as error:
                 say("prepare.failed", attempt=attempt.key, error=str(error))
                 if time.monotonic() > deadline:
                     raise
                 turn.wait(backoff.next())
-        self._alive(attempt)
-        self._start(attempt, resumed)
+
+    def _registered(self, attempt: Attempt, turn: Turn) -> wire.RunnerGiven:
+        """Raises: Cancelled, ForgeRefused."""
+        try:
+            return self._patiently(attempt, turn, lambda: self._given(attempt))
+        except Unreachable as error:
+            raise ForgeRefused(f"it was given no runner to be within {_PATIENCE_S:g} s: {error}") from error
+
+    def _given(self, attempt: Attempt) -> wire.RunnerGiven:
+        """Who it is to be. Raises: Unreachable, Cancelled, ForgeRefused."""
+        ask = wire.RunnerAsk(attempt.order.job, attempt.order.number)
+        try:
+            return self._machine.link.call("/agent/v1/runner", ask, wire.RunnerGiven)
+        except Refused as error:
+            if error.status == _NOT_WANTED:
+                raise Cancelled from error
+            raise ForgeRefused(f"it was given no runner to be: {error}") from error
 
     def _alive(self, attempt: Attempt) -> None:
         if attempt.cancel or attempt.forget or self._machine.ending:
@@ -104,6 +136,9 @@ class Prepare:
         wanted = lambda: bool(attempt.cancel or attempt.forget)  # noqa: E731
         fetcher = Fetcher(self._machine.link, self._machine.home, order.job, order.number, wanted)
         make_room(self._machine.home, int(free_bytes(self._machine.home) * _CACHE_SHARE))
+        if order.runner:
+            with _timed(timings, "software_s"):
+                self._install(attempt, order.runner, wanted)
         if order.workspace:
             with _timed(timings, "workspace_s"):
                 unpack(workspace_tar(fetcher, order), attempt.workspace)
@@ -115,6 +150,17 @@ class Prepare:
                 self._restore(fetcher, attempt, order.checkpoint)
         attempt.note(facts={"timings": timings})
         return bool(order.checkpoint)
+
+    def _install(self, attempt: Attempt, runner: wire.RunnerOrder, unwanted: Callable[[], bool]) -> None:
+        """The forge's program into the workspace, and the hooks beside it."""
+        from .software import install
+
+        attempt.note(facts={"runner_software": install(self._machine, runner, attempt.workspace, unwanted)})
+        folder = hooks.folder_of(attempt.workspace)
+        if os.path.lexists(folder):
+            remove(folder)
+        words = forges.words(runner, runner.name, attempt.workspace)
+        hooks.write(folder, forges.filled(forges.PROGRAMS[runner.forge].settings, words))
 
     def _restore(self, fetcher: Fetcher, attempt: Attempt, body: dict[str, Any]) -> None:
         folder = inside(attempt.workspace, attempt.order.checkpoint_path)
@@ -135,10 +181,8 @@ class Prepare:
         attempt.note(facts={"resumed": about})
         say("checkpoint.restored", attempt=attempt.key, **about)
 
-    def _start(self, attempt: Attempt, resumed: bool) -> None:
+    def _start(self, attempt: Attempt, resumed: bool, given: Optional[wire.RunnerGiven]) -> None:
         machine = self._machine
-        if machine.config.user:
-            self._hand_over(attempt)
         pid = supervisor.start(
             attempt.folder,
             attempt.order,
@@ -147,6 +191,7 @@ class Prepare:
             machine.config.spool_limit_bytes,
             machine.program,
             machine.config.user,
+            given,
         )
         deadline = time.monotonic() + _MARK_S
         path = os.path.join(attempt.folder, "supervisor.json")
@@ -170,6 +215,8 @@ class Prepare:
             account.allow_sudo(user, attempt.order.sudo)
             wall.open_again(user.uid, address) if attempt.order.sudo else wall.shut(user.uid, address)
             user.give(attempt.workspace)
+            if attempt.order.runner:
+                user.give(hooks.events_in(hooks.folder_of(attempt.workspace)))
         except (account.AccountError, OSError) as error:
             raise NotAllowed(f"cannot run it as {self._machine.config.user}: {error}") from error
         except wall.WallError as error:
@@ -190,41 +237,6 @@ def workspace_tar(fetcher: Fetcher, order: wire.Order) -> str:
         os.unlink(path)
         raise Unreachable("the workspace that came is not the one that was sent")
     return path
-
-
-def unpack(path: str, target: str) -> None:
-    """A tar into an empty folder. Links are made last, so that nothing is written through one. Raises: InputError."""
-    import tarfile
-
-    links = []
-    with tarfile.open(path) as archive:
-        for member in archive:
-            where = os.path.join(target, _checked(member.name))
-            os.makedirs(os.path.dirname(where), exist_ok=True)
-            if member.isdir():
-                os.makedirs(where, exist_ok=True)
-            elif member.issym():
-                links.append((member.linkname, where))
-            elif member.isreg() or member.islnk():
-                source = archive.extractfile(member)
-                if source is None:
-                    raise InputError(f"workspace: {member.name!r} cannot be read")
-                with source, open(where, "wb") as file:
-                    while block := source.read(2**20):
-                        file.write(block)
-                os.chmod(where, (member.mode & 0o777) | stat.S_IRUSR | stat.S_IWUSR)
-                os.utime(where, (member.mtime, member.mtime))
-            else:
-                raise InputError(f"workspace: {member.name!r} is neither file, folder nor link")
-    for linkname, where in links:
-        os.symlink(linkname, where)
-
-
-def _checked(name: str) -> str:
-    clean = posixpath.normpath(name)
-    if clean == ".." or clean.startswith(("/", "../")) or "\0" in name:
-        raise InputError(f"workspace: {name!r} lies outside of it")
-    return clean
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 It outlives the agent. Secrets come over a pipe and are never on a disk. `exit.json` is written last, when the tree is
 dead and every byte of output is spooled; whoever finds none, and no supervisor, knows that the supervisor was lost.
-In its folder it reads `order.json` and `control` ("kindly" or "now"), and writes `supervisor.json`, `state.json`,
-`events.jsonl` (what slowed the job), `spool/` and `exit.json`.
+In its folder it reads `order.json` and `control` ("kindly", "firmly" or "now"), and writes `supervisor.json`,
+`state.json`, `events.jsonl` (what slowed the job), `spool/` and `exit.json`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Optional, cast
+from typing import TYPE_CHECKING, Any, Optional
 
 from . import environment, workload
-from .files import append_line, content, read_json, write_json
+from .files import append_line, content, write_json
 from .masking import patterns
 from .output import STDERR, Output
 from .spool import SpoolWriter, full
@@ -48,11 +46,14 @@ def start(
     spool_limit: int,
     agent: list[str],
     user: str = "",
+    runner: Optional[wire.RunnerGiven] = None,
 ) -> int:
     """Begin attempt `folder`, detached. `agent` is how this very program is started, `user` whom the job runs as ("":
-    as we do). The supervisor's pid."""
-    words = {"workspace": workspace, "resumed": resumed, "spool_limit": spool_limit, "secrets": order.secrets}
-    words["user"] = user
+    as we do), `runner` who it is to be if it is one. The supervisor's pid."""
+    words: dict[str, Any] = {"workspace": workspace, "resumed": resumed, "spool_limit": spool_limit, "user": user}
+    words["secrets"] = order.secrets
+    if runner is not None:
+        words["runner"] = {"name": runner.name, "secret": runner.secret}
     with open(os.path.join(folder, "supervisor.log"), "ab") as said:
         child = subprocess.Popen(
             [*agent, "supervise", folder],
@@ -70,24 +71,6 @@ def start(
     return child.pid
 
 
-def main(folder: str) -> int:
-    """The supervisor process."""
-    words = json.loads(sys.stdin.buffer.read())
-    if os.path.exists(os.path.join(folder, "supervisor.json")):
-        return 0
-    workload.become_subreaper()
-    me = workload.process(os.getpid())
-    raw = read_json(os.path.join(folder, "order.json"))
-    assert me is not None
-    assert raw is not None
-    mark = {"pid": me.pid, "started": me.started, "boot_id": workload.boot_id()}
-    # The same program wrote the order a moment ago, whole: to decode it would double the time that a start takes.
-    supervisor = Supervisor(folder, cast("wire.Order", SimpleNamespace(**raw)), words)
-    write_json(os.path.join(folder, "supervisor.json"), mark)
-    supervisor.run()
-    return 0
-
-
 class Supervisor:
     """`run` takes the attempt from its setup to its exit file."""
 
@@ -98,13 +81,13 @@ class Supervisor:
         self._account = _account(words["user"])
         user = self._account.environment() if self._account else {}
         self._env = environment.build(order, words["secrets"], words["workspace"], words["resumed"], user)
-        self._output = Output(patterns(words["secrets"].values()), self._keep)
+        self._output = Output(patterns(self._hidden(words)), self._keep)
         self._spool = SpoolWriter(os.path.join(folder, "spool"), words["spool_limit"], self._wait_for_room)
         self._state: dict[str, Any] = {"phase": "starting", "timings": {}}
         self._untold_since: Optional[float] = None
         self._events: list[dict[str, Any]] = []
         self._waits_for = ""
-        self._began = _now()
+        self._began = boot_clock()
         self._main = 0
         self._status: Optional[int] = None
         self._settled = False
@@ -114,7 +97,11 @@ class Supervisor:
         self._told = False
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._on_term)
-        self._notified = _notify(folder)
+        self._notified = notify(folder)
+
+    def _hidden(self, words: dict[str, Any]) -> list[str]:
+        """What is masked in the output."""
+        return list(words["secrets"].values())
 
     def run(self) -> None:
         code: Optional[int] = 0
@@ -123,7 +110,7 @@ class Supervisor:
             if self._order.setup and not self._why:
                 code = self._setup()
             if code == 0 and not self._why:
-                code = self._phase("running", "run_s", self._argv())
+                code = self._work()
         except OSError as error:
             code = None
             self._fail("spool-failed", f"cannot keep the log: {error}")
@@ -142,10 +129,10 @@ class Supervisor:
                     os.makedirs(venv, exist_ok=True)
                     self._account.give(venv)
                 self._say("making a virtual environment for setup")
-                code = self._phase("setup", "setup_s", environment.making(self._order, venv))
+                code = self._phase("setup", "setup_s", environment.making(self._order, venv), self._env)
                 if code != 0:
                     return self._failed("making a virtual environment", code)
-        code = self._phase("setup", "setup_s", ["/bin/sh", "-ec", self._order.setup])
+        code = self._phase("setup", "setup_s", ["/bin/sh", "-ec", self._order.setup], self._env)
         if code != 0:
             return self._failed("setup", code)
         if venv:
@@ -157,25 +144,25 @@ class Supervisor:
             self._why, self._detail = "setup-failed", f"{what} exited {code}"
         return code
 
-    def _argv(self) -> list[str]:
+    def _work(self) -> int:
         run = self._order.run
-        return ["/bin/sh", "-c", run] if isinstance(run, str) else list(run)
+        return self._phase("running", "run_s", ["/bin/sh", "-c", run] if isinstance(run, str) else list(run), self._env)
 
-    def _phase(self, name: str, timing: str, argv: list[str]) -> int:
+    def _phase(self, name: str, timing: str, argv: list[str], env: dict[str, str]) -> int:
         """Run one command to its end. Its exit code, as a shell has it."""
         self._state["phase"] = name
         self._tell()
         timings = self._state["timings"]
-        began = _now()
+        began = boot_clock()
         try:
-            return self._watch(argv)
+            return self._watch(argv, env)
         finally:
-            timings[timing] = round(timings.get(timing, 0.0) + _now() - began, 6)
+            timings[timing] = round(timings.get(timing, 0.0) + boot_clock() - began, 6)
 
-    def _watch(self, argv: list[str]) -> int:
+    def _watch(self, argv: list[str], env: dict[str, str]) -> int:
         self._status = None
         try:
-            self._main = self._output.start(argv, self._order.tty, cwd=self._workspace, env=self._env, **self._how())
+            self._main = self._output.start(argv, self._order.tty, cwd=self._workspace, env=env, **self._how())
         except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
             return self._refused(argv, error)
         while self._status is None:
@@ -243,14 +230,21 @@ class Supervisor:
         asked = content(os.path.join(self._folder, "control"))
         if asked == "now":
             self._stop("cancelled", "cancelled at once", 0.0)
-        elif asked == "kindly" or self._told:
-            self._stop("cancelled", "cancelled" if asked else "asked to end", self._order.grace_s)
-        elif timeout_s is not None and _now() - self._began > timeout_s:
+        elif asked or self._told:
+            self._leave("" if self._told else asked)
+        elif timeout_s is not None and boot_clock() - self._began > timeout_s:
             self._stop("timeout", f"ran longer than {timeout_s:g} s", self._order.grace_s)
-        if self._kill_at is not None and _now() >= self._kill_at:
+        if self._kill_at is not None and boot_clock() >= self._kill_at:
             workload.signal_all(workload.descendants({os.getpid()}), signal.SIGKILL)
-        if self._untold_since is not None and _now() - self._untold_since > _LONG_TICK_S:
+        if self._untold_since is not None and boot_clock() - self._untold_since > _LONG_TICK_S:
             self._tell()
+
+    def _leave(self, asked: str) -> None:
+        """With time to do so. `asked` is how it was, "" by a signal."""
+        self._stop("cancelled", "cancelled" if asked else "asked to end", self._order.grace_s)
+
+    def _ask(self) -> None:
+        workload.ask_to_end(os.getpid(), self._main)
 
     def _tick_s(self) -> float:
         """How long nothing has to be looked after, unless a signal or output comes."""
@@ -258,7 +252,7 @@ class Supervisor:
             return _TICK_S
         if self._order.timeout_s is None:
             return _LONG_TICK_S
-        return min(_LONG_TICK_S, max(_HARD_TICK_S, self._began + self._order.timeout_s - _now()))
+        return min(_LONG_TICK_S, max(_HARD_TICK_S, self._began + self._order.timeout_s - boot_clock()))
 
     def _stop(self, why: str, detail: str, grace_s: float) -> None:
         """Never later than what was said before, and for the first reason given; what has ended by itself has ended."""
@@ -266,20 +260,20 @@ class Supervisor:
         if first:
             self._why, self._detail = why, detail
         if first or grace_s == 0:
-            kill_at = _now() + grace_s
+            kill_at = boot_clock() + grace_s
             self._kill_at = kill_at if self._kill_at is None else min(self._kill_at, kill_at)
         if first and grace_s > 0:
-            workload.ask_to_end(os.getpid(), self._main)
+            self._ask()
 
     def _fail(self, why: str, detail: str) -> None:
         """At once, and whatever else it was ending for."""
-        self._why, self._detail, self._kill_at = why, detail, _now()
+        self._why, self._detail, self._kill_at = why, detail, boot_clock()
 
     def _wait_for_room(self, what: str) -> None:
         """The spool or the disk is full: the job waits, we look after it meanwhile, and it is said once."""
         if self._waits_for != what:
             self._wait_is_over()
-            self._waits_for, self._waits_since = what, _now()
+            self._waits_for, self._waits_since = what, boot_clock()
             self._state["waits_for"] = what
             self._event(what="log.waits", waits_for=what, offset=self._spool.size)
         self._reap()
@@ -288,7 +282,7 @@ class Supervisor:
 
     def _wait_is_over(self) -> None:
         if self._waits_for:
-            waited_s = round(_now() - self._waits_since, 3)
+            waited_s = round(boot_clock() - self._waits_since, 3)
             name, timings = f"waited_for_{self._waits_for}_s", self._state["timings"]
             timings[name] = round(timings.get(name, 0.0) + waited_s, 3)
             self._event(what="log.goes_on", waited_for=self._waits_for, seconds=waited_s)
@@ -300,7 +294,7 @@ class Supervisor:
 
     def _tell(self) -> None:
         """State and events. A full disk may hold these up, and must not stop the job."""
-        self._untold_since = _now()
+        self._untold_since = boot_clock()
         try:
             write_json(os.path.join(self._folder, "state.json"), self._state)
             while self._events:
@@ -315,10 +309,10 @@ class Supervisor:
         """Whoever is left: asked once, waited for, killed; as often as it takes, since more may be forking."""
         me = {os.getpid()}
         if self._kill_at is None and workload.descendants(me):
-            self._kill_at = _now() + _STRAGGLERS_S
+            self._kill_at = boot_clock() + _STRAGGLERS_S
             workload.ask_to_end(os.getpid(), 0)
         while workload.descendants(me):
-            killing = self._kill_at is not None and _now() >= self._kill_at
+            killing = self._kill_at is not None and boot_clock() >= self._kill_at
             self._pump(_HARD_TICK_S if killing else self._tick_s())
             self._reap()
             self._look_after()
@@ -338,13 +332,7 @@ class Supervisor:
             self._spool.close()
         except OSError as error:
             self._fail("spool-failed", f"cannot keep the log: {error}")
-        value = {
-            "exit_code": _EXIT_OF.get(self._why, code),
-            "why": self._why,
-            "detail": self._detail,
-            "log_size": self._spool.size,
-            "timings": self._state["timings"],
-        }
+        value = {"exit_code": _EXIT_OF.get(self._why, code), **self._ending()}
         while True:
             try:
                 return write_json(os.path.join(self._folder, "exit.json"), value, durable=True)
@@ -352,6 +340,10 @@ class Supervisor:
                 if not full(error):
                     raise
             time.sleep(_RETRY_S)
+
+    def _ending(self) -> dict[str, Any]:
+        timings = self._state["timings"]
+        return {"why": self._why, "detail": self._detail, "log_size": self._spool.size, "timings": timings}
 
 
 def _account(user: str) -> Optional[Account]:
@@ -363,12 +355,12 @@ def _account(user: str) -> Optional[Account]:
     return find(user)
 
 
-def _now() -> float:
+def boot_clock() -> float:
     """Seconds that also pass while the machine sleeps."""
     return time.clock_gettime(_CLOCK)
 
 
-def _notify(folder: str) -> bool:
+def notify(folder: str) -> bool:
     """Have a signal sent whenever a file in `folder` appears or changes; False where that cannot be had. (inotify would
     take one of the few instances that a user may have, for each attempt.)"""
     signal.signal(signal.SIGIO, lambda *_: None)

@@ -49,9 +49,9 @@ class Tend:
 
     def once(self) -> None:
         for attempt in self._machine.attempts:
-            before = attempt.phase
+            before = attempt.shown
             self._step(attempt)
-            if attempt.phase != before or attempt.key not in {one.key for one in self._machine.attempts}:
+            if attempt.shown != before or attempt.key not in {one.key for one in self._machine.attempts}:
                 self._machine.news()
                 self._machine.duties.wake("logs", "results", "checkpoints", "probes")
 
@@ -72,7 +72,8 @@ class Tend:
 
     def _look_after(self, attempt: Attempt) -> None:
         if attempt.cancel:
-            attempt.control(attempt.cancel)
+            # Of a machine that is about to go the forge is better told now than left to find out.
+            attempt.control("firmly" if attempt.cancel == "kindly" and self._machine.notice else attempt.cancel)
         if attempt.living:
             return
         attempt.look()
@@ -160,7 +161,8 @@ def _log_trouble(attempt: Attempt) -> str:
 
 def _quiet(attempt: Attempt) -> bool:
     """Its next step is its supervisor's, or comes with what the controller says."""
-    return attempt.producing and not attempt.cancel and not attempt.forget
+    waits = not attempt.cancel or (attempt.cancel == "kindly" and attempt.order.runner is not None)
+    return attempt.producing and waits and not attempt.forget
 
 
 def _give_memory_back() -> None:

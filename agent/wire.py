@@ -203,8 +203,9 @@ class RunnerGiven:
 
 @dataclass(frozen=True)
 class RunnerState:
-    """What an attempt's runner does, from its program's hooks: `phase` waiting, busy or done. `idle_s` seconds since it
-    began to wait; `jobs` taken so far; `job` what the hook said of the one in hand or the last (repository, run)."""
+    """What an attempt's runner does, from its program's hooks: `phase` waiting, busy or done; one that is busy at its
+    end was cut short. `idle_s` seconds since it began to wait; `jobs` taken so far; `job` what the hook said of the one
+    in hand or the last (repository, run)."""
 
     phase: str
     idle_s: float = 0.0

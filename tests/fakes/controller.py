@@ -83,6 +83,8 @@ class Controller:
         self.sources: dict[str, dict[str, bytes]] = {}
         self.manifests: list[wire.Manifest] = []
         self.readings: list[wire.Readings] = []
+        self.runners: dict[tuple[str, int], wire.RunnerGiven] = {}
+        self.runners_given: list[tuple[str, int]] = []
         self.requests: list[str] = []
         self.faults: list[Fault] = []
         self.multipart_from = 2**62
@@ -184,6 +186,8 @@ class Controller:
             if path == "/agent/v1/readings":
                 self.readings.append(wire.decode(wire.Readings, body))
                 return 200, b"{}", {}
+            if path == "/agent/v1/runner":
+                return self._runner(wire.decode(wire.RunnerAsk, body))
             if path.startswith("/agent/v1/objects/"):
                 return self._object(method, path[len("/agent/v1/objects/") :], headers, body)
         return _error(404, path)
@@ -275,6 +279,14 @@ class Controller:
         self.manifests.append(manifest)
         self.changed.notify_all()
         return 200, b"{}", {}
+
+    def _runner(self, ask: wire.RunnerAsk) -> tuple[int, bytes, dict[str, str]]:
+        key = (ask.job, ask.number)
+        if key not in self.wanted or key not in self.runners:
+            return _error(409, "it is not to have a runner any more")
+        self.runners_given.append(key)
+        self.changed.notify_all()
+        return _message(self.runners[key])
 
     def _object(self, method: str, key: str, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
         if method == "PUT" and key.startswith("parts/"):

@@ -65,6 +65,40 @@ def test_a_job_is_its_user_and_root_by_sudo(tmp_path: Path) -> None:
         assert (machine.state.stat().st_mode & 0o777, machine.state.stat().st_uid) == (0o700, 0)
 
 
+RUNNER = """#!/bin/sh
+[ "$1" = --version ] && { id -un >> {image}/asked; echo 2.330.0; exit; }
+echo user $(id -un); echo home $HOME; echo folder $(stat -c %U:%a .); echo program $(stat -c %U bin/Runner.Listener)
+hooks=$(dirname $ACTIONS_RUNNER_HOOK_JOB_STARTED)
+echo hooks $(stat -c %U:%a $hooks $ACTIONS_RUNNER_HOOK_JOB_STARTED)
+(echo exit 1 > $ACTIONS_RUNNER_HOOK_JOB_STARTED; rm -f $hooks/events; mv $hooks $hooks.old) 2>/dev/null
+echo left $(ls $hooks | wc -l)
+GITHUB_REPOSITORY=acme/vision bash -e $ACTIONS_RUNNER_HOOK_JOB_STARTED && echo hook ran
+"""
+
+
+def test_a_forges_runner_is_that_user_and_its_hooks_are_ours() -> None:
+    with private() as machine:
+        image = machine.state.parent / "image"
+        (image / "bin").mkdir(parents=True)
+        image.chmod(0o777)
+        (image / "bin/Runner.Listener").write_text(RUNNER.replace("{image}", str(image)))
+        (image / "bin/Runner.Listener").chmod(0o755)
+        about = ("github", "runner-i1", "https://github.com/acme/vision", "https://github.com", ["gpu"])
+        ordered = wire.RunnerOrder(*about, "actions-runner", "2.330.0", "https://none", "0" * 64, [str(image)])
+        machine.controller.runners["j1", 1] = wire.RunnerGiven("runner-i1", "a-secret-of-its-own")
+        machine.start()
+        done = ended(machine, "", runner=ordered)
+        assert (done.exit_code, done.why) == (0, ""), done
+        told = said(machine)
+        assert (image / "asked").read_text() == "runner\n"
+        assert (told["user"], told["home"]) == ("runner", f"{Path('/home') / 'runner'}")
+        assert (told["folder"], told["program"]) == ("runner:700", "runner")
+        assert told["hooks"] == "root:755 root:555"
+        assert (told["left"], told["hook"]) == ("3", "ran")
+        assert done.runner is not None
+        assert (done.runner.phase, done.runner.job["repository"]) == ("done", "acme/vision")
+
+
 def test_without_sudo_there_is_no_way_back_to_root() -> None:
     """Not by a program that is root's for everybody, nor after a job that could."""
     with private() as machine:

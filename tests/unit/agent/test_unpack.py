@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent import wire
+from agent.archive import unpack
 from agent.inputs import InputError, destination, inside
-from agent.prepare import unpack
 
 
 def _tar(path: Path, *entries: tarfile.TarInfo) -> str:
