@@ -145,7 +145,7 @@ class _Serving:
         clouds = {name: ours.get(name, f"{name} is paused: it {refused}") for name in c.engine.market.paused}
         sites = c.engine.runners.sites.trouble
         if self._options.embedded:
-            return clouds | {site: f"no runners at {site}: {why}" for site, why in sites.items()}
+            return clouds | {site.url: f"no runners at {site}: {why}" for site, why in sites.items()}
         return clouds | ({"forges": f"a forge does not answer, or {refused}"} if sites else {})
 
     def _agent_file(self, sha256: str) -> Path | None:
@@ -193,7 +193,8 @@ class _Serving:
     def _status(self) -> dict[str, Any]:
         c = self._controller
         more = {"credentials": c.clouds.keyring.wanted()} if c.clouds.keyring is not None else {}
-        more |= {"forges": c.forges.wanted()}
+        lost = {site.base: {"kind": str(site.kind), "opened": False} for site in c.engine.runners.sites.trouble}
+        more |= {"forges": lost | c.forges.wanted()}
         return more | {
             "version": __version__,
             "controller_id": c.controller_id,

@@ -70,11 +70,11 @@ class Sites:
         self._wanted.add(site)
 
     @property
-    def trouble(self) -> dict[str, str]:
+    def trouble(self) -> dict[Site, str]:
         """By site, why nothing is made for it; those that nobody has wanted anything of for a while are left out."""
         since_s = self._clock.monotonic() - max(_TROUBLE_S, 2 * self._policy.runners_every_s)
         lately = {site: known for site, known in self._known.items() if (known.asked_s or 0.0) >= since_s}
-        return {site.url: known.trouble for site, known in lately.items() if known.trouble}
+        return {site: known.trouble for site, known in lately.items() if known.trouble}
 
     def failed(self, site: Site, error: ForgeError) -> None:
         """It was asked for something and would not: nothing more is made for it before a listing has succeeded."""
