@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "secret": ("secret", "Operate"),
     "hosts": ("hosts", "Operate"),
     "db": ("db", "Operate"),
+    "cml": ("cml", "Operate"),
     "completion": ("completion", "Operate"),
 }
 
