@@ -24,7 +24,6 @@ from provisioner.domain.hosts import Host, MachineKey
 from provisioner.domain.job import (
     Attempt,
     AttemptPhase,
-    CiOrigin,
     Instance,
     InstancePhase,
     Job,
@@ -188,22 +187,6 @@ class StoreLaws:
             await store.instances.plan(instance("i-2"), **caps)  # type: ignore[arg-type]
         await moved(store, one, InstancePhase.GONE)
         await store.instances.plan(instance("i-2"), **caps)  # type: ignore[arg-type]
-
-    async def test_s6_an_origins_caps_count_what_its_scope_has(self, store: Store) -> None:
-        def of(key: str, owner: str) -> Instance:
-            return dataclasses.replace(instance(key), owner=owner)
-
-        machines = CiOrigin("", "", "", "ci.", 2, Decimal(100))
-        await store.instances.plan(of("i-1", "ann"), **CAPS)  # type: ignore[arg-type]
-        one = await store.instances.plan(of("i-2", "ci.a"), **CAPS, origin=machines)  # type: ignore[arg-type]
-        await store.instances.plan(of("i-3", "ci.b"), **CAPS, origin=machines)  # type: ignore[arg-type]
-        with pytest.raises(OverBudget, match=r"2 machines of CI runs \(ci\.\*\) are live and max_instances is 2"):
-            await store.instances.plan(of("i-4", "ci.c"), **CAPS, origin=machines)  # type: ignore[arg-type]
-        await moved(store, one, InstancePhase.GONE)
-        money = CiOrigin("", "", "", "ci.", 9, Decimal("1.5"))
-        with pytest.raises(OverBudget, match=r"\$1\.00/h is reserved of CI runs \(ci\.\*\); \$1\.00/h more would pass"):
-            await store.instances.plan(of("i-4", "ci.c"), **CAPS, origin=money)  # type: ignore[arg-type]
-        await store.instances.plan(of("i-4", "ann"), **CAPS)  # type: ignore[arg-type]
 
     async def test_s6_what_was_reserved_is_kept_with_the_row(self, store: Store) -> None:
         one = await store.instances.plan(instance("i-1"), **CAPS)  # type: ignore[arg-type]

@@ -6,12 +6,9 @@ a test can say what was sent. `cut_log_every` breaks log streams off; `stop` and
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
-import socket
-import socketserver
 import struct
 import threading
 import time
@@ -23,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .api_rows import OFFER, STAMP, instance_row, spans
+from .unix_server import UnixServer
 
 HEADER = struct.Struct("<BIQId")
 
@@ -83,7 +81,7 @@ class FakeApi:
 
     def start(self) -> None:
         self.path.unlink(missing_ok=True)
-        self._server = _Server(str(self.path), type("Handler", (_Handler,), {"api": self}))
+        self._server = UnixServer(str(self.path), type("Handler", (_Handler,), {"api": self}))
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def stop(self) -> None:
@@ -160,32 +158,6 @@ class FakeApi:
             for p, b in self.script.files.items()
         ]
         return self.manifest or {"files": files, "refused": self.script.refused, "final": True, "number": 1}
-
-
-class _Server(socketserver.ThreadingUnixStreamServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def __init__(self, path: str, handler: Any) -> None:
-        super().__init__(path, handler)
-        self.open: set[socket.socket] = set()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self.open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self.open.discard(request)
-        super().shutdown_request(request)
-
-    def hang_up(self) -> None:
-        """What a death does to those who are connected."""
-        for request in list(self.open):
-            with contextlib.suppress(OSError):
-                request.shutdown(socket.SHUT_RDWR)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is part of the play."""
 
 
 class _Handler(BaseHTTPRequestHandler):

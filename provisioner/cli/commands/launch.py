@@ -109,6 +109,7 @@ def _wanted(given: dict[str, Any], need: dict[str, Any], site: Site, run: CiRun 
     names = names_of(run, hashlib.sha256(what.encode()).hexdigest(), secrets.token_hex(8))
     labels = (names.label, *(label for label in more if label != names.label))
     runner["labels"] = list(labels)
+    spec["name"] = given["name"] or names.label
     return _Wanted(names, labels, given["count"], spec)
 
 

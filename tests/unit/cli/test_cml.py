@@ -16,41 +16,15 @@ AWS = [
     *("--region", "us-west-1", "--instance-type", "m5.2xlarge", "--disk", "35", "--on-demand"),
 ]
 # Every flag that cml.dev's reference and launch.js have.
+_CLOUD = (
+    "region type gpu hdd-size spot spot-price permission-set metadata startup-script ssh-private aws-security-group"
+)
+_CLOUD += " aws-subnet aws-subnet-id kubernetes-node-selector image"
 THEIRS = [
-    "labels",
-    "idle-timeout",
-    "name",
-    "no-retry",
-    "single",
-    "reuse",
-    "reuse-idle",
-    "docker-volumes",
-    "cloud",
-    "cloud-region",
-    "cloud-type",
-    "cloud-gpu",
-    "cloud-hdd-size",
-    "cloud-spot",
-    "cloud-spot-price",
-    "cloud-permission-set",
-    "cloud-metadata",
-    "cloud-startup-script",
-    "cloud-ssh-private",
-    "cloud-aws-security-group",
-    "cloud-aws-subnet",
-    "cloud-aws-subnet-id",
-    "cloud-kubernetes-node-selector",
-    "cloud-image",
-    "workdir",
-    "tpi-version",
-    "cml-version",
-    "tf-resource",
-    "destroy-delay",
-    "repo",
-    "driver",
-    "token",
-    "driver-token",
-    "log",
+    *("labels", "idle-timeout", "name", "no-retry", "single", "reuse", "reuse-idle", "docker-volumes", "cloud"),
+    *(f"cloud-{name}" for name in _CLOUD.split()),
+    *("workdir", "tpi-version", "cml-version", "tf-resource", "destroy-delay"),
+    *("repo", "driver", "token", "driver-token", "log"),
 ]
 
 
