@@ -17,7 +17,8 @@ _XID = re.compile(r"NVRM: Xid \(([^)]*)\): (\d+)(?:, *(.*))?")
 _WHO = re.compile(r"^(?:pid=[^,]*|name=[^,]*)(?:, *|$)")
 _NO_ACTION = re.compile(r"to 0x0\b")
 _LONGEST = 200  # characters of the driver's own words
-# The GPU is off the bus, must be reset, or its memory cannot be relied on. Source: above.
+# The GPU is off the bus, must be reset (the catalog's immediate action RESET_GPU, 155 excepted, which intended sleep of
+# a link brings about), or its memory cannot be relied on. Source: above.
 FATAL = {
     46: "the GPU stopped processing",
     48: "double-bit memory error",
@@ -30,11 +31,15 @@ FATAL = {
     110: "security fault",
     119: "its system processor timed out",
     120: "its system processor failed",
+    136: "an NVLink could not be trained",
     140: "memory error that was not recovered",
     143: "the GPU could not be initialised",
     154: "the driver asks for recovery",
+    156: "a broken part of the GPU was retired",
+    158: "the GPU timed out for good",
 }
-# What a job's own mistake, or its end, can bring about. Source: above.
+# What a job's own mistake, or its end, can bring about; after 109 the driver itself asks for a reset by 154 where it
+# needs one (from R570 on). Source: above.
 APPLICATION = frozenset({13, 31, 43, 45, 68, 109})
 
 

@@ -72,13 +72,16 @@ class Clouds:
         self._hosts = HostsProvider(
             shell,
             lambda: all_hosts(ground.store, named),
+            ground.store.hosts.given_up,
             self.reach.private_key,
             ground.controller_id,
             lambda: agent_bundle(ground.home.cache),
             orphan_s=ground.policy.orphan_s + ground.policy.drain_s,
             clock=ground.clock.monotonic,
         )
-        self.hosting = HostBook(ground.store, named, self.reach, self._hosts)
+        self.hosting = HostBook(
+            ground.store, named, self.reach, self._hosts, ground.clock, lambda: self._resume("hosts")
+        )
         if not ground.shared:  # two controllers would hold a tunnel each, and take the socket from one another
             self.providers["hosts"] = self._hosts
 

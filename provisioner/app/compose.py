@@ -28,7 +28,7 @@ from .clock import SystemClock
 from .clouds import Clouds, Ground
 from .forges import OpenForges
 from .home import Home
-from .join import config_for
+from .join import Joining
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ async def composed(
         forges = OpenForges(settings.forges, home.path, environment, clock, handed=not served)
         ci = door(settings.ci, settings.public_url, forges, clock, session_key) if served else None
         await clouds.open()
+        joining = Joining(store.records, clock, policy, session_key, clouds.urls, ca_pem)
         engine = Engine(
             store=store,
             providers=clouds.providers,
@@ -86,7 +87,8 @@ async def composed(
             rng=random.SystemRandom(),
             default_providers=clouds.usual,
             paused=lambda: clouds.paused,
-            config_for=config_for(store.records, clock, policy, session_key, clouds.urls, ca_pem),
+            config_for=joining.config,
+            launched=joining.launched,
             holder=f"{socket.gethostname()}:{os.getpid()}",
             controllers=store.controllers if shared else None,
             urls=agent_urls,

@@ -1,7 +1,8 @@
 """What a machine is given at launch: the agent's configuration with its single-use join token.
 
 The token is a keyed hash of the instance's id: launching again under the same name gives the same order (L1), and no
-token is ever stored in clear.
+token is ever stored in clear. When it expires is ours alone to know, and may therefore be put off: a launch can wait
+for its turn for hours, and its machine has the whole of its boot before it all the same.
 """
 
 from __future__ import annotations
@@ -18,38 +19,54 @@ from provisioner.domain.job import Instance
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Records
 
-ConfigFor = Callable[[Instance], Awaitable[str]]
 
+class Joining:
+    """Makes configurations, and tells the store which joins to expect until when."""
 
-def config_for(
-    records: Records,
-    clock: Clock,
-    policy: Policy,
-    key: bytes,
-    urls: Callable[[Instance], Awaitable[Sequence[str]]],
-    ca_pem: str = "",
-) -> ConfigFor:
-    """The engine asks it before each launch; it also tells the store to expect that join."""
+    def __init__(
+        self,
+        records: Records,
+        clock: Clock,
+        policy: Policy,
+        key: bytes,
+        urls: Callable[[Instance], Awaitable[Sequence[str]]],
+        ca_pem: str = "",
+    ) -> None:
+        self._records = records
+        self._clock = clock
+        self._policy = policy
+        self._key = key
+        self._urls = urls
+        self._ca_pem = ca_pem
 
-    async def make(instance: Instance) -> str:
-        token = "jt_" + hmac.new(key, f"join|{instance.id}".encode(), hashlib.sha256).hexdigest()
-        expires_at = clock.now() + timedelta(seconds=policy.launch_timeout_s + policy.boot_timeout_s)
-        await records.expect_join(instance.id, hashlib.sha256(token.encode()).hexdigest(), expires_at)
+    async def config(self, instance: Instance) -> str:
+        """For the engine, before each launch."""
+        await self._expect(instance, self._policy.launch_timeout_s + self._policy.boot_timeout_s)
         return json.dumps(
             asdict(
                 agent_config(
                     instance=instance.id,
                     name=instance.name,
                     provider=instance.offer.provider,
-                    urls=list(await urls(instance)),
-                    join_token=token,
+                    urls=list(await self._urls(instance)),
+                    join_token=self._token(instance),
                     idle_s=instance.idle_timeout_s or 0.0,
                     lifetime_s=instance.max_lifetime_s,
-                    policy=policy,
+                    policy=self._policy,
                     gpu=None if instance.offer.provider == "local" else instance.offer.gpu,
-                    ca_pem=ca_pem,
+                    ca_pem=self._ca_pem,
                 )
             )
         )
 
-    return make
+    async def launched(self, instance: Instance) -> None:
+        """For the engine, once there is a machine: from now on it boots."""
+        await self._expect(instance, self._policy.boot_timeout_s)
+
+    async def _expect(self, instance: Instance, within_s: float) -> None:
+        expires_at = self._clock.now() + timedelta(seconds=within_s)
+        token = hashlib.sha256(self._token(instance).encode()).hexdigest()
+        await self._records.expect_join(instance.id, token, expires_at)
+
+    def _token(self, instance: Instance) -> str:
+        return "jt_" + hmac.new(self._key, f"join|{instance.id}".encode(), hashlib.sha256).hexdigest()

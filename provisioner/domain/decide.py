@@ -2,6 +2,7 @@
 
 `decide` returns one `Action`; `engine.act` carries it out and the next call sees what came of it. Guard clauses stand
 in order of priority: what the cloud says before what the agent says, an end that was asked for before one that is due.
+What nobody can say any more, a person has said: that goes before all.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from .facts import Absent, Facts, Report, Seen
+from .facts import Absent, Facts, GivenUp, Report, Seen
 from .job import NO_REASON, InstancePhase, Reason, Why
 from .offer import MachineState, Market
 from .policy import Policy
@@ -48,6 +49,8 @@ Action = Wait | Advance | Launch | Terminate
 
 def decide(facts: Facts, now: datetime, policy: Policy) -> Action:
     """The next step for `facts.instance`."""
+    if isinstance(facts.machine, GivenUp) and facts.instance.phase is not InstancePhase.GONE:
+        return Advance(InstancePhase.GONE, Reason(Why.GIVEN_UP, facts.machine.why))
     match facts.instance.phase:
         case InstancePhase.PLANNED:
             return _planned(facts, now, policy)

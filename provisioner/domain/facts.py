@@ -37,7 +37,14 @@ class Unknown:
     """No complete listing of the scope yet, or none since the last effect."""
 
 
-Sighting = Seen | Absent | Unknown
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """Nobody can say any more whether the machine exists, and a person has said that it does not: `why` says who."""
+
+    why: str
+
+
+Sighting = Seen | Absent | Unknown | GivenUp
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ class Hosts(Protocol):
     """Where they are kept.
 
     - K1 a machine's key, once settled, is never replaced by another: Conflict.
+    - K2 a host is known, given up, or neither; whichever was said last.
     """
 
     async def all(self) -> list[Host]:
@@ -60,6 +61,14 @@ class Hosts(Protocol):
 
     async def drop(self, name: str) -> None:
         """Raises: NotFound."""
+        ...
+
+    async def give_up(self, name: str, by: str) -> None:
+        """Known or not: instances may be left of one that the settings named."""
+        ...
+
+    async def given_up(self) -> dict[str, str]:
+        """By whom, by the host's name."""
         ...
 
     async def machine_keys(self) -> dict[str, MachineKey]:
@@ -87,4 +96,9 @@ class Hosting(Protocol):
 
     async def drop(self, name: str) -> None:
         """Raises: RequestError."""
+        ...
+
+    async def give_up(self, name: str, by: str) -> list[str]:
+        """Forget one that is gone for good; the instances that are closed without anybody having seen their end.
+        Raises: RequestError."""
         ...

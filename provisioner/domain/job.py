@@ -186,6 +186,7 @@ class Why(StrEnum):
     CANCELLED = "cancelled"
     STOPPED = "stopped"
     LOST = "lost"
+    GIVEN_UP = "given-up"
     SUPERVISOR_LOST = "supervisor-lost"
     UNHEALTHY = "unhealthy"
     SCRIPT_FAILED = "script-failed"

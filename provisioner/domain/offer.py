@@ -90,6 +90,7 @@ class Listing:
     """One scope's answer: a complete list, or the error that kept it from being one (L3). Never a short list.
 
     `ended` names machines that the cloud itself says are over for good, where it says so; they are not in `machines`.
+    `given_up` says who has given the whole scope up, and of what that is no proof: nobody can list it any more.
     """
 
     scope: str
@@ -97,6 +98,7 @@ class Listing:
     machines: tuple[Machine, ...] = ()
     error: str | None = None
     ended: frozenset[str] = frozenset()
+    given_up: str = ""
 
     @property
     def complete(self) -> bool:

@@ -39,7 +39,8 @@ class Provider(Protocol):
     - L2 a launched machine shows in `machines()` within `visibility_s`.
     - L3 `machines()` shows everything with our controller tag that can still cost money or come back, scope by scope:
       a complete list or the error, never a short list. A listing's `ended` names only what is over for good: such a
-      name is never again in a listing's machines.
+      name is never again in a listing's machines. One that is `given_up` has none; should the scope come back, it is
+      listed as it is.
     - L4 `terminate` is idempotent; absence is success; what the machine alone used goes with it.
     - L5 every identity tag is on the machine from the create call itself, and round-trips.
     - L6 only our errors come out.
@@ -250,7 +251,7 @@ class Records(Protocol):
 
     - S9 a secret's value is stored only encrypted; a token or session only hashed (sha-256 of the text).
     - S10 `join` with the same (token, nonce) succeeds for ever; another nonce, a used or an expired token raises
-      Forbidden.
+      Forbidden. `expect_join` again puts the end of an unused token off, and never brings it nearer.
     """
 
     async def controller_id(self) -> str: ...
@@ -369,6 +370,9 @@ class Runners(Protocol):
 
     async def of_job(self, job_id: str) -> list[RunnerRow]: ...
     async def known(self, names: Collection[str]) -> set[str]: ...
+    async def sites(self, since: datetime) -> set[Site]:
+        """Those at which a record is there, or was after `since`."""
+        ...
 
 
 class Store(Protocol):

@@ -24,9 +24,14 @@ from .observe import Observed
 
 _log = structlog.get_logger()
 ConfigFor = Callable[[Instance], Awaitable[str]]
+Launched = Callable[[Instance], Awaitable[None]]
 _BEFORE_WORK = (InstancePhase.LAUNCHING, InstancePhase.BOOTING)
 _BAD_OFFER = frozenset({Why.LAUNCH_TIMEOUT, Why.BOOT_TIMEOUT, Why.UNHEALTHY})
 _WHY = {"NoCapacity": Why.NO_CAPACITY, "QuotaExceeded": Why.QUOTA, "Rejected": Why.REJECTED}
+
+
+async def nothing_more(instance: Instance) -> None:
+    """For whoever need not be told that there is a machine."""
 
 
 class Actor:
@@ -42,6 +47,7 @@ class Actor:
         market: Marketplace,
         desk: EngineDesk,
         config_for: ConfigFor,
+        launched: Launched,
         consoles: Consoles,
         interruptions: Interruptions,
     ) -> None:
@@ -53,6 +59,7 @@ class Actor:
         self._market = market
         self._desk = desk
         self._config_for = config_for
+        self._launched = launched
         self._consoles = consoles
         self._interruptions = interruptions
 
@@ -69,6 +76,8 @@ class Actor:
 
     async def _advance(self, instance: Instance, to: InstancePhase, reason: Reason, fence: int) -> Instance:
         changes = self._beside(instance, to, reason)
+        if to is InstancePhase.BOOTING:
+            await self._launched(instance)
         await self._note_interruption(instance, to, reason)
         moved = await self._store.instances.advance(instance, to, reason, self._clock.now(), fence=fence, **changes)
         self._desk.touch(instance.id)
@@ -118,6 +127,7 @@ class Actor:
         self._observed.want(instance.offer.provider)
         if machine.state is MachineState.RUNNING:
             return await self._advance(instance, InstancePhase.BOOTING, Reason(), fence), None
+        await self._launched(instance)
         return instance, self._clock.now() + timedelta(seconds=self._policy.relaunch_after_s)
 
     async def _order(self, instance: Instance) -> LaunchOrder:

@@ -15,7 +15,7 @@ from datetime import datetime
 import structlog
 
 from provisioner.domain.errors import ProviderError
-from provisioner.domain.facts import Absent, Report, Seen, Sighting, Unknown
+from provisioner.domain.facts import Absent, GivenUp, Report, Seen, Sighting, Unknown
 from provisioner.domain.job import Instance
 from provisioner.domain.offer import Listing, Machine
 from provisioner.domain.policy import Policy
@@ -205,6 +205,8 @@ class Observed:
         if (machine := self._index[key].get(instance.name)) is not None:
             self._missing_since.pop(instance.name, None)
             return Seen(machine)
+        if listing.given_up:
+            return GivenUp(listing.given_up)
         if instance.name in listing.ended:
             return Absent(listing.taken_at, listing.taken_at, ended=True)
         if self._asked_s[key] - self._listening_since_s < self._providers[instance.offer.provider].visibility_s:

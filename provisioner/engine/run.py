@@ -17,7 +17,7 @@ from provisioner.domain.job import Attempt, Instance, Job, JobPhase
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Controllers, Provider, Store
 
-from .act import Actor
+from .act import Actor, nothing_more
 from .attempts import Attempts
 from .attend import Attending
 from .collect import Collector
@@ -40,10 +40,10 @@ _ROUNDS = 4  # within one pass: an instance gone frees a job, a machine ready ta
 
 
 class Engine:
-    """`config_for` gives the agent's configuration of an instance that is about to be launched. `controllers` is given
-    where others share the store, `urls` are then where agents find this one. `abilities` are what some of the providers
-    can beside. `forges` is where jobs may be runners. `paused` says why a provider can be asked nothing, as far as
-    somebody else knows; `providers` may grow."""
+    """`config_for` gives the agent's configuration of an instance that is about to be launched, `launched` is told once
+    there is a machine. `controllers` is given where others share the store, `urls` are then where agents find this one.
+    `abilities` are what some of the providers can beside, `forges` is where jobs may be runners. `paused` says why a
+    provider can be asked nothing, as far as somebody else knows; `providers` may grow."""
 
     def __init__(
         self,
@@ -61,6 +61,7 @@ class Engine:
         abilities: Abilities | None = None,
         forges: Forges | None = None,
         paused: Callable[[], Mapping[str, str]] = dict,
+        launched: Callable[[Instance], Awaitable[None]] = nothing_more,
     ) -> None:
         can = abilities or Abilities()
         self._store = store
@@ -75,7 +76,17 @@ class Engine:
         self.desk = EngineDesk(store, self.observed, self.market, clock)
         consoles, taken = Consoles(store, can.consoles, clock, policy), Interruptions(store, can.endings, clock, policy)
         actor = Actor(
-            store, providers, clock, policy, self.observed, self.market, self.desk, config_for, consoles, taken
+            store,
+            providers,
+            clock,
+            policy,
+            self.observed,
+            self.market,
+            self.desk,
+            config_for,
+            launched,
+            consoles,
+            taken,
         )
         self._attending = controllers and Attending(controllers, holder, urls, self.observed, clock, policy)
         self._reconciler = Reconciler(

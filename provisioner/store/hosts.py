@@ -15,6 +15,8 @@ from provisioner.domain.job import InstancePhase
 from .schema import hosts, instances, machine_keys
 from .sql import Database
 
+_GIVEN_UP = "given_up_by"
+
 
 class SqlHosts:
     """The Hosts port."""
@@ -23,21 +25,37 @@ class SqlHosts:
         self._db = database
 
     async def all(self) -> list[Host]:
-        query = select(hosts).order_by(hosts.c.name)
-        return await self._db.run(lambda c: [_host(row.name, json.loads(row.body)) for row in c.execute(query)])
+        return [_host(name, body) for name, body in (await self._bodies()).items() if _GIVEN_UP not in body]
 
     async def put(self, host: Host) -> None:
-        def work(connection: Connection) -> None:
-            body = json.dumps(_body(host))
-            if not connection.execute(update(hosts).where(hosts.c.name == host.name).values(body=body)).rowcount:
-                connection.execute(insert(hosts).values(name=host.name, body=body))
-
-        await self._db.run(work)
+        await self._write(host.name, _body(host))
 
     async def drop(self, name: str) -> None:
-        found = await self._db.run(lambda c: c.execute(delete(hosts).where(hosts.c.name == name)).rowcount)
-        if not found:
+        def work(connection: Connection) -> bool:
+            body = connection.scalar(select(hosts.c.body).where(hosts.c.name == name))
+            connection.execute(delete(hosts).where(hosts.c.name == name))
+            return body is not None and _GIVEN_UP not in json.loads(body)
+
+        if not await self._db.run(work):
             raise NotFound(f"no host is called {name!r}", hint="`runner hosts ls` lists them")
+
+    async def give_up(self, name: str, by: str) -> None:
+        await self._write(name, {_GIVEN_UP: by})
+
+    async def given_up(self) -> dict[str, str]:
+        return {name: body[_GIVEN_UP] for name, body in (await self._bodies()).items() if _GIVEN_UP in body}
+
+    async def _bodies(self) -> dict[str, dict[str, Any]]:
+        query = select(hosts).order_by(hosts.c.name)
+        return await self._db.run(lambda c: {row.name: json.loads(row.body) for row in c.execute(query)})
+
+    async def _write(self, name: str, body: dict[str, Any]) -> None:
+        def work(connection: Connection) -> None:
+            text = json.dumps(body)
+            if not connection.execute(update(hosts).where(hosts.c.name == name).values(body=text)).rowcount:
+                connection.execute(insert(hosts).values(name=name, body=text))
+
+        await self._db.run(work)
 
     async def machine_keys(self) -> dict[str, MachineKey]:
         query = (

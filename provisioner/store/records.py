@@ -117,10 +117,13 @@ class SqlRecords:
 
     async def expect_join(self, instance_id: str, token_sha256: str, expires_at: datetime) -> None:
         def work(connection: Connection) -> None:
-            known = connection.scalar(select(joins.c.instance_id).where(joins.c.instance_id == instance_id))
-            if known is None:
-                row = {"token_sha256": token_sha256, "expires_at": expires_at.timestamp()}
+            mine, at = joins.c.instance_id == instance_id, expires_at.timestamp()
+            if connection.scalar(select(joins.c.instance_id).where(mine)) is None:
+                row = {"token_sha256": token_sha256, "expires_at": at}
                 connection.execute(insert(joins).values(instance_id=instance_id, **row))
+            else:
+                unused = mine & joins.c.nonce_sha256.is_(None) & (joins.c.expires_at < at)
+                connection.execute(update(joins).where(unused).values(expires_at=at))
 
         await self._db.run(work)
 

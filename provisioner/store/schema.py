@@ -237,7 +237,7 @@ heard = Table(
     Column("at", Double, nullable=False),
 )
 
-# Computers that somebody already has; `body` is a JSON object.
+# Computers that somebody already has; `body` is a JSON object, which says who has given one up or else what it is.
 hosts = Table("hosts", metadata, Column("name", String, primary_key=True), Column("body", Text, nullable=False))
 
 # SSH host keys of machines that are reached over SSH, from before their launch on.

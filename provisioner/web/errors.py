@@ -24,6 +24,7 @@ STATUS: Mapping[type[errors.RunnerError], int] = {
     errors.ObjectsError: 503,
     errors.StoreError: 503,
     errors.ForgeRefused: 422,
+    errors.ForgeUnauthorized: 422,
     errors.RunnerBusy: 409,
     errors.ForgeError: 503,
     errors.ProviderError: 503,

@@ -19,7 +19,6 @@ from provisioner.domain.errors import (
     OverBudget,
     StaleWrite,
 )
-from provisioner.domain.forge import ForgeKind, Site
 from provisioner.domain.hosts import Host, MachineKey
 from provisioner.domain.job import (
     Attempt,
@@ -278,6 +277,17 @@ class StoreLaws:
             with pytest.raises(Forbidden):
                 await store.records.join("i-1", token, "nonce", "session", later(at))
 
+    async def test_s10_the_end_of_an_unused_join_token_is_only_put_off(self, store: Store) -> None:
+        for ends in (60, 600, 30):
+            await store.records.expect_join("i-1", "token", later(ends))
+        await store.records.join("i-1", "token", "nonce", "session", later(599))
+        await store.records.expect_join("i-1", "token", later(6000))
+        with pytest.raises(Forbidden):
+            await store.records.join("i-1", "token", "other", "thief", later(601))
+        await store.records.expect_join("i-2", "token-2", later(60))
+        with pytest.raises(Forbidden):
+            await store.records.join("i-2", "token-2", "nonce", "session-2", later(61))
+
     async def test_cancelling_is_asked_once_and_may_become_urgent(self, store: Store) -> None:
         await store.jobs.submit(job("j-1"))
         first = await store.jobs.ask_cancel("j-1", later(1))
@@ -353,27 +363,19 @@ class StoreLaws:
         with pytest.raises(NotFound):
             await store.hosts.drop("attic")
 
-    async def test_s11_a_runner_is_named_after_its_machine_and_its_row_is_made_once(self, store: Store) -> None:
-        site = Site(ForgeKind.GITHUB, "https://github.com", "octo/repo")
-        first, one = await running(store, "1")
-        row = await store.runners.expect(first, site, one.name, later(6))
-        assert (row.name, row.site, row.gone_at) == (one.name, site, None)
-        assert await store.runners.expect(first, site, one.name, later(9)) == row
-        again = dataclasses.replace(first, number=2)
-        assert (await store.runners.expect(again, site, one.name, later(10))).name == f"{one.name}-2"
-        assert await store.runners.known([one.name, "runner-i-other"]) == {one.name}
-
-    async def test_s12_a_runner_is_there_until_it_is_gone_and_what_came_first_stays(self, store: Store) -> None:
-        first, one = await running(store, "1")
-        row = await store.runners.expect(first, Site(ForgeKind.GITLAB, "https://g", "a/b/c"), one.name, later(6))
-        await store.runners.note(row.name, forge_id="7", online_at=later(7), reason=Reason(Why.IDLE, "nobody came"))
-        await store.runners.note(row.name, online_at=later(9), busy_at=later(8), reason=Reason())
-        (there,) = await store.runners.there()
-        wanted = dataclasses.replace(row, forge_id="7", online_at=later(7), busy_at=later(8))
-        assert there == wanted
-        await store.runners.note(row.name, gone_at=later(20))
-        assert await store.runners.there() == []
-        assert await store.runners.of_job(first.job_id) == [dataclasses.replace(wanted, gone_at=later(20))]
+    async def test_k2_a_host_is_known_or_given_up_whichever_was_said_last(self, store: Store) -> None:
+        attic, box = Host("attic", "attic.lan"), Host("box", "10.0.0.7")
+        for host in (attic, box):
+            await store.hosts.put(host)
+        await store.hosts.give_up("attic", "ann")
+        await store.hosts.give_up("never-added", "bob")
+        assert await store.hosts.all() == [box]
+        assert await store.hosts.given_up() == {"attic": "ann", "never-added": "bob"}
+        await store.hosts.put(attic)
+        assert await store.hosts.all() == [attic, box]
+        assert await store.hosts.given_up() == {"never-added": "bob"}
+        with pytest.raises(NotFound):
+            await store.hosts.drop("never-added")
 
     async def test_k1_a_settled_key_of_a_machine_is_never_replaced(self, store: Store) -> None:
         await planned(store, "1")

@@ -6,11 +6,13 @@ import asyncio
 import dataclasses
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,15 +20,21 @@ import psutil
 import pytest
 
 from agent.wire import AgentConfig, encode
+from provisioner.app.clock import SystemClock
 from provisioner.bootstrap.bundle import agent_bundle
 from provisioner.bootstrap.shell import OpenSsh
 from provisioner.domain.errors import InvalidRequest, NoCapacity, Unreachable
 from provisioner.domain.hosts import Host
-from provisioner.domain.job import Need
+from provisioner.domain.job import Instance, InstancePhase, Need, Reason, Why
+from provisioner.domain.offer import Machine, MachineState
+from provisioner.domain.policy import Policy
+from provisioner.engine import Engine
 from provisioner.providers.hosts import HostsProvider
 from tests.fakes import sshd
 from tests.fakes.alone import with_names
+from tests.fakes.simstore import SimStore
 
+from .console_laws import ConsoleLaws
 from .provider_laws import ProviderLaws, ProviderWorld, listed, order
 
 pytestmark = pytest.mark.skipif(bool(sshd.missing()), reason=sshd.missing() or "it is there")
@@ -40,6 +48,7 @@ class Place:
     server: sshd.Server
     folder: Path
     hosts: list[Host]
+    given_up: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def below(self, name: str) -> Path:
         return self.folder / "gpu-runner/machines" / name
@@ -65,17 +74,32 @@ async def provider(there: Place, tmp_path: Path) -> AsyncIterator[HostsProvider]
     async def hosts() -> list[Host]:
         return there.hosts
 
+    async def given_up() -> dict[str, str]:
+        return there.given_up
+
     async def key() -> str:
         return there.server.key
 
     made = HostsProvider(
-        OpenSsh(), hosts, key, "c-1", lambda: agent_bundle(tmp_path / "cache"), orphan_s=60.0, clock=lambda: 0.0
+        OpenSsh(),
+        hosts,
+        given_up,
+        key,
+        "c-1",
+        lambda: agent_bundle(tmp_path / "cache"),
+        orphan_s=60.0,
+        clock=lambda: 0.0,
     )
     yield made
     for listing in await made.machines():
         for machine in listing.machines:
             await made.terminate("", machine.name, machine.scope)
     await made.close()
+
+
+@pytest.fixture(scope="module")
+def store() -> SimStore:
+    return SimStore()
 
 
 @pytest.fixture
@@ -85,6 +109,10 @@ def world(tmp_path: Path) -> ProviderWorld:
         return encode(AgentConfig(key, name, ["unix:/nobody.sock"], "jt_x", "exit", "hosts")).decode()
 
     return ProviderWorld("c-1", asyncio.sleep, config)
+
+
+async def _no_config(instance: Instance) -> str:
+    return "{}"
 
 
 def processes(folder: Path) -> list[int]:
@@ -104,7 +132,24 @@ def left_behind(uid: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["sleep", "600"], user=uid, cwd="/", env={})
 
 
-class TestHosts(ProviderLaws):
+class TestHosts(ProviderLaws, ConsoleLaws):
+    @pytest.fixture
+    def prints(self, there: Place) -> Callable[[Machine, str], None]:
+        def write(machine: Machine, text: str) -> None:
+            for pid in processes(there.below(machine.name)):  # it must not have the last word itself
+                os.kill(pid, signal.SIGSTOP)
+            with (there.below(machine.name) / "console.log").open("a") as console:
+                console.write(text)
+
+        return write
+
+    async def test_a2_of_a_host_that_does_not_answer_nothing_is_made_up(
+        self, provider: HostsProvider, there: Place
+    ) -> None:
+        there.hosts.append(dataclasses.replace(there.hosts[0], name="dead", port=1))
+        with pytest.raises(Unreachable):
+            await provider.console("", "runner-i-1", "hosts:dead")
+
     async def test_a_host_is_one_offer_and_its_slots_are_counted(
         self, provider: HostsProvider, world: ProviderWorld, there: Place
     ) -> None:
@@ -136,7 +181,7 @@ class TestHosts(ProviderLaws):
         await provider.launch(await order(provider, world, "runner-i-1"))
         for pid in processes(there.below("runner-i-1")):
             os.kill(pid, signal.SIGKILL)
-        assert await listed(provider, "runner-i-1") == []
+        assert [machine.state for machine in await listed(provider, "runner-i-1")] == [MachineState.STOPPED]
         assert [offer.taken for offer in await provider.offers(Need())] == ["its slot is taken"]
         with pytest.raises(NoCapacity):
             await provider.launch(await order(provider, world, "runner-i-2"))
@@ -158,6 +203,44 @@ class TestHosts(ProviderLaws):
         del there.hosts[0]
         with pytest.raises(Unreachable):
             await provider.offers(Need())
+
+    @pytest.mark.parametrize("dead", [False, True])
+    async def test_a_host_that_was_given_up_and_comes_back_leaks_no_machine(
+        self, store: SimStore, provider: HostsProvider, world: ProviderWorld, there: Place, dead: bool
+    ) -> None:
+        """Whether the machine lives on there or has left by its own limits: its row is gone, and it is collected."""
+        store.empty(1)
+        order_ = await order(provider, world, "runner-i-1")
+        await provider.launch(order_)
+        now = datetime.now(UTC)
+        row = Instance("i-1", "runner-i-1", "ann", InstancePhase.PLANNED, order_.offer, now, now)
+        free = Decimal(0)
+        row = await store.port.instances.plan(row, max_instances=1, max_usd_per_hour=free, reserve_usd_per_hour=free)
+        engine = Engine(
+            store=store.port,
+            providers={"hosts": provider},
+            clock=SystemClock(),
+            policy=dataclasses.replace(Policy(), collect_min_age_s=0.0),
+            rng=random.Random(1),
+            config_for=_no_config,
+            holder="test",
+        )
+        back = there.hosts.pop()
+        there.given_up["box"] = "ann"
+        (listing,) = await provider.machines()
+        assert (listing.scope, listing.complete, listing.machines) == ("hosts:box", True, ())
+        assert listing.given_up.startswith("ann has given box up")
+        await engine.observed.refresh_fully()
+        await engine.run_pass()
+        closed = await store.port.instances.get("i-1")
+        assert (closed.phase, closed.reason) == (InstancePhase.GONE, Reason(Why.GIVEN_UP, listing.given_up))
+        for pid in processes(there.below("runner-i-1")) if dead else ():
+            os.kill(pid, signal.SIGKILL)
+        there.hosts.append(back)
+        assert (await engine.collect_now())["ended"] == ["runner-i-1"]
+        assert not there.below("runner-i-1").exists()
+        assert processes(there.below("runner-i-1")) == []
+        assert [offer.taken for offer in await provider.offers(Need())] == [""]
 
     async def test_a_host_that_says_nothing_holds_up_nobody(self, provider: HostsProvider, there: Place) -> None:
         with socket.create_server(("127.0.0.1", 0)) as mute:

@@ -12,6 +12,7 @@ from provisioner.store.open import open_store
 from tests.fakes import postgres
 
 from .origin_laws import OriginLaws
+from .runner_laws import RunnerLaws
 from .store_laws import StoreLaws
 
 pytestmark = pytest.mark.skipif(postgres.binaries() is None, reason="PostgreSQL is not installed")
@@ -23,7 +24,7 @@ def url() -> Iterator[str]:
         yield running
 
 
-class TestPostgres(StoreLaws, OriginLaws):
+class TestPostgres(StoreLaws, OriginLaws, RunnerLaws):
     @pytest.fixture
     async def store(self, url: str) -> AsyncIterator[Store]:
         store = await open_store(url, secret_key=b"k" * 32)

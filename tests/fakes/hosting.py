@@ -13,6 +13,7 @@ from provisioner.domain.shell import Login
 class FakeHosting:
     def __init__(self) -> None:
         self.hosts: dict[str, Host] = {}
+        self.given_up: dict[str, str] = {}
 
     async def public_key(self) -> str:
         return "ssh-ed25519 AAAA"
@@ -28,6 +29,11 @@ class FakeHosting:
             raise Unreachable(f"host {host.name}: nobody answers")
         self.hosts[host.name] = host
         return {"id": host.name}
+
+    async def give_up(self, name: str, by: str) -> list[str]:
+        self.given_up[name] = by
+        self.hosts.pop(name, None)
+        return ["i-1"]
 
     async def drop(self, name: str) -> None:
         if name not in self.hosts:

@@ -51,7 +51,7 @@ def box(tmp_path: Path) -> Iterator[Box]:
         (bin_ / "ssh").chmod(0o755)
         with world(tmp_path, extra={"PATH": f"{bin_}:{os.environ['PATH']}"}) as w:
             w.home.mkdir(mode=0o700)  # asking a host takes seconds here, and is not scaled down with the rest
-            (w.home / "settings.yaml").write_text("policy: {terminate_again_s: 15}\n")
+            (w.home / "settings.yaml").write_text("policy: {terminate_again_s: 15, console_s: 10}\n")
             yield Box(w, server, Path(folder), tmp_path)
 
 
@@ -110,6 +110,20 @@ def test_what_is_wrong_with_a_host_is_one_line(box: Box) -> None:
 
 
 @pytest.mark.system
+def test_what_a_machine_printed_that_never_came_to_work_is_kept(box: Box) -> None:
+    """Its host is said to have a GPU, and has none."""
+    w = box.w
+    admit(box)
+    box.add("--name", "attic", "--host-key", box.server.host_key, "--gpu", "T4")
+    job = w.submit(*ON_IT, "--gpu", "T4", "--", "true")
+    told = w.until(lambda: b"never came to work" in (said := w.run("why", job).stdout) and said, 60, "its console")
+    printed = [line for line in told.decode().splitlines() if line.startswith("  | ")]
+    assert any("agent.started" in line for line in printed), told
+    w.run("cancel", job)
+    w.until(lambda: not w.json("machines"), 60, "the machine to be gone")
+
+
+@pytest.mark.system
 def test_a_host_that_drops_off_comes_back_to_what_it_did(box: Box) -> None:
     """Its job goes on meanwhile, no slot is free, and nothing of the log is lost."""
     w = box.w
@@ -128,8 +142,9 @@ def test_a_host_that_drops_off_comes_back_to_what_it_did(box: Box) -> None:
 
 @pytest.mark.system
 @pytest.mark.timeout(300)
-def test_a_host_that_never_comes_back_keeps_its_slot_and_loses_its_job(box: Box, tmp_path: Path) -> None:
-    """Once its agent must have stopped the job by itself, another host does it."""
+def test_a_host_that_never_comes_back_loses_its_job_and_is_given_up(box: Box, tmp_path: Path) -> None:
+    """Once its agent must have stopped the job by itself, another host does it. Given up, it keeps nothing; come back
+    all the same, it comes back clean."""
     w = box.w
     limits = "terminate_again_s: 15, silence_s: 4, orphan_s: 6, drain_s: 4, hold_unsent_s: 1"
     (w.home / "settings.yaml").write_text(f"policy: {{{limits}}}\n")
@@ -155,8 +170,24 @@ def test_a_host_that_never_comes_back_keeps_its_slot_and_loses_its_job(box: Box,
         w.until(lambda: len(w.json("machines")) == 1, 60, "the second machine to be gone")
         (left,) = w.json("machines")
         assert (left["offer"]["zone"], left["phase"]) == ("attic", "stopping")
+        refused = w.run("hosts", "rm", "attic", check=False)
+        assert (refused.returncode, refused.stderr.count(b"\n")) == (3, 1)
+        assert b"runner hosts rm --force attic" in refused.stderr
+        forced = w.run("hosts", "rm", "--force", "attic")
+        assert forced.stderr.startswith(f"closed unconfirmed: {left['id']}; ".encode())
+        w.until(lambda: not w.json("machines"), 60, "its row to be closed")
+        assert [host["id"] for host in w.json("hosts", "ls")] == ["cellar"]
+        (told,) = [event for event in w.json("events") if event["what"] == "host.given_up"]
+        assert told["data"]["instances"] == [left["id"]]
     mark = f"respawn {box.folder}"
     w.until(lambda: subprocess.run(["pgrep", "-f", mark], capture_output=True, check=False).returncode, 60, "its end")
+    assert list((box.folder / "gpu-runner/machines").glob("[!.]*")) != []
+    with sshd.serving(box.server.folder, port=box.server.port, own_users=os.geteuid() == 0):
+        (tmp_path / "config").write_text(f"Host box\n HostName 127.0.0.1\n Port {box.server.port}\n")
+        w.run("hosts", "rm", "cellar")
+        box.add("--name", "attic", "--host-key", box.server.host_key)
+        w.until(lambda: w.json("hosts", "ls")[0]["taken"] == 0, 60, "what it left there to be collected")
+        assert list((box.folder / "gpu-runner/machines").glob("[!.]*")) == []
 
 
 def silence(server: sshd.Server) -> None:

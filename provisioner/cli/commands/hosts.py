@@ -79,9 +79,13 @@ def ls(as_json: bool) -> None:
 
 @command.command("rm")
 @click.argument("name")
-def rm(name: str) -> None:
+@click.option("--force", is_flag=True, help="It is gone for good or was wiped: close what was on it, unconfirmed.")
+def rm(name: str, force: bool) -> None:
     """Forget a host; its machines have to be gone first."""
-    connected().ask("DELETE", f"/hosts/{quote(name, safe='')}")
+    told = connected().ask("DELETE", f"/hosts/{quote(name, safe='')}{'?force=true' if force else ''}")
+    if told["unconfirmed"]:
+        left = ", ".join(told["unconfirmed"])
+        render.say(f"closed unconfirmed: {left}; what may still run on {name} is left to its own limits")
 
 
 @command.command("key")

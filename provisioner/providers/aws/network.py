@@ -7,7 +7,7 @@ tagged as this controller's, and used by all of its machines: the agent dials ou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,8 @@ class Place:
 
 
 class Network:
-    """`subnets` and `groups` by region are what the settings name, and are used as they are."""
+    """`subnets` and `groups` by region are what the settings name, and are used as they are. `made(region, group)`
+    hears of each group at once."""
 
     def __init__(
         self,
@@ -35,11 +36,13 @@ class Network:
         tags: Tags,
         subnets: Mapping[str, Sequence[str]] | None = None,
         groups: Mapping[str, str] | None = None,
+        made: Callable[[str, str], None] = lambda region, group: None,
     ) -> None:
         self._account = account
         self._tags = tags
         self._subnets = subnets or {}
         self._groups = groups or {}
+        self._told = made
         self._of_zone: dict[str, dict[str, tuple[str, str]]] = {}
         self._made: dict[tuple[str, str], str] = {}
         self._turn = asyncio.Lock()
@@ -110,6 +113,7 @@ class Network:
             if "InvalidGroup.Duplicate" in error.message and (found := await self._found(offer.region, vpc)):
                 return found
             raise
+        self._told(offer.region, str(answer["GroupId"]))
         return str(answer["GroupId"])
 
 

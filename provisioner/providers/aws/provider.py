@@ -95,8 +95,9 @@ class AwsProvider:
         self._options = options or Options()
         self._tags = Tags(controller, any_controller)
         self._images = Images(account, self._options.image_owners)
-        self._network = Network(account, self._tags, self._options.subnets, self._options.security_groups)
-        self._door = Door(account, self._tags, self._options.ssh_from)
+        self._door = Door(account, self._tags, clock, self._options.ssh_from)
+        named = self._options.subnets, self._options.security_groups
+        self._network = Network(account, self._tags, *named, made=self._door.made)
         self._quotas = Quotas(account, clock)
         self._offered: set[str] = set()
         role = self._options.limit_role

@@ -1,5 +1,5 @@
 """Hosts as a Provider: a scope each, a machine a slot. A host that does not answer is unreachable, and nothing on it
-is free or gone."""
+is free or gone, unless somebody has given it up."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ _log = structlog.get_logger()
 _FULL_S = 5.0  # arbitrary: somebody else took the slot just now; whether it is free again is seen by looking
 _FRESH_S = 30.0  # arbitrary: what a host has changes seldom; whether its slots are free is ours to know
 _PATIENCE_S = 2.0  # arbitrary: what a job's placing waits for a host that is slow or gone
+_SURE_S = 10.0  # arbitrary: what is waited for a host that is said to be gone for good
 _PREFIX = "hosts:"
 
 
@@ -44,8 +45,8 @@ class _Look:
 
 
 class HostsProvider:
-    """`hosts` are those there are now; `key` gives the private key that they let us in by; `bundle` the path of
-    agent.pyz; `orphan_s` is after how long without a controller an agent ends its work."""
+    """`hosts` are those there are now, `given_up` by whom others were; `key` gives the private key that they let us in
+    by; `bundle` the path of agent.pyz; `orphan_s` is after how long without a controller an agent ends its work."""
 
     name = "hosts"
     visibility_s = 0.0
@@ -54,6 +55,7 @@ class HostsProvider:
         self,
         shell: Shell,
         hosts: Callable[[], Awaitable[Sequence[Host]]],
+        given_up: Callable[[], Awaitable[Mapping[str, str]]],
         key: Callable[[], Awaitable[str]],
         controller: str,
         bundle: Callable[[], Path],
@@ -63,6 +65,7 @@ class HostsProvider:
     ) -> None:
         self._shell = shell
         self._hosts = hosts
+        self._given_up = given_up
         self._key = key
         self._controller = controller
         self._bundle = bundle
@@ -70,6 +73,7 @@ class HostsProvider:
         self._clock = clock
         self._visits: dict[str, Visit] = {}
         self._looks: dict[str, _Look] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
 
     async def offers(self, need: Need) -> Sequence[Offer]:
         """Of all hosts that answer, as they were lately; nobody waits long for one that does not. Raises: Unreachable
@@ -103,7 +107,7 @@ class HostsProvider:
         }
         agent = await asyncio.to_thread(self._bundle().read_bytes)
         answer = await asyncio.shield(visit.ask("launch", json.dumps(told).encode() + b"\n" + agent))
-        self._looks[visit.host.name].changed = True
+        self._touched(visit)
         if answer.get("full"):
             raise NoCapacity(f"host {visit.host.name}: {_all_taken(visit.host)}", cooldown_s=_FULL_S)
         if answer.get("ended"):
@@ -111,14 +115,20 @@ class HostsProvider:
         return machine_of(answer["kept"], order.offer.scope, MachineState.RUNNING)
 
     async def machines(self) -> Sequence[Listing]:
-        return await asyncio.gather(*(self._listing(visit) for visit in await self._all()))
+        visits = await self._all()
+        given_up = (await self._given_up()).items()
+        over = [_over(name, by) for name, by in given_up if name not in {visit.host.name for visit in visits}]
+        return [*await asyncio.gather(*(self._listing(visit) for visit in visits)), *over]
 
     async def terminate(self, machine_ref: str, name: str, scope: str) -> None:
         visit = await self._visit(scope)
         answer = await asyncio.shield(visit.ask("end", {"name": name}))
-        self._looks[visit.host.name].changed = True
+        self._touched(visit)
         if answer.get("left"):
             raise Unreachable(f"host {visit.host.name}: {answer['left']}; asked again later")
+
+    async def console(self, machine_ref: str, name: str, scope: str) -> str:
+        return str((await (await self._visit(scope)).ask("console", {"name": name}))["text"])
 
     async def way(self, scope: str, name: str) -> Way:
         visit = await self._visit(scope)
@@ -136,6 +146,14 @@ class HostsProvider:
         """What it says that it has, asked now. Raises: Unreachable."""
         return await self._asked(await self._visit(f"{_PREFIX}{host.name}"))
 
+    async def answers(self, host: Host) -> bool:
+        """Within a moment."""
+        try:
+            await asyncio.wait_for(self.look(host), _SURE_S)
+        except (ProviderError, TimeoutError):
+            return False
+        return True
+
     async def examined(self, host: Host) -> dict[str, Any]:
         """The same of one that is not used yet. Raises: Unreachable, InvalidRequest if it is not what is said of it."""
         visit = Visit(self._shell, host, await self._key())
@@ -150,18 +168,28 @@ class HostsProvider:
         for look in self._looks.values():
             if look.task is not None:
                 look.task.cancel()
-        await asyncio.gather(*(visit.close() for visit in self._visits.values()))
+        await asyncio.gather(*(visit.close() for visit in self._visits.values()), *self._leaving)
 
     async def _all(self) -> list[Visit]:
         hosts = {host.name: host for host in await self._hosts()}
         for name in [name for name, visit in self._visits.items() if hosts.get(name) != visit.host]:
-            await self._visits.pop(name).close()
+            self._leave(self._visits.pop(name))
             del self._looks[name]
         for name, host in hosts.items():
             if name not in self._visits:
                 self._visits[name] = Visit(self._shell, host, await self._key())
                 self._looks[name] = _Look()
         return [self._visits[name] for name in sorted(hosts)]
+
+    def _leave(self, visit: Visit) -> None:
+        """One that is silent may take long, and holds up nobody."""
+        task = asyncio.create_task(visit.close(), name=f"leave {visit.host.name}")
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    def _touched(self, visit: Visit) -> None:
+        if (look := self._looks.get(visit.host.name)) is not None:  # it may have been forgotten meanwhile
+            look.changed = True
 
     async def _visit(self, scope: str) -> Visit:
         await self._all()
@@ -208,8 +236,9 @@ class HostsProvider:
             seen = await self._asked(visit)
         except ProviderError as error:
             return Listing(scope, taken_at, error=error.message)
-        ours = [one for one in seen["machines"] if one["controller"] == self._controller]
-        return Listing(scope, taken_at, tuple(machine_of(one, scope, MachineState.RUNNING) for one in ours))
+        states = ("machines", MachineState.RUNNING), ("stopped", MachineState.STOPPED)
+        found = [machine_of(one, scope, state) for part, state in states for one in seen[part]]
+        return Listing(scope, taken_at, tuple(one for one in found if one.controller == self._controller))
 
     def _offer(self, host: Host, seen: Mapping[str, Any]) -> Offer:
         return Offer(
@@ -271,6 +300,11 @@ def check(host: Host, seen: Mapping[str, Any]) -> None:
         raise InvalidRequest(f"{gpu.count} GPUs cannot be shared evenly by {host.slots} slots", hint="another --slots")
     if host.usd_per_hour < Decimal(0):
         raise InvalidRequest("a price below zero", hint="--usd-per-hour 0")
+
+
+def _over(name: str, by: str) -> Listing:
+    why = f"{by} has given {name} up as gone or wiped; what may still run there is left to its own limits"
+    return Listing(f"{_PREFIX}{name}", datetime.now(UTC), given_up=why)
 
 
 def _share(gpu: Gpu | None, slots: int) -> Gpu | None:

@@ -1,4 +1,4 @@
-"""What runs on a host, sent there each time as words of a command: look, launch, open and end.
+"""What runs on a host, sent there each time as words of a command: look, launch, open, console and end.
 
 `main(VERB, ROOT)` reads one JSON object on standard input and prints one. ROOT holds `machines` (as `local.folder` has
 them) and one copy of each agent that is in use. Where we are root, each slot has a user of its own, made when it is
@@ -26,6 +26,7 @@ from provisioner.providers.local.folder import MachineFolder
 
 _ASK = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
 _ASK_S = 20
+_CONSOLE_BYTES = 2**16
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")
 _USER = "gpu-runner-{}"
 _PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3")
@@ -35,7 +36,7 @@ _ROOTS, _ANYBODYS = "/var/lib/gpu-runner", "~/.gpu-runner"
 def main(verb: str, root: str) -> int:
     """Exit code; the last line on stderr says what was wrong. `root` is a folder to have one of ours in; "" for the
     usual place."""
-    verbs = {"look": look, "launch": launch, "open": open_socket, "end": end}
+    verbs = {"look": look, "launch": launch, "open": open_socket, "console": console, "end": end}
     usual = _ROOTS if os.geteuid() == 0 else _ANYBODYS
     place = (Path(root) / "gpu-runner" if root else Path(usual)).expanduser()
     place.mkdir(parents=True, exist_ok=True)
@@ -50,11 +51,16 @@ def main(verb: str, root: str) -> int:
 
 
 def look(place: Path, told: bytes) -> dict[str, Any]:
-    """What the computer has, and the machines on it. `driver` is its own tool's answer, "" where there is none."""
+    """What the computer has, and the machines on it: `stopped` are those that left by themselves, and hold their slots
+    until they are ended. `driver` is its own tool's answer, "" where there is none."""
+    folder = _folder(place)
+    living, every = folder.living(), folder.all()
+    names = {one["name"] for one in living}
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
-        "machines": _folder(place).living(),
-        "taken": len(_folder(place).all()),
+        "machines": living,
+        "stopped": [one for one in every if one["name"] not in names and folder.started(one["name"])],
+        "taken": len(every),
         "cpus": os.cpu_count() or 1,
         "memory_gib": pages / 2**30,
         "disk_gib": shutil.disk_usage(place).free / 2**30,
@@ -133,6 +139,11 @@ def open_socket(place: Path, told: bytes) -> dict[str, Any]:
         path = place / "machines" / name / "state" / "controller.sock"
         os.chown(path, entry.pw_uid, entry.pw_gid, follow_symlinks=False)  # the folder is the job's
     return {}
+
+
+def console(place: Path, told: bytes) -> dict[str, Any]:
+    """The end of what the machine printed; "" of what never was."""
+    return {"text": _folder(place).console(json.loads(told)["name"], _CONSOLE_BYTES)}
 
 
 def end(place: Path, told: bytes) -> dict[str, Any]:

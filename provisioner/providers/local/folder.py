@@ -58,7 +58,7 @@ class MachineFolder:
                     os.chown(folder / "state", *owner)
                     os.chown(folder / "state" / "config.json", *owner)
                 _write(folder / "machine.json", json.dumps(dict(described)))
-            if not (folder / "process.json").exists() and not processes.members(name, None):
+            if not self.started(name) and not processes.members(name, None):
                 words = [python, "-I", str(agent), "respawn", str(folder / "state")]
                 self._spawn(name, words, {**_here(), **(environment or {})}, owner)
             return self.described(name)
@@ -68,6 +68,10 @@ class MachineFolder:
 
     def ended(self, name: str) -> bool:
         return (self._gone / name).exists()
+
+    def started(self, name: str) -> bool:
+        """Whether it ever had a process: one that is being launched has none yet."""
+        return (self.path / name / "process.json").exists()
 
     def living(self) -> list[dict[str, Any]]:
         """Of each machine any process of which lives, what was kept of it. A folder alone costs nothing and cannot come

@@ -55,10 +55,14 @@ async def add_host(name: str, body: NewHost, services: Use, caller: Admin) -> JS
 
 
 @router.delete("/hosts/{name}")
-async def drop_host(name: str, services: Use, caller: Admin) -> JSONResponse:
-    """Forget it. Its machines have to be gone first."""
-    await services.hosting.drop(name)
-    return JSONResponse({"removed": name})
+async def drop_host(name: str, services: Use, caller: Admin, force: bool = False) -> JSONResponse:
+    """Forget it. Its machines have to be gone first, unless `force` says that it is gone for good or was wiped."""
+    unconfirmed: list[str] = []
+    if force:
+        unconfirmed = await services.hosting.give_up(name, caller.owner)
+    else:
+        await services.hosting.drop(name)
+    return JSONResponse({"removed": name, "unconfirmed": unconfirmed})
 
 
 @router.post("/instances/{id}/ssh")

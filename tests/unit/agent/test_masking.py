@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
 import re
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.masking import MASK, Masker, patterns
+from agent.serving import parts_of
 
 LETTERS = st.text(alphabet="abc", min_size=6, max_size=12)
 
@@ -44,3 +46,30 @@ def test_each_line_of_a_key_is_masked() -> None:
 
 def test_without_secrets_nothing_is_held_back() -> None:
     assert Masker([]).feed(b"abc") == b"abc"
+
+
+def test_what_is_secret_within_a_jit_configuration_is_masked_too() -> None:
+    def packed(value: object) -> str:
+        return base64.b64encode(json.dumps(value).encode()).decode()
+
+    files = {
+        ".runner": packed({"agentName": "runner-i1", "serverUrl": "https://forge.example/acme"}),
+        ".credentials": packed(
+            {"scheme": "OAuth", "data": {"clientId": "1111-2222", "authorizationUrl": "https://a.b"}}
+        ),
+        ".credentials_rsaparams": packed(
+            {"exponent": "AQAB", "modulus": "m" * 40, "d": "private-part", "p": "prime-one"}
+        ),
+    }
+    jit = packed(files)
+    hidden = [
+        files[".credentials"],
+        "1111-2222",
+        files[".credentials_rsaparams"],
+        "m" * 40,
+        "private-part",
+        "prime-one",
+    ]
+    assert parts_of(jit) == [jit, *hidden]
+    for token in ("glrt-not-base64-at-all", base64.b64encode(b"[1, 2]").decode()):
+        assert parts_of(token) == [token]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
+import os
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,3 +91,12 @@ def test_a_runner_that_was_removed_before_it_was_told_to_stop_is_cancelled(machi
     github.state.remove(record)
     assert c.ended(KEY).why == "cancelled"
     assert github.state.living(REPOSITORY) == []
+
+
+def test_the_stand_in_is_what_the_order_says() -> None:
+    with tarfile.open(fileobj=io.BytesIO(standin_runner.packed("2.999.0"))) as archive:
+        listener = archive.extractfile("./bin/Runner.Listener")
+        assert listener is not None
+        assert b'VERSION = "2.999.0"' in listener.read()
+    assert base64.b64encode(standin_runner.packed()) == base64.b64encode(standin_runner.packed())
+    assert os.access(standin_runner.__file__, os.R_OK)

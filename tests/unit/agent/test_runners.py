@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import os
@@ -18,9 +17,7 @@ from agent.attempt import Attempt
 from agent.config import Home
 from agent.files import write_json
 from agent.machine import Machine
-from agent.serving import parts_of
 from agent.tend import Tend
-from tests.fakes import standin_runner
 from tests.fakes.controller import Fault
 
 from .forge import TOKEN, Forge, forge
@@ -316,33 +313,6 @@ def test_kindly_on_a_machine_that_is_about_to_go_is_not_to_wait_for_the_job(tmp_
     assert said == ["kindly", "firmly", "firmly"]
 
 
-def test_what_is_secret_within_a_jit_configuration_is_masked_too() -> None:
-    def packed(value: object) -> str:
-        return base64.b64encode(json.dumps(value).encode()).decode()
-
-    files = {
-        ".runner": packed({"agentName": "runner-i1", "serverUrl": "https://forge.example/acme"}),
-        ".credentials": packed(
-            {"scheme": "OAuth", "data": {"clientId": "1111-2222", "authorizationUrl": "https://a.b"}}
-        ),
-        ".credentials_rsaparams": packed(
-            {"exponent": "AQAB", "modulus": "m" * 40, "d": "private-part", "p": "prime-one"}
-        ),
-    }
-    jit = packed(files)
-    hidden = [
-        files[".credentials"],
-        "1111-2222",
-        files[".credentials_rsaparams"],
-        "m" * 40,
-        "private-part",
-        "prime-one",
-    ]
-    assert parts_of(jit) == [jit, *hidden]
-    for token in ("glrt-not-base64-at-all", base64.b64encode(b"[1, 2]").decode()):
-        assert parts_of(token) == [token]
-
-
 def test_a_job_of_gitlab(machine: Box, site: Forge) -> None:
     key = wanted(machine, site, "gitlab", TOKEN)
     site.queue('test -z "$CI_SERVER_TOKEN"', "while [ ! -e ../../../go ]; do sleep 0.02; done")
@@ -394,12 +364,3 @@ def test_what_a_job_writes_to_the_hooks_file_is_believed_no_further(machine: Box
     ended = machine.controller.ended(key)
     assert (ended.exit_code, state(machine).jobs) == (0, 1)
     assert json.dumps(state(machine).job).count("x") < 10
-
-
-def test_the_stand_in_is_what_the_order_says() -> None:
-    with tarfile.open(fileobj=io.BytesIO(standin_runner.packed("2.999.0"))) as archive:
-        listener = archive.extractfile("./bin/Runner.Listener")
-        assert listener is not None
-        assert b'VERSION = "2.999.0"' in listener.read()
-    assert base64.b64encode(standin_runner.packed()) == base64.b64encode(standin_runner.packed())
-    assert os.access(standin_runner.__file__, os.R_OK)

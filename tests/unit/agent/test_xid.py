@@ -33,12 +33,12 @@ def test_what_an_application_can_cause_speaks_against_no_machine(number: int) ->
     assert (Xid(number, "g").fatal, Xid(number, "g").suspicious) == (False, False)
 
 
-@pytest.mark.parametrize("number", [48, 62, 64, 74, 79, 94, 95, 119, 120])
+@pytest.mark.parametrize("number", [46, 48, 62, 64, 74, 79, 94, 95, 110, 119, 120, 136, 140, 143, 156, 158])
 def test_a_gpu_that_is_gone_or_must_be_reset_speaks_against_its_machine(number: int) -> None:
     assert (Xid(number, "g").fatal, Xid(number, "g").suspicious) == (True, True)
 
 
-@pytest.mark.parametrize("number", [63, 92, 32])
+@pytest.mark.parametrize("number", [63, 92, 32, 155])
 def test_others_speak_only_against_a_machine_on_which_nothing_has_run(number: int) -> None:
     assert (Xid(number, "g").fatal, Xid(number, "g").suspicious) == (False, True)
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provisioner.domain.decide import Action, Advance, Launch, Terminate, Wait, decide
-from provisioner.domain.facts import Absent, AttemptReport, Demand, Facts, Report, Seen, Sighting, Unknown
-from provisioner.domain.job import Instance, InstancePhase
+from provisioner.domain.facts import Absent, AttemptReport, Demand, Facts, GivenUp, Report, Seen, Sighting, Unknown
+from provisioner.domain.job import Instance, InstancePhase, Reason, Why
 from provisioner.domain.offer import Machine, MachineState, Market, Offer
 from provisioner.domain.policy import Policy
 
@@ -205,6 +205,13 @@ def test_decide(case: str, action: Action, expected: str) -> None:
     assert said(action) == expected
 
 
+@pytest.mark.parametrize("phase", [phase for phase in P if phase is not P.GONE])
+def test_what_was_given_up_is_gone_whatever_else_is_known(phase: InstancePhase) -> None:
+    row = instance(phase, stop_asked_at=ago(1))
+    action = act(row, GivenUp("ann has given it up"), heard(attempts=AT_WORK, notice="soon"), WORKING)
+    assert action == Advance(P.GONE, Reason(Why.GIVEN_UP, "ann has given it up"))
+
+
 def test_a_clock_that_was_set_back_does_not_make_a_machine_immortal() -> None:
     """Its phase seems to begin in the future: time then counts from when listening began anew."""
     row = instance(P.BOOTING, -3600)
@@ -229,6 +236,7 @@ def test_a_wait_ends_when_the_next_thing_could_be_due() -> None:
 _MOMENTS = st.integers(0, 30).map(lambda n: ago(n * 30.0))
 _SIGHTINGS = st.one_of(
     st.just(Unknown()),
+    st.just(GivenUp("so")),
     st.sampled_from(MachineState).map(seen),
     st.tuples(st.integers(0, 9), st.integers(0, 9)).map(lambda t: absent(min(t) * 10.0, max(t) * 10.0)),
 )
