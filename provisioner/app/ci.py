@@ -13,9 +13,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
+from importlib.util import find_spec
 
 from provisioner.domain.ci import CiClaims, CiPolicy, Session, admit, check_fork, read_claims, session_of
-from provisioner.domain.errors import ForgeError, Unauthenticated
+from provisioner.domain.errors import ForgeError, InvalidRequest, Unauthenticated
 from provisioner.domain.forge import ForgeKind, Forges, Site
 from provisioner.domain.ports import Clock
 from provisioner.forge_settings import CiSettings
@@ -86,9 +87,11 @@ class Door:
 
 
 def door(settings: Sequence[CiSettings], public_url: str, forges: Forges, clock: Clock, key: bytes) -> Door | None:
-    """None where the settings let nobody in."""
+    """None where the settings let nobody in. Raises: InvalidRequest where what reads tokens is not installed."""
     if not settings:
         return None
+    if find_spec("jwt") is None or find_spec("httpx2") is None:
+        raise InvalidRequest("`ci:` of the settings needs PyJWT and httpx2", hint="pip install 'gpu-runner[forges]'")
     policies = [policy_of(one, public_url) for one in settings]
     return Door(policies, Issuers({one.issuer for one in policies}, clock), forges, clock, key)
 
