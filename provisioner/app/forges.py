@@ -91,10 +91,12 @@ class OpenForges:
     # The ForgeKeyring port
 
     def wanted(self) -> dict[str, Any]:
-        """For commands, by the forge's address: its kind, and whether the settings open it."""
-        named = {url: {"kind": one.kind, "opened": self._readable(one)} for url, one in self._settings.items()}
-        handed = {site.base: {"kind": str(site.kind), "opened": True} for site in self._handed}
-        return handed | {url: told for url, told in named.items() if told["opened"] or url not in handed}
+        """For commands, by the forge's address: its kind, whether it is opened, the variable that would open it."""
+        found = {site.base: {"kind": str(site.kind), "opened": True, "variable": ""} for site in self._handed}
+        for url, one in self._settings.items():
+            opened = self._readable(one) or url in found
+            found[url] = {"kind": one.kind, "opened": opened, "variable": one.token_env}
+        return found
 
     async def take(self, site: Site, credentials: ForgeCredentials) -> None:
         """They have to open the site. Raises: Conflict, having kept nothing."""

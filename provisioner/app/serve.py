@@ -193,7 +193,10 @@ class _Serving:
     def _status(self) -> dict[str, Any]:
         c = self._controller
         more = {"credentials": c.clouds.keyring.wanted()} if c.clouds.keyring is not None else {}
-        lost = {site.base: {"kind": str(site.kind), "opened": False} for site in c.engine.runners.sites.trouble}
+        lost = {
+            site.base: {"kind": str(site.kind), "opened": False, "variable": ""}
+            for site in c.engine.runners.sites.trouble
+        }
         more |= {"forges": lost | c.forges.wanted()}
         return more | {
             "version": __version__,

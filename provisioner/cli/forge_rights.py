@@ -29,11 +29,13 @@ class Rights:
 
     def begin(self, client: Client) -> None:
         """Nothing for a served controller, and for a forge that the settings open. Raises: CliError."""
-        known = client.told.get("forges")
+        forges = client.told.get("forges")
         named = os.environ.get("RUNNER_FORGE_TOKEN", "").strip()
-        if known is None or ((known.get(self._site.base) or {}).get("opened") and not named):
+        known = (forges or {}).get(self._site.base) or {}
+        if forges is None or (known.get("opened") and not named):
             return
-        token = token_of(self._site.kind, os.environ)
+        settings_say = os.environ.get(known.get("variable") or "", "").strip()
+        token = named or settings_say or token_of(self._site.kind, os.environ)
         try:
             client.ask("PUT", f"/forges/{self._site.kind}", {"url": self._site.url, "token": token, "api": self._api})
         except CliError as error:

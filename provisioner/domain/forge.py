@@ -256,7 +256,7 @@ class ForgeKeyring(Protocol):
     """What commands hand over for forges, for as long as the controller lives; never written, nor in any message."""
 
     def wanted(self) -> dict[str, Any]:
-        """By a forge's address: its `kind`, and whether it is `opened` already."""
+        """By a forge's address: its `kind`, whether it is `opened` already, and the `variable` that would open it."""
         ...
 
     async def take(self, site: Site, credentials: ForgeCredentials) -> None:

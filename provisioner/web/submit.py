@@ -53,9 +53,9 @@ async def submit(services: Services, caller: Caller, job_id: str, spec: JobSpec,
 
 def _granted(services: Services, caller: Caller, spec: JobSpec) -> JobSpec:
     """A CI run's job is what its policy grants; nobody else's has an origin. Raises: Forbidden."""
-    if caller.session is None or services.ci is None:
+    if caller.session is None:
         return replace(spec, origin=None)
-    if spec.runner is None:
+    if spec.runner is None or services.ci is None:
         raise Forbidden("a CI run launches runners and nothing else", hint="`runner launch`")
     check_runner(spec)
     return granted(services.ci.granted(caller.session), caller.session, spec, runner_site(spec.runner))

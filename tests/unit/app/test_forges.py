@@ -110,7 +110,7 @@ async def test_what_is_handed_over_opens_its_site_and_says_so(ground: Ground) ->
     assert caught.value.hint.startswith("`runner launch --repo https://github.com/acme/vision`")
     await forges.take(VISION, token())
     assert (used(forges.of(VISION)), resumed) == (SECRET, [VISION])
-    assert forges.wanted() == {"https://github.com": {"kind": "github", "opened": True}}
+    assert forges.wanted() == {"https://github.com": {"kind": "github", "opened": True, "variable": ""}}
 
 
 async def test_a_token_that_does_not_open_the_site_is_not_kept(ground: Ground) -> None:

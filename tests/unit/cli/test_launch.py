@@ -243,6 +243,13 @@ def test_a_forge_that_the_settings_open_needs_none(here: Terminal, api: FakeApi)
     assert api.sent("PUT", "/forges") == []
 
 
+def test_the_settings_may_name_a_variable_of_the_command(here: Terminal, api: FakeApi) -> None:
+    here.extra = {"OUR_TOKEN": TOKEN, "GITHUB_TOKEN": "another"}
+    api.forges = {"https://github.com": {"kind": "github", "opened": False, "variable": "OUR_TOKEN"}}
+    assert here.run(*REPO).returncode == 0
+    assert api.sent("PUT", "/forges/github")[0]["token"] == TOKEN
+
+
 def test_without_any_it_is_said_where_one_is_looked_for(here: Terminal, api: FakeApi) -> None:
     del here.extra["RUNNER_FORGE_TOKEN"]
     done = here.run(*REPO)
