@@ -23,12 +23,15 @@ from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.gpu import parse_gpu
 from provisioner.domain.policy import Policy
 
+from .forge_settings import LOOPBACK, CiSettings, ForgeSettings
+
 # Name -> what it sets. The reference page is generated from this table.
 ENVIRONMENT: Mapping[str, str] = {
     "RUNNER_HOME": "where the embedded controller keeps everything (default ~/.runner)",
     "RUNNER_SERVER": "URL of a controller to talk to instead of the embedded one",
     "RUNNER_TOKEN": "token for RUNNER_SERVER",
     "RUNNER_CA": "file with the certificate authority that RUNNER_SERVER's certificate is checked against",
+    "RUNNER_ID_TOKEN": "a GitLab job's own token for RUNNER_SERVER (`id_tokens`), instead of RUNNER_TOKEN",
     "RUNNER_FORGE_TOKEN": "token for the forge, before GITHUB_TOKEN, GITLAB_TOKEN or GITEA_TOKEN",
     "RUNNER_SECRET_KEY": "key that encrypts secrets in the store (default: a file `key` in the home)",
     "RUNNER_NEW_SECRET_KEY": "key that `runner db rekey` changes to (default: a new one, written to the file `key`)",
@@ -37,8 +40,6 @@ ENVIRONMENT: Mapping[str, str] = {
     "RUNNER_DEBUG_CLI": "set to anything: show where an error came from that the command line calls a bug",
     "RUNNER_POLICY_SCALE": "multiplies every time-out of the policy; for tests",
 }
-
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class LocalSettings(BaseModel):
@@ -136,8 +137,25 @@ class Settings(BaseModel):
     local: LocalSettings = LocalSettings()
     aws: AwsSettings = AwsSettings()
     hosts: list[HostSettings] = Field(default_factory=list)
+    forges: list[ForgeSettings] = Field(default_factory=list)
+    ci: list[CiSettings] = Field(default_factory=list)
     retention: RetentionSettings = RetentionSettings()
     policy: dict[str, float] = Field(default_factory=dict)
+
+    @field_validator("forges")
+    @classmethod
+    def _each_once(cls, value: list[ForgeSettings]) -> list[ForgeSettings]:
+        urls = [one.url for one in value]
+        if twice := next((url for url in urls if urls.count(url) > 1), ""):
+            raise ValueError(f"{twice} is there twice: write it once")
+        return value
+
+    @model_validator(mode="after")
+    def _for_somebody(self) -> Settings:
+        """What a CI run's token is made out to; else a token for anybody would open this controller."""
+        if any(not (one.audience or self.public_url) for one in self.ci):
+            raise ValueError("ci needs an audience, or public_url, which is the audience where none is named")
+        return self
 
     @field_validator("public_url")
     @classmethod

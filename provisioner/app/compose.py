@@ -23,8 +23,10 @@ from provisioner.store.open import open_store
 from provisioner.store.sealed import SealedLogs
 
 from .abilities import abilities_of
+from .ci import Door, door
 from .clock import SystemClock
 from .clouds import Clouds, Ground
+from .forges import OpenForges
 from .home import Home
 from .join import Joining
 
@@ -41,6 +43,8 @@ class Controller:
     logs: Logs
     objects: Objects
     clouds: Clouds
+    forges: OpenForges
+    ci: Door | None
     engine: Engine
     controller_id: str
     secret_key: bytes
@@ -71,6 +75,8 @@ async def composed(
             home, settings, policy, clock, store, controller_id, key, session_key, agent_urls, shared, served
         )
         clouds = Clouds(ground)
+        forges = OpenForges(settings.forges, home.path, environment, clock, handed=not served)
+        ci = door(settings.ci, settings.public_url, forges, clock, session_key) if served else None
         await clouds.open()
         joining = Joining(store.records, clock, policy, session_key, clouds.urls, ca_pem)
         engine = Engine(
@@ -87,7 +93,9 @@ async def composed(
             controllers=store.controllers if shared else None,
             urls=agent_urls,
             abilities=abilities_of(clouds.providers),
+            forges=forges,
         )
+        forges.resume = engine.runners.resume
         clouds.serve_under(engine)
         try:
             yield Controller(
@@ -99,6 +107,8 @@ async def composed(
                 logs=logs,
                 objects=objects,
                 clouds=clouds,
+                forges=forges,
+                ci=ci,
                 engine=engine,
                 controller_id=controller_id,
                 secret_key=key,
@@ -106,6 +116,9 @@ async def composed(
             )
         finally:
             await clouds.close()
+            await forges.close()
+            if ci is not None:
+                await ci.close()
     finally:
         await store.close()
 

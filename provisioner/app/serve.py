@@ -24,7 +24,7 @@ from provisioner import __version__
 from provisioner.bootstrap.bundle import agent_bundle, digest
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.job import JobPhase
-from provisioner.settings import LOOPBACK
+from provisioner.forge_settings import LOOPBACK
 from provisioner.web.listen import Listener
 from provisioner.web.services import Services
 from provisioner.web.sites import agents_site, control_site, people_site
@@ -132,6 +132,8 @@ class _Serving:
             public_url="" if self._options.embedded else c.settings.public_url,
             agent_file=self._agent_file,
             keyring=c.clouds.keyring,
+            forge_keyring=c.forges if self._options.embedded else None,
+            ci=c.ci,
             paused=self._paused,
         )
 
@@ -139,10 +141,12 @@ class _Serving:
         """For whoever asks, token or not: what a cloud says of our rights stays with those who may look at jobs."""
         c = self._controller
         ours = c.clouds.keyring.paused if c.clouds.keyring is not None else {}
-        return {
-            name: ours.get(name, f"{name} is paused: it refuses our rights; `runner why` of a job that waits says how")
-            for name in c.engine.market.paused
-        }
+        refused = "refuses our rights; `runner why` of a job that waits says how"
+        clouds = {name: ours.get(name, f"{name} is paused: it {refused}") for name in c.engine.market.paused}
+        sites = c.engine.runners.sites.trouble
+        if self._options.embedded:
+            return clouds | {site.url: f"no runners at {site}: {why}" for site, why in sites.items()}
+        return clouds | ({"forges": f"a forge does not answer, or {refused}"} if sites else {})
 
     def _agent_file(self, sha256: str) -> Path | None:
         return agent_bundle(self._controller.home.cache) if sha256 == digest() else None
@@ -189,6 +193,11 @@ class _Serving:
     def _status(self) -> dict[str, Any]:
         c = self._controller
         more = {"credentials": c.clouds.keyring.wanted()} if c.clouds.keyring is not None else {}
+        lost = {
+            site.base: {"kind": str(site.kind), "opened": False, "variable": ""}
+            for site in c.engine.runners.sites.trouble
+        }
+        more |= {"forges": lost | c.forges.wanted()}
         return more | {
             "version": __version__,
             "controller_id": c.controller_id,

@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import urllib.parse
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from .failures import UNREACHABLE, CliError, Unreachable, from_answer
@@ -35,18 +36,20 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Client:
-    """`target`: `unix:PATH`, or an http(s) URL with `token`. One connection, kept; not for several threads at once."""
+    """`target`: `unix:PATH`, or an http(s) URL with `token`, or with `renew`, which gives one whenever there is none or
+    it is not taken any more. One connection, kept; not for several threads at once."""
 
-    def __init__(self, target: str, token: str = "", ca: str = "") -> None:
+    def __init__(self, target: str, token: str = "", ca: str = "", renew: Callable[[], str] | None = None) -> None:
         self.target = target
         self._token = _checked_token(token)
         self._ca = ca
+        self._renew = renew
         self._connection: http.client.HTTPConnection | None = None
         self.told: dict[str, Any] = {}  # what an embedded controller said of itself when it was found
 
     def another(self) -> Client:
         """The same way in, with a connection of its own."""
-        return Client(self.target, self._token, self._ca)
+        return Client(self.target, self._token, self._ca, self._renew)
 
     def get(self, path: str, **query: object) -> Any:
         return self.ask("GET", _with(path, query))
@@ -75,7 +78,26 @@ class Client:
         *,
         timeout_s: float = _TIMEOUT_S,
     ) -> http.client.HTTPResponse:
-        """An answer whose body the caller reads. A kept connection that was closed meanwhile is opened once more."""
+        """An answer whose body the caller reads. What was closed or has ended meanwhile, a kept connection or a token,
+        is made anew once."""
+        fresh = self._renew is not None and not self._token
+        if self._renew is not None and fresh:
+            self._token = _checked_token(self._renew())
+        response = self._opened(method, path, body, headers, timeout_s)
+        if response.status == 401 and self._renew is not None and not fresh and (body is None or type(body) is bytes):
+            response.read()
+            self._token = _checked_token(self._renew())
+            response = self._opened(method, path, body, headers, timeout_s)
+        return response
+
+    def _opened(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Readable | None,
+        headers: dict[str, str] | None,
+        timeout_s: float,
+    ) -> http.client.HTTPResponse:
         kept = self._connection is not None
         try:
             return self._send(method, path, body, headers or {}, timeout_s)

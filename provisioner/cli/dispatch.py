@@ -15,6 +15,7 @@ from .failures import CliError
 # Name -> (module, section of the help). The first is the command's own function in that module.
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "Work"),
+    "launch": ("launch", "Work"),
     "ps": ("ps", "Watch"),
     "show": ("show", "Watch"),
     "logs": ("logs", "Watch"),
@@ -37,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "secret": ("secret", "Operate"),
     "hosts": ("hosts", "Operate"),
     "db": ("db", "Operate"),
+    "cml": ("cml", "Operate"),
     "completion": ("completion", "Operate"),
 }
 

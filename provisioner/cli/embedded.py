@@ -58,8 +58,14 @@ def connected(*, start: bool = True) -> Client:
 
 
 def another(target: str) -> Client:
-    """One more client to the same controller, for another thread."""
-    return Client(target, os.environ.get("RUNNER_TOKEN", ""), os.environ.get("RUNNER_CA", ""))
+    """One more client to the same controller, for another thread. A CI job without a token says who it is instead."""
+    token, ca = os.environ.get("RUNNER_TOKEN", ""), os.environ.get("RUNNER_CA", "")
+    renew = None
+    if not token and not target.startswith("unix:"):
+        from .identity import renewal
+
+        renew = renewal(target, ca)
+    return Client(target, token, ca, renew)
 
 
 def again(client: Client) -> None:

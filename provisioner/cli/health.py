@@ -19,6 +19,6 @@ def look(client: Client) -> dict[str, Any]:
 
 
 def say_paused(client: Client, so: str = "") -> None:
-    """A line for each provider that takes no launches now."""
-    for why in (look(client).get("paused") or {}).values():
-        render.say(f"runner: {why}{f' ({so})' if so else ''}")
+    """A line for each provider that takes no launches now, which is `so`, and for each forge's site."""
+    for name, why in (look(client).get("paused") or {}).items():
+        render.say(f"runner: {why}{f' ({so})' if so and '://' not in name else ''}")

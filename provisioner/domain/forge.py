@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from .errors import ForgeUnauthorized, InvalidRequest
@@ -249,6 +249,18 @@ class Forges(Protocol):
 
     def preinstalled(self, site: Site) -> tuple[str, ...]:
         """Folders in which an image may have the forge's program already."""
+        ...
+
+
+class ForgeKeyring(Protocol):
+    """What commands hand over for forges, for as long as the controller lives; never written, nor in any message."""
+
+    def wanted(self) -> dict[str, Any]:
+        """By a forge's address: its `kind`, whether it is `opened` already, and the `variable` that would open it."""
+        ...
+
+    async def take(self, site: Site, credentials: ForgeCredentials) -> None:
+        """They have to open the site. Raises: RequestError, having kept nothing."""
         ...
 
 

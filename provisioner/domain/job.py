@@ -89,6 +89,21 @@ class RunnerSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class CiOrigin:
+    """The CI run that asked for a job, as its forge vouched for it, and the caps that its owner's machines stay within.
+
+    `repository` is its address, `run` is of it and unlike any other; the caps are for all owners whose names begin with
+    `scope`. Written by the controller alone."""
+
+    repository: str
+    ref: str
+    run: str
+    scope: str
+    max_instances: int
+    max_usd_per_hour: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """What a user wants done. `run` is a list of words (exec'd) or one string for `sh -c`; times in seconds.
 
@@ -120,6 +135,7 @@ class JobSpec:
     params: Mapping[str, str] = field(default_factory=dict)
     rerun_of: str = ""
     runner: RunnerSpec | None = None
+    origin: CiOrigin | None = None
 
 
 class JobPhase(StrEnum):

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from .facts import Report
 from .forge import Site
 from .hosts import Hosts
-from .job import Attempt, Instance, InstancePhase, Job, JobPhase, Need, Outcome, Reason
+from .job import Attempt, CiOrigin, Instance, InstancePhase, Job, JobPhase, Need, Outcome, Reason
 from .money import Charge
 from .offer import LaunchOrder, Listing, Machine, Offer
 from .place import Refusal
@@ -165,8 +165,17 @@ class Instances(Protocol):
     """
 
     async def plan(
-        self, instance: Instance, *, max_instances: int, max_usd_per_hour: Decimal, reserve_usd_per_hour: Decimal
-    ) -> Instance: ...
+        self,
+        instance: Instance,
+        *,
+        max_instances: int,
+        max_usd_per_hour: Decimal,
+        reserve_usd_per_hour: Decimal,
+        origin: CiOrigin | None = None,
+    ) -> Instance:
+        """Within these caps and those of the job's `origin`, which count what its scope's owners have."""
+        ...
+
     async def get(self, instance_id: str) -> Instance:
         """By id, unambiguous prefix, or name. Raises: NotFound."""
         ...

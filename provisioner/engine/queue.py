@@ -113,9 +113,11 @@ class Queue:
                 max_instances=self._policy.max_instances,
                 max_usd_per_hour=self._policy.max_usd_per_hour,
                 reserve_usd_per_hour=ceiling,
+                origin=job.spec.origin,
             )
         except OverBudget as error:
-            turn.over_budget = (ceiling, error.message)
+            if job.spec.origin is None:  # else it may be a cap of that origin's alone
+                turn.over_budget = (ceiling, error.message)
             return error.message
         return ""
 

@@ -86,6 +86,14 @@ class Runners:
             raise NotFound(f"{job.id} is no runner")
         return self.sites.of(job.spec.runner)
 
+    def resume(self, site: Site) -> None:
+        """It can be asked again: what failed there is tried now."""
+        self.sites.resume(site)
+        for row in self._rows.values():
+            if row.site == site:
+                self._again_s.pop(row.name, None)
+        self._desk.poke()
+
     # What a round does
 
     def count(self) -> Mapping[str, int]:

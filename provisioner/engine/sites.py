@@ -24,6 +24,7 @@ _log = structlog.get_logger()
 _LISTINGS_AN_HOUR = 1500  # arbitrary: of the 5,000 calls that GitHub allows; the rest is for what is done
 _OURS_FOR_SURE = timedelta(days=1)  # Source: reference "forges", 2.1.6: GitHub itself removes offline ones then
 _SOFTWARE_S = 3600.0
+_TROUBLE_S = 60.0  # arbitrary: longer than a site with something to do is left unasked
 _ARCH = "x86_64"
 
 
@@ -63,6 +64,18 @@ class Sites:
     def want(self, site: Site) -> None:
         """Something was done there: list it at the next turn."""
         self._wanted.add(site)
+
+    def resume(self, site: Site) -> None:
+        """It can be asked again: it is listed at the next turn, however lately it was asked."""
+        self._known.setdefault(site, _Known()).asked_s = None
+        self._wanted.add(site)
+
+    @property
+    def trouble(self) -> dict[Site, str]:
+        """By site, why nothing is made for it; those that nobody has wanted anything of for a while are left out."""
+        since_s = self._clock.monotonic() - max(_TROUBLE_S, 2 * self._policy.runners_every_s)
+        lately = {site: known for site, known in self._known.items() if (known.asked_s or 0.0) >= since_s}
+        return {site: known.trouble for site, known in lately.items() if known.trouble}
 
     def failed(self, site: Site, error: ForgeError) -> None:
         """It was asked for something and would not: nothing more is made for it before a listing has succeeded."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from provisioner.domain import lifecycle
 from provisioner.domain.errors import Conflict, InvalidRequest, NotFound, OverBudget, StaleWrite
-from provisioner.domain.job import Instance, InstancePhase, Reason
+from provisioner.domain.job import CiOrigin, Instance, InstancePhase, Reason
 from provisioner.domain.money import show
 from provisioner.domain.ports import Claim
 
@@ -68,12 +68,23 @@ class SqlInstances:
         self._db = database
 
     async def plan(
-        self, instance: Instance, *, max_instances: int, max_usd_per_hour: Decimal, reserve_usd_per_hour: Decimal
+        self,
+        instance: Instance,
+        *,
+        max_instances: int,
+        max_usd_per_hour: Decimal,
+        reserve_usd_per_hour: Decimal,
+        origin: CiOrigin | None = None,
     ) -> Instance:
         def work(connection: Connection) -> Instance:
             if not self._db.sqlite:
                 connection.execute(text(f"select pg_advisory_xact_lock({_PLANNING_LOCK})"))
-            self._check_caps(connection, instance, max_instances, max_usd_per_hour, reserve_usd_per_hour)
+            live = self._live(connection, instance)
+            _check_caps(live, max_instances, max_usd_per_hour, reserve_usd_per_hour)
+            if origin is not None:
+                scoped = [(owner, usd) for owner, usd in live if owner.startswith(origin.scope)]
+                caps = origin.max_instances, origin.max_usd_per_hour
+                _check_caps(scoped, *caps, reserve_usd_per_hour, f" of CI runs ({origin.scope}*)")
             planned = replace(instance, reserved_usd_per_hour=reserve_usd_per_hour)
             row = codec.instance_row(planned) | {"due_at": instance.created_at.timestamp()}
             connection.execute(insert(instances).values(**row))
@@ -92,19 +103,13 @@ class SqlInstances:
         except IntegrityError as error:
             raise Conflict(f"an instance is already planned for {instance.planned_for}") from error
 
-    def _check_caps(
-        self, connection: Connection, instance: Instance, max_instances: int, max_usd: Decimal, reserve: Decimal
-    ) -> None:
-        rows = connection.execute(select(instances.c.planned_for, instances.c.reserved_usd_per_hour).where(_LIVE)).all()
+    def _live(self, connection: Connection, instance: Instance) -> list[tuple[str, Decimal]]:
+        """Owner and price of those short of GONE. Raises: Conflict when one is planned for its job already."""
+        columns = instances.c.planned_for, instances.c.owner, instances.c.reserved_usd_per_hour
+        rows = connection.execute(select(*columns).where(_LIVE)).all()
         if instance.planned_for and any(row[0] == instance.planned_for for row in rows):
             raise Conflict(f"an instance is already planned for {instance.planned_for}")
-        if len(rows) >= max_instances:
-            raise OverBudget(f"{len(rows)} machines are live and max_instances is {max_instances}")
-        reserved = sum((Decimal(row[1]) for row in rows), Decimal(0))
-        if reserved + reserve > max_usd:
-            raise OverBudget(
-                f"{show(reserved)}/h is reserved; {show(reserve)}/h more would pass max_usd_per_hour of {show(max_usd)}"
-            )
+        return [(row[1], Decimal(row[2])) for row in rows]
 
     async def get(self, instance_id: str) -> Instance:
         def work(connection: Connection) -> list[Instance]:
@@ -235,3 +240,15 @@ class SqlInstances:
             return await self._db.run(work)
         except StaleWrite:
             return await self.ask_stop(instance_id, at)
+
+
+def _check_caps(
+    live: Sequence[tuple[str, Decimal]], max_instances: int, max_usd: Decimal, reserve: Decimal, whose: str = ""
+) -> None:
+    """Raises: OverBudget."""
+    if len(live) >= max_instances:
+        raise OverBudget(f"{len(live)} machines{whose} are live and max_instances is {max_instances}")
+    reserved = sum((usd for _, usd in live), Decimal(0))
+    if reserved + reserve > max_usd:
+        cap = f"max_usd_per_hour of {show(max_usd)}"
+        raise OverBudget(f"{show(reserved)}/h is reserved{whose}; {show(reserve)}/h more would pass {cap}")

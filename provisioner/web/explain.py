@@ -8,14 +8,20 @@ from datetime import datetime
 from provisioner.domain.job import Attempt, Job, JobPhase, Reason, Why
 from provisioner.domain.place import Ladder
 from provisioner.domain.ports import Event
+from provisioner.domain.runners import RunnerRow
 
 _TOLD = frozenset({"instance.interrupted", "attempt.interrupted"})
 
 
 def lines(
-    job: Job, attempts: Sequence[Attempt], ladder: Ladder | None, now: datetime, events: Sequence[Event] = ()
+    job: Job,
+    attempts: Sequence[Attempt],
+    ladder: Ladder | None,
+    now: datetime,
+    events: Sequence[Event] = (),
+    runners: Sequence[RunnerRow] = (),
 ) -> list[str]:
-    """What a person is told, most important first. `events` are the job's."""
+    """What a person is told, most important first. `events` and `runners` are the job's."""
     told = [_state(job, now)]
     if job.cancel_asked_at is not None and job.phase is not JobPhase.DONE:
         told.append("its cancellation was asked for and is under way")
@@ -27,6 +33,7 @@ def lines(
             told.append(f"attempt {attempt.number} on {attempt.instance_id} ended{how}")
         else:
             told.append(f"attempt {attempt.number} is {attempt.phase} on {attempt.instance_id}")
+        told += [f"  its runner {_runner(row, now)}" for row in runners if row.number == attempt.number]
         told += [f"attempt {attempt.number}: {message}" for message in of_gpus(events, attempt)]
         told += [f"  {e.message}" for e in events if e.what in _TOLD and e.attempt == attempt.number]
     for event in events:
@@ -40,6 +47,16 @@ def lines(
 def of_gpus(events: Sequence[Event], attempt: Attempt) -> list[str]:
     """What befell its GPUs."""
     return [one.message for one in events if one.what.startswith("gpu.") and one.attempt == attempt.number]
+
+
+def _runner(row: RunnerRow, now: datetime) -> str:
+    steps = [
+        (row.gone_at, f"is not at {row.site} any more"),
+        (row.busy_at, f"was given a job of {row.site}"),
+        (row.online_at, f"waits for a job at {row.site}"),
+    ]
+    at, said = next(((at, said) for at, said in steps if at), (row.asked_at, f"is to come to {row.site}"))
+    return f"{row.name} {said}, since {_ago(at, now)}{f': {row.reason}' if str(row.reason) else ''}"
 
 
 def _state(job: Job, now: datetime) -> str:

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from provisioner.domain.ci import CiDoor
 from provisioner.domain.credentials import Keyring
-from provisioner.domain.forge import Registrar
+from provisioner.domain.forge import ForgeKeyring, Registrar
 from provisioner.domain.hosts import Hosting
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Desk, Logs, Objects, Store
 
 from .ending import Ending
 
+_MOST_REFUSED = 100  # recorded in a minute, so that nobody can fill the database; arbitrary
+
 
 @dataclass
 class Traffic:
-    """What passed through since the start. `heard`: instance -> monotonic seconds of its last sync."""
+    """What passed through since the start. `heard`: instance -> monotonic seconds of its last sync; `refused`: those of
+    the latest refusals of CI runs."""
 
     syncs: int = 0
     log_bytes: int = 0
     heard: dict[str, float] = field(default_factory=dict)
+    refused: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_REFUSED))
 
 
 _RANDOM = random.SystemRandom()
@@ -60,8 +66,8 @@ class Services:
     """`status` gives what the composition root knows; `shutdown(why)` ends the controller; `gc(dry_run, expired)`
     collects now. `bits(n)` gives n random bits; `trouble()` when the engine last broke, and on what;
     `agent_file(sha256)` the agent's one file if it is this one; `keyring` takes credentials that commands hand over,
-    where the controller has none of its own; `public_url` where people's programs reach it, "" if nowhere;
-    `paused()` which providers take no launches now, and why."""
+    where the controller has none of its own, `forge_keyring` those of forges; `ci` lets CI runs in; `public_url` where
+    people's programs reach it, "" if nowhere; `paused()` which providers take no launches now, and why."""
 
     store: Store
     desk: Desk
@@ -81,6 +87,8 @@ class Services:
     public_url: str = ""
     agent_file: Callable[[str], Path | None] = _no_file
     keyring: Keyring | None = None
+    forge_keyring: ForgeKeyring | None = None
+    ci: CiDoor | None = None
     paused: Callable[[], Mapping[str, str]] = dict
     ending: Ending = field(default_factory=Ending)
     traffic: Traffic = field(default_factory=Traffic)

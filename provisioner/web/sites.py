@@ -13,7 +13,7 @@ from provisioner import __version__
 
 from . import metrics
 from .agent_api import PROTOCOL, agent_routes
-from .api import admin, blobs, credentials, hosts, instances, jobs, logs, published, results
+from .api import admin, blobs, credentials, forges, hosts, instances, jobs, logs, oidc, published, results
 from .auth import Login, Use, Viewer, control_login, token_login
 from .body import BodyLimit
 from .docs import page, schema
@@ -28,13 +28,15 @@ _ROUTERS = (jobs, logs, results, instances, hosts, admin, blobs, published)
 def control_site(services: Services) -> FastAPI:
     """The people's API for whoever may open the control socket, and what goes through no other door."""
     site = _people(services, control_login)
-    site.include_router(credentials.router, prefix=_PREFIX)
+    for one in (credentials, forges):
+        site.include_router(one.router, prefix=_PREFIX)
     return site
 
 
 def people_site(services: Services) -> FastAPI:
     """The same with tokens, and the agents' routes beside it: what a TCP port carries."""
     site = _people(services, token_login)
+    site.include_router(oidc.router, prefix=_PREFIX)
     site.router.routes[:0] = agent_routes(services)
     site.include_router(published.open_router)
     return site

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from provisioner.domain.errors import Conflict, Impossible, InvalidRequest, NotFound, OverBudget
+from provisioner.domain.ci import granted
+from provisioner.domain.errors import Conflict, Forbidden, Impossible, InvalidRequest, NotFound, OverBudget
 from provisioner.domain.job import CheckpointSpec, InputSpec, Job, JobPhase, JobSpec, Need, Workspace
 from provisioner.domain.place import Ladder
 
 from .auth import Caller
-from .runner_spec import check_runner
+from .runner_spec import check_runner, runner_site
 from .services import Services
 from .shape import adapter
 
@@ -30,6 +31,7 @@ async def submit(services: Services, caller: Caller, job_id: str, spec: JobSpec,
     """Check everything, then store. Raises: RequestError."""
     if not JOB_ID.fullmatch(job_id):
         raise InvalidRequest(f"not a job id: {job_id[:80]!r}", hint="small letters, digits and dashes, 3 to 63")
+    spec = _granted(services, caller, spec)
     check(spec, local=caller.local)
     await _check_secrets(services, caller.owner, spec, handed)
     await _check_workspace(services, spec.workspace)
@@ -49,6 +51,16 @@ async def submit(services: Services, caller: Caller, job_id: str, spec: JobSpec,
     return stored
 
 
+def _granted(services: Services, caller: Caller, spec: JobSpec) -> JobSpec:
+    """A CI run's job is what its policy grants; nobody else's has an origin. Raises: Forbidden."""
+    if caller.session is None:
+        return replace(spec, origin=None)
+    if spec.runner is None or services.ci is None:
+        raise Forbidden("a CI run launches runners and nothing else", hint="`runner launch`")
+    check_runner(spec)
+    return granted(services.ci.granted(caller.session), caller.session, spec, runner_site(spec.runner))
+
+
 def check_known(ladder: Ladder) -> None:
     """Raises: InvalidRequest for a provider that this controller does not have."""
     if ladder.unknown:
@@ -64,7 +76,7 @@ async def already(services: Services, caller: Caller, job_id: str) -> Job | None
         return None
     if job.id != job_id:
         return None
-    if job.owner != caller.owner:
+    if job.owner != caller.owner or not caller.sees(job):
         raise Conflict(f"{job_id} is a job of somebody else", hint="make a new id")
     return job
 

@@ -6,12 +6,9 @@ a test can say what was sent. `cut_log_every` breaks log streams off; `stop` and
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
-import socket
-import socketserver
 import struct
 import threading
 import time
@@ -23,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .api_rows import OFFER, STAMP, instance_row, spans
+from .unix_server import UnixServer
 
 HEADER = struct.Struct("<BIQId")
 
@@ -39,6 +37,7 @@ class Script:
     files: dict[str, bytes] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     wait_for_cancel: bool = False
+    online: bool = True
     phase_after: str = "gone"
 
 
@@ -70,6 +69,7 @@ class FakeApi:
     clouds: dict[str, dict[str, Any]] = field(default_factory=dict)
     published: dict[str, bytes] = field(default_factory=dict)
     taken: dict[str, Any] = field(default_factory=dict)
+    forges: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __enter__(self) -> FakeApi:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ class FakeApi:
 
     def start(self) -> None:
         self.path.unlink(missing_ok=True)
-        self._server = _Server(str(self.path), type("Handler", (_Handler,), {"api": self}))
+        self._server = UnixServer(str(self.path), type("Handler", (_Handler,), {"api": self}))
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def stop(self) -> None:
@@ -109,9 +109,24 @@ class FakeApi:
             self.logs[job_id] = list(script.output)
             self.event(job_id, "instance.planned", "local here this on-demand $0/h")
             self.event(job_id, "instance.ready", "")
+            if spec.get("runner"):
+                return self._runner(job_id, script)
             if not script.wait_for_cancel:
                 self.end(job_id, script.outcome, script.exit_code, script.why, script.detail)
         return self.jobs[job_id]
+
+    def _runner(self, job_id: str, script: Script) -> dict[str, Any]:
+        """It comes, or does not; it ends only when it is cancelled, or, once somebody looks, as the script says."""
+        self.event(job_id, "runner.registered", f"runner-of-{job_id}")
+        if script.online:
+            self.event(job_id, "runner.online", f"runner-of-{job_id} waits for a job")
+        return self.jobs[job_id]
+
+    def rows(self, job_id: str) -> list[dict[str, Any]]:
+        spec = self.jobs[job_id]["spec"].get("runner")
+        came = any(e["what"] == "runner.online" and e["job_id"] == job_id for e in self.events)
+        times = {"online_at": STAMP if came else None, "busy_at": None, "gone_at": None}
+        return [{"name": f"runner-of-{job_id}", "site": spec["url"], "forge_id": "7", **times}] if spec else []
 
     def event(self, job_id: str, what: str, message: str) -> None:
         more = {"job_id": job_id, "instance_id": "i-1", "attempt": 1}
@@ -127,7 +142,15 @@ class FakeApi:
         attempt |= {"reason": job["reason"], "facts": {"timings": timings, "machine": {"cpus": 2}}, "exit_code": 0}
         attempt["interruption"] = self.interruption
         costs = {"cost_usd": "0.25", "cost_unknown": False}
-        return {**job, **costs, "attempts_list": [attempt], "charges": [], "manifests": {"results": self.results()}}
+        more = {"runners": self.rows(job["id"])}
+        return {
+            **job,
+            **costs,
+            **more,
+            "attempts_list": [attempt],
+            "charges": [],
+            "manifests": {"results": self.results()},
+        }
 
     def results(self) -> dict[str, Any]:
         files = [
@@ -135,32 +158,6 @@ class FakeApi:
             for p, b in self.script.files.items()
         ]
         return self.manifest or {"files": files, "refused": self.script.refused, "final": True, "number": 1}
-
-
-class _Server(socketserver.ThreadingUnixStreamServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def __init__(self, path: str, handler: Any) -> None:
-        super().__init__(path, handler)
-        self.open: set[socket.socket] = set()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self.open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self.open.discard(request)
-        super().shutdown_request(request)
-
-    def hang_up(self) -> None:
-        """What a death does to those who are connected."""
-        for request in list(self.open):
-            with contextlib.suppress(OSError):
-                request.shutdown(socket.SHUT_RDWR)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is part of the play."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -223,6 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
         told: dict[str, Any] = {"version": self.api.version, "embedded": self.api.embedded, "pid": 1}
         told |= {"providers": self.api.providers} if self.api.providers else {}
         paused = self.api.health.get("paused") or {}
+        told["forges"] = self.api.forges
         self._json(told | ({"credentials": self.api.clouds, "paused": paused} if self.api.clouds else {}))
 
     def shutdown(self, _: Any) -> None:
@@ -238,6 +236,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def show(self, job_id: str, _: Any) -> None:
         if job := self._job(job_id):
+            script = self.api.script
+            if job["spec"].get("runner") and script.why and job["phase"] != "done":
+                self.api.end(job_id, script.outcome, script.exit_code, script.why, script.detail)
             self._json(self.api.record(job))
 
     def why(self, job_id: str, _: Any) -> None:
@@ -386,5 +387,6 @@ _ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("POST", "/tokens", _Handler.token),
     ("GET", "/offers", _Handler.offers),
     ("POST", "/gc", _Handler.collect),
+    ("PUT", "/forges/([^/]+)", lambda handler, kind, body: handler._json({"site": body["url"], "kind": kind})),
     ("PUT", "/credentials/([^/]+)", lambda handler, *_: handler._json(handler.api.taken)),
 ]

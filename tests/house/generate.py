@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from .cml_table import tabled
 from .draw import drawn
 from .pages import PAGES
 from .places import DOCS
@@ -19,6 +20,8 @@ def generated() -> Iterator[tuple[Path, str]]:
         yield DOCS / "reference" / name, write()
     architecture = DOCS / "explanation/architecture.md"
     yield architecture, drawn(architecture.read_text())
+    from_cml = DOCS / "how-to/from-cml.md"
+    yield from_cml, tabled(from_cml.read_text())
 
 
 def main() -> None:

@@ -11,11 +11,11 @@ from provisioner.domain.job import InstancePhase, JobPhase
 from .places import TOP, sources
 
 _NAME = re.compile(
-    r"(job|attempt|forge|runner|instance|machine|host|leftover|charge|collector|provider|result|checkpoint|secret|token"
+    r"(ci|job|attempt|forge|runner|instance|machine|host|leftover|charge|collector|provider|result|checkpoint|secret|token"
     r"|gpu)"
     r"\.[a-z]+(_[a-z]+)*"
 )
-_NOT_EVENTS = (".db", ".json", ".yaml", ".lock", ".log", "_s")
+_NOT_EVENTS = (".db", ".env", ".json", ".yaml", ".lock", ".log", "_s")
 _PHASES = {"instance.": [p.value for p in InstancePhase], "job.": [JobPhase.HELD.value]}
 
 

@@ -39,6 +39,7 @@ def test_every_phase_has_a_line_in_its_table() -> None:
 
 def test_no_variable_is_read_that_is_not_documented() -> None:
     for_others = {"RUNNER_ATTEMPT_KEY", "RUNNER_INSTANCE"}  # marks on processes, by which they are found again
+    for_others |= {"RUNNER_LABEL", "RUNNER_LABELS", "RUNNER_JOBS", "RUNNER_TRACKING_ID"}  # for a CI, and of one
     assert scan.read_by_us() - for_others - set(ENVIRONMENT) == set()
 
 

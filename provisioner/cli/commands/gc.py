@@ -6,7 +6,7 @@ import os
 
 import click
 
-from provisioner.cli import handover, health, render
+from provisioner.cli import forge_rights, handover, health, render
 from provisioner.cli.embedded import connected, home
 from provisioner.cli.failures import Unreachable
 
@@ -21,6 +21,7 @@ def command(dry_run: bool, expired: bool, provider: str, as_json: bool) -> None:
     try:
         client = connected(start=not expired)
         handover.of_used(client).begin(client)
+        forge_rights.of_lost(client)
         told = client.post("/gc", {"dry_run": dry_run, "expired": expired})
         health.say_paused(client, "its machines were not looked at")
     except Unreachable:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from provisioner.cli import handover, jobfile, pack, render
+from provisioner.cli import handover, jobfile, pack, render, resources
 from provisioner.cli.attach import Attached
 from provisioner.cli.client import Client
 from provisioner.cli.embedded import connected
@@ -25,18 +25,7 @@ _OVER = ("setup", "name", "timeout", "idle_timeout", "max_lifetime", "retries", 
 
 @click.command(context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
 @click.option("-f", "--file", "file", type=click.Path(path_type=Path), help="Read the job from a YAML file.")
-@click.option("--gpu", help="NAME[:COUNT], '>=24GB' or 'compute>=8.0'.")
-@click.option("--cpus", help="At least this many, such as 8+.")
-@click.option("--memory", help="At least this many GiB, such as 32+.")
-@click.option("--disk", help="At least this many GiB.")
-@click.option("--spot", "market", flag_value="spot", help="Spot machines only.")
-@click.option("--on-demand", "market", flag_value="on-demand", help="On-demand machines only.")
-@click.option("--spot-first", "market", flag_value="spot-first", help="Spot, then on-demand (the default).")
-@click.option("--provider", help="Where to rent; clouds are used only when named.")
-@click.option("--region", help="Only in this region.")
-@click.option("--instance-type", help="Only this type.")
-@click.option("--max-price", help="USD per hour at most.")
-@click.option("--image", help="The machine's image.")
+@resources.options
 @click.option("--idle-timeout", help="Keep the machine this long after its last job.")
 @click.option("--max-lifetime", help="End the machine after this long, whatever it does.")
 @click.option("--name", help="What to call the job.")
@@ -98,7 +87,7 @@ def submit(
 def _spec(given: dict[str, Any]) -> dict[str, Any]:
     merged: dict[str, Any] = jobfile.read(given["file"]) if given["file"] else {}
     asked = dict(merged.get("resources") or {}) if isinstance(merged.get("resources"), dict | None) else {}
-    asked |= {key: given[key] for key in jobfile.RESOURCES if given.get(key)}
+    asked |= resources.asked(given)
     merged["resources"] = asked if asked else merged.get("resources")
     merged |= {key: given[key] for key in _OVER if given.get(key) is not None}
     if given["words"]:

@@ -27,6 +27,8 @@ def command(job: str, as_json: bool) -> None:
     _head(shown)
     for attempt in shown["attempts_list"]:
         _attempt(client, shown["id"], attempt)
+    for runner in shown.get("runners") or ():
+        print(f"runner    {runner['name']} at {runner['site']}: {', '.join(_came(runner)) or 'not registered yet'}")
     manifest = (shown.get("manifests") or {}).get("results") or {}
     for one in manifest.get("files") or []:
         print(f"output    {one['path']}  {shown_size(one['size'])}")
@@ -34,11 +36,21 @@ def command(job: str, as_json: bool) -> None:
         print(f"not taken {refused}")
 
 
+def _came(runner: dict[str, Any]) -> list[str]:
+    """How far it has come, and when."""
+    steps = (("online", "online_at"), ("given a job", "busy_at"), ("gone", "gone_at"))
+    registered = ["registered"] if runner["forge_id"] else []
+    return registered + [f"{what} {render.ago(runner[at])}" for what, at in steps if runner[at]]
+
+
 def _head(job: dict[str, Any]) -> None:
     spec = job["spec"]
     run = spec["run"] if isinstance(spec["run"], str) else " ".join(spec["run"])
     print(f"job       {job['id']}  {spec['name']}")
-    print(f"run       {run}")
+    if asked := spec.get("runner"):
+        print(f"runner of {asked['url']}, labels {','.join(asked['labels'])}, jobs {asked['jobs']}")
+    else:
+        print(f"run       {run}")
     print(f"state     {render.state(job['outcome'] or job['phase'])}  {render.reason(job['reason'])}".rstrip())
     workspace = spec.get("workspace")
     if workspace:

@@ -15,7 +15,7 @@ from provisioner.domain.ids import new_id
 from provisioner.domain.job import JobPhase
 from provisioner.domain.ports import TokenRow
 
-from ..auth import Admin, Use, User, Viewer, checked_name, hashed, new_token
+from ..auth import Admin, Looker, Use, User, Viewer, checked_name, hashed, new_token
 from ..shape import dollars, plain_all
 from ..submit import check_secret
 
@@ -95,7 +95,10 @@ async def collect(body: Collect, services: Use, caller: Admin) -> JSONResponse:
 
 
 @router.get("/status")
-async def status(request: Request, services: Use, caller: Viewer) -> JSONResponse:
+async def status(request: Request, services: Use, caller: Looker) -> JSONResponse:
+    """What this controller is and has; a CI run is told which version it is, and no more."""
+    if caller.session is not None:
+        return JSONResponse({"version": services.status().get("version"), "protocol": request.app.state.protocol})
     instances = await services.store.instances.find()
     spend = sum((instance.offer.usd_per_hour or Decimal(0) for instance in instances), Decimal(0))
     counted = {

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
-from provisioner.domain.errors import InvalidRequest
+from provisioner.domain.errors import Forbidden, InvalidRequest, NotFound
 from provisioner.domain.gpu import parse_gpu
 from provisioner.domain.job import Instance, InstancePhase, MarketPolicy, Need
 from provisioner.domain.ports import Event
 
-from ..auth import Use, User, Viewer
+from ..auth import Caller, Doer, Looker, Use, Viewer
 from ..services import Services
 from ..shape import charges_by, costs, plain, plain_all, rungs
 from ..submit import check_known
@@ -25,23 +25,29 @@ _LOOK_EVERY_S = 0.2  # how soon a waiting reader sees a new event; arbitrary
 
 
 @router.get("/instances")
-async def list_instances(services: Use, caller: Viewer, all: bool = False) -> JSONResponse:
+async def list_instances(services: Use, caller: Looker, all: bool = False) -> JSONResponse:
     """Newest first; without `all`, those short of gone."""
     found = await services.store.instances.find(phases=tuple(InstancePhase) if all else (), limit=1000)
+    if caller.session is not None:
+        found = [one for one in found if one.owner == caller.owner and await _made(services, caller, one)]
     return JSONResponse(await _shown(services, found))
 
 
 @router.get("/instances/{id}")
-async def show_instance(id: str, services: Use, caller: Viewer) -> JSONResponse:
-    (shown,) = await _shown(services, [await services.store.instances.get(id)])
+async def show_instance(id: str, services: Use, caller: Looker) -> JSONResponse:
+    (shown,) = await _shown(services, [await _seen(services, caller, id)])
     return JSONResponse(shown)
 
 
 @router.post("/instances/{id}/stop")
-async def stop_instance(id: str, services: Use, caller: User) -> JSONResponse:
+async def stop_instance(id: str, services: Use, caller: Doer) -> JSONResponse:
     """Drain it, then end it."""
-    instance = await services.store.instances.get(id)
+    instance = await _seen(services, caller, id)
     caller.check_owns(instance.owner, instance.id)
+    if caller.session is not None:
+        for attempt in await services.store.jobs.live_attempts():
+            if attempt.instance_id == instance.id:
+                caller.seen(await services.store.jobs.get(attempt.job_id))
     stopped = await services.store.instances.ask_stop(instance.id, services.clock.now())
     services.desk.poke()
     return JSONResponse(plain(stopped))
@@ -50,7 +56,7 @@ async def stop_instance(id: str, services: Use, caller: User) -> JSONResponse:
 @router.get("/events")
 async def list_events(
     services: Use,
-    caller: Viewer,
+    caller: Looker,
     after: Annotated[int, Query(ge=0, le=2**62)] = 0,
     job: str = "",
     instance: str = "",
@@ -58,8 +64,10 @@ async def list_events(
     wait_s: Annotated[float, Query(ge=0, le=_LONGEST_WAIT_S)] = 0.0,
 ) -> JSONResponse:
     """Those with a higher id than `after`, oldest first; with `wait_s`, held until there is one."""
-    job_id = (await services.store.jobs.get(job)).id if job else ""
-    instance_id = (await services.store.instances.get(instance)).id if instance else ""
+    if caller.session is not None and not (job or instance):
+        raise Forbidden("a CI run reads the events of its own jobs", hint="name the job")
+    job_id = caller.seen(await services.store.jobs.get(job)).id if job else ""
+    instance_id = (await _seen(services, caller, instance)).id if instance else ""
     deadline = services.clock.monotonic() + wait_s
 
     async def look() -> list[Event]:
@@ -103,6 +111,24 @@ async def list_offers(
     ladder = await services.desk.ladder(need)
     check_known(ladder)
     return JSONResponse(rungs(ladder, services.clock.now()))
+
+
+async def _made(services: Services, caller: Caller, instance: Instance) -> bool:
+    """Whether the caller may see it: a CI run, those that its own jobs were the reason for."""
+    if caller.session is None:
+        return True
+    try:
+        return caller.sees(await services.store.jobs.get(instance.planned_for))
+    except (NotFound, InvalidRequest):
+        return False
+
+
+async def _seen(services: Services, caller: Caller, instance_id: str) -> Instance:
+    """Raises: NotFound for one that the caller does not see, as if there were none."""
+    instance = await services.store.instances.get(instance_id)
+    if not await _made(services, caller, instance):
+        raise NotFound(f"no machine {instance_id!r}", hint="a CI run sees what it made itself")
+    return instance
 
 
 async def _shown(services: Services, found: list[Instance]) -> list[dict[str, Any]]:

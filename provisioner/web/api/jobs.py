@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from provisioner.domain.job import Instance, Job, JobPhase
 
-from ..auth import Caller, Use, User, Viewer
+from ..auth import Caller, Doer, Looker, Use, User
 from ..explain import lines, of_gpus
 from ..services import Services
 from ..shape import charges_by, costs, plain, plain_all
@@ -39,7 +39,7 @@ class Rerun(BaseModel):
 
 
 @router.post("/jobs", status_code=201)
-async def submit_job(body: NewJob, services: Use, caller: User) -> JSONResponse:
+async def submit_job(body: NewJob, services: Use, caller: Doer) -> JSONResponse:
     """Store a job; the same id again answers with the stored one (200)."""
     if (stored := await already(services, caller, body.id)) is not None:
         return JSONResponse(plain(stored))
@@ -48,10 +48,12 @@ async def submit_job(body: NewJob, services: Use, caller: User) -> JSONResponse:
 
 @router.get("/jobs")
 async def list_jobs(
-    services: Use, caller: Viewer, all: bool = False, limit: Annotated[int, Query(ge=1, le=10_000)] = 100
+    services: Use, caller: Looker, all: bool = False, limit: Annotated[int, Query(ge=1, le=10_000)] = 100
 ) -> JSONResponse:
     """Newest first; without `all`, those that are not done."""
-    found = await services.store.jobs.find(phases=() if all else _OPEN, limit=limit)
+    owner = caller.owner if caller.session is not None else None
+    found = await services.store.jobs.find(owner=owner, phases=() if all else _OPEN, limit=limit)
+    found = [job for job in found if caller.sees(job)]
     now = services.clock.now()
     since = min((job.created_at for job in found), default=now)
     charges = await charges_by(services.store.records, "job_id", [job.id for job in found], since)
@@ -59,29 +61,31 @@ async def list_jobs(
 
 
 @router.get("/jobs/{id}")
-async def show_job(id: str, services: Use, caller: Viewer) -> JSONResponse:
-    """One job with its attempts, charges and latest results."""
-    job = await services.store.jobs.get(id)
+async def show_job(id: str, services: Use, caller: Looker) -> JSONResponse:
+    """One job with its attempts, charges, runners and latest results."""
+    job = caller.seen(await services.store.jobs.get(id))
     charges = await services.store.records.charges(job_id=job.id)
     results = await services.store.records.manifests(job.id, "results")
     more = {
         "attempts_list": await _attempts(services, job),
         **costs(charges, services.clock.now()),
         "charges": plain_all(charges),
+        "runners": await _runners(services, job),
         "manifests": {"results": dict(results[-1].body) if results else None},
     }
     return JSONResponse(plain(job, **more))
 
 
 @router.get("/jobs/{id}/why")
-async def explain_job(id: str, services: Use, caller: Viewer) -> JSONResponse:
+async def explain_job(id: str, services: Use, caller: Looker) -> JSONResponse:
     """Why it is where it is: sentences, the offers in order while it waits, and what happened."""
-    job = await services.store.jobs.get(id)
+    job = caller.seen(await services.store.jobs.get(id))
     ladder = await services.desk.ladder(job.spec.need) if job.phase in (JobPhase.QUEUED, JobPhase.HELD) else None
     attempts, events = await services.store.jobs.attempts(job.id), await services.store.records.events(job_id=job.id)
+    rows = await services.store.runners.of_job(job.id) if job.spec.runner else ()
     told = {
         "job": plain(job),
-        "lines": lines(job, attempts, ladder, services.clock.now(), events),
+        "lines": lines(job, attempts, ladder, services.clock.now(), events, rows),
         "ladder": [{"offer": str(r.offer), "refused": r.refused} for r in ladder.rungs] if ladder else [],
         "events": plain_all(events),
     }
@@ -89,7 +93,7 @@ async def explain_job(id: str, services: Use, caller: Viewer) -> JSONResponse:
 
 
 @router.post("/jobs/{id}/cancel")
-async def cancel_job(id: str, body: Cancel, services: Use, caller: User) -> JSONResponse:
+async def cancel_job(id: str, body: Cancel, services: Use, caller: Doer) -> JSONResponse:
     """Kindly, or `now`. A job that is done stays as it is."""
     job = await _own(services, caller, id)
     cancelled = await services.store.jobs.ask_cancel(job.id, services.clock.now(), now=body.now)
@@ -112,18 +116,24 @@ async def rerun_job(id: str, body: Rerun, services: Use, caller: User) -> JSONRe
 
 @router.get("/jobs/{id}/readings")
 async def readings(
-    id: str, services: Use, caller: Viewer, attempt: Annotated[int | None, Query(ge=1)] = None
+    id: str, services: Use, caller: Looker, attempt: Annotated[int | None, Query(ge=1)] = None
 ) -> JSONResponse:
     """CPU, memory, disk and GPU over time: [[time, {...}]], of the latest attempt unless one is named."""
-    job = await services.store.jobs.get(id)
+    job = caller.seen(await services.store.jobs.get(id))
     rows = await services.store.records.readings(job.id, attempt or job.attempts)
     return JSONResponse([[at.isoformat(), dict(values)] for at, values in rows])
 
 
 async def _own(services: Services, caller: Caller, job_id: str) -> Job:
-    job = await services.store.jobs.get(job_id)
+    job = caller.seen(await services.store.jobs.get(job_id))
     caller.check_owns(job.owner, job.id)
     return job
+
+
+async def _runners(services: Services, job: Job) -> list[dict[str, Any]]:
+    """What is known of its records at the forge, oldest first."""
+    rows = await services.store.runners.of_job(job.id) if job.spec.runner else []
+    return [plain(row) | {"site": row.site.url} for row in rows]
 
 
 async def _attempts(services: Services, job: Job) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.job import Job
 
 from .. import log_stream
-from ..auth import Use, Viewer
+from ..auth import Looker, Use
 
 router = APIRouter(tags=["logs"])
 
@@ -20,7 +20,7 @@ router = APIRouter(tags=["logs"])
 async def stream_log(
     id: str,
     services: Use,
-    caller: Viewer,
+    caller: Looker,
     attempt: str = "latest",
     offset: Annotated[int, Query(ge=0, le=2**63)] = 0,
     follow: bool = False,
@@ -28,7 +28,7 @@ async def stream_log(
 ) -> StreamingResponse:
     """From `offset` of `attempt`: a number, `latest`, `all`, or `N+` for N and later ones. With `follow`, until the job
     is done."""
-    job = await services.store.jobs.get(id)
+    job = caller.seen(await services.store.jobs.get(id))
     more = attempt == "all" or attempt.endswith("+")
     view = log_stream.View(_number(job, attempt.removesuffix("+")), offset, follow, more)
     if format == "text":

@@ -1,0 +1,243 @@
+"""The Forges port: every forge that this controller has rights at, each opened when it is first needed.
+
+Rights come from `forges:` of the settings, or from a command, which hands an embedded controller what its own
+environment has. Those live in memory alone: after a restart the site is in trouble until they are handed over again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from provisioner.domain.errors import (
+    Conflict,
+    ForgeError,
+    ForgeThrottled,
+    ForgeUnauthorized,
+    ForgeUnreachable,
+    InvalidRequest,
+)
+from provisioner.domain.forge import (
+    CiJob,
+    Forge,
+    ForgeCredentials,
+    ForgeKind,
+    Registration,
+    Release,
+    Runner,
+    RunnerOrder,
+    Site,
+    Software,
+)
+from provisioner.domain.ports import Clock
+from provisioner.forge_settings import ForgeSettings
+
+Opener = Callable[[ForgeKind, str, ForgeCredentials, Clock, Release], Forge]
+_NONE = "this controller has no rights at {}"
+_LOST = "no rights at {} were handed over since the controller started, which keeps them in memory only"
+
+
+@dataclass
+class _Open:
+    credentials: ForgeCredentials
+    forge: Forge
+
+
+class OpenForges:
+    """The Forges and the ForgeKeyring ports. `resume(sites)` is called when these can be asked again."""
+
+    def __init__(
+        self,
+        settings: Sequence[ForgeSettings],
+        home: Path,
+        environment: Mapping[str, str],
+        clock: Clock,
+        *,
+        handed: bool = False,
+        opener: Opener | None = None,
+    ) -> None:
+        self._settings = {one.url: one for one in settings}
+        self._home = home
+        self._environment = environment
+        self._clock = clock
+        self._takes = handed
+        self._opener = opener or _open
+        self._own: dict[str, _Open] = {}
+        self._handed: dict[Site, _Open] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self.resume: Callable[[Site], None] = lambda site: None
+
+    # The Forges port
+
+    def of(self, site: Site) -> Forge:
+        if (found := self._handed.get(site)) is not None:
+            return found.forge
+        if (ours := self._of_settings(site.base)) is not None:
+            return ours.forge
+        if (other := next((one for known, one in self._handed.items() if known.base == site.base), None)) is not None:
+            return other.forge
+        if self._takes:
+            hint = f"`runner launch --repo {site.url}` hands over the token of its environment"
+            raise ForgeUnauthorized(_LOST.format(site.host), hint=hint)
+        raise ForgeUnauthorized(_NONE.format(site.host), hint=self._lacking(site.base))
+
+    def preinstalled(self, site: Site) -> tuple[str, ...]:
+        known = self._settings.get(site.base)
+        return known.preinstalled if known else ()
+
+    # The ForgeKeyring port
+
+    def wanted(self) -> dict[str, Any]:
+        """For commands, by the forge's address: its kind, whether it is opened, the variable that would open it."""
+        found = {site.base: {"kind": str(site.kind), "opened": True, "variable": ""} for site in self._handed}
+        for url, one in self._settings.items():
+            opened = self._readable(one) or url in found
+            found[url] = {"kind": one.kind, "opened": opened, "variable": one.token_env}
+        return found
+
+    async def take(self, site: Site, credentials: ForgeCredentials) -> None:
+        """They have to open the site. Raises: Conflict, having kept nothing."""
+        same = next((o for s, o in self._handed.items() if s.base == site.base and o.credentials == credentials), None)
+        try:
+            opened = same or _Open(credentials, self._made(site.kind, site.base, credentials))
+        except ForgeError as error:
+            raise _not_opened(site, error) from error
+        try:
+            await opened.forge.runners(site)
+        except ForgeError as error:
+            if same is None:
+                await opened.forge.close()
+            raise _not_opened(site, error) from error
+        before = self._handed.pop(site, None)
+        self._handed[site] = opened
+        if before is not None and before not in self._handed.values():
+            self._close_later(before)
+        self.resume(site)
+
+    # Opening and closing
+
+    def _of_settings(self, base: str) -> _Open | None:
+        """Files are looked at each time, so that a token can be changed in place. None: they have nothing to give."""
+        known = self._settings.get(base)
+        if known is None or not self._readable(known):
+            return None
+        try:
+            credentials = self._read(known)
+        except OSError as error:
+            raise ForgeUnauthorized(f"cannot read {error.filename}: {error.strerror}", hint="see `forges:`") from error
+        held = self._own.get(base)
+        if held is None or held.credentials != credentials:
+            if held is not None:
+                self._close_later(held)
+            held = self._own[base] = _Open(credentials, self._made(ForgeKind(known.kind), base, credentials))
+        return held
+
+    def _readable(self, known: ForgeSettings) -> bool:
+        return bool(known.app_id or known.token_file or self._environment.get(known.token_env, "").strip())
+
+    def _read(self, known: ForgeSettings) -> ForgeCredentials:
+        if known.app_id:
+            return ForgeCredentials(app_id=known.app_id, private_key=self._text(known.private_key_file), api=known.api)
+        token = self._text(known.token_file) if known.token_file else self._environment[known.token_env]
+        return ForgeCredentials(token=token.strip(), api=known.api)
+
+    def _text(self, name: str) -> str:
+        return (self._home / Path(name).expanduser()).read_text()
+
+    def _made(self, kind: ForgeKind, base: str, credentials: ForgeCredentials) -> Forge:
+        known = self._settings.get(base)
+        release = Release(known.runner_version, known.runner_url) if known else Release()
+        if known is not None and known.api and not credentials.api:
+            credentials = replace(credentials, api=known.api)
+        try:
+            forge = self._opener(kind, base, credentials, self._clock, release)
+        except InvalidRequest as error:
+            raise ForgeUnauthorized(error.message, hint=error.hint) from error
+        pinned = known is not None and known.runner_sha256
+        return _Pinned(forge, release.version, known.runner_sha256) if known and pinned else forge
+
+    def _lacking(self, base: str) -> str:
+        known = self._settings.get(base)
+        if known is None:
+            return "put it under `forges:` of its settings"
+        return f"set {known.token_env}" if known.token_env else "name a token_file under `forges:` of its settings"
+
+    def _close_later(self, held: _Open) -> None:
+        """Calls that are under way with it end first, or by their own time-out."""
+
+        async def close() -> None:
+            await self._clock.sleep(60.0)
+            await held.forge.close()
+
+        task = asyncio.get_running_loop().create_task(close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        for task in self._closing:
+            task.cancel()
+        every = [*self._own.values(), *{id(one): one for one in self._handed.values()}.values()]
+        for held in every:
+            await held.forge.close()
+
+
+def _open(kind: ForgeKind, base: str, credentials: ForgeCredentials, clock: Clock, release: Release) -> Forge:
+    from provisioner.forges.registry import open_forge
+
+    return open_forge(kind, base, credentials, clock, release)
+
+
+def _not_opened(site: Site, error: ForgeError) -> Conflict:
+    if isinstance(error, ForgeUnreachable | ForgeThrottled):
+        return Conflict(f"{site.host} could not be asked: {error.message}; nothing was kept", hint="try again later")
+    return Conflict(f"{site} was not opened: {error.message}; nothing was kept", hint=error.hint)
+
+
+class _Pinned:
+    """A forge whose runner program has to be the one that the settings name, by version and sha256."""
+
+    def __init__(self, forge: Forge, version: str, sha256: Mapping[str, str]) -> None:
+        self._forge = forge
+        self._version = version
+        self._sha256 = sha256
+
+    @property
+    def kind(self) -> ForgeKind:
+        return self._forge.kind
+
+    @property
+    def visibility_s(self) -> float:
+        return self._forge.visibility_s
+
+    async def software(self, site: Site, system: str, machine: str) -> Software:
+        found = await self._forge.software(site, system, machine)
+        if found.version != self._version or machine not in self._sha256:
+            told = f"the settings pin {found.name} {self._version} for {', '.join(self._sha256)}"
+            raise ForgeUnauthorized(
+                f"{told}, and {site.host} has {found.version} for {machine}", hint="change `runner_version`"
+            )
+        return replace(found, sha256=self._sha256[machine])
+
+    async def register(self, site: Site, order: RunnerOrder) -> Registration:
+        return await self._forge.register(site, order)
+
+    async def runners(self, site: Site) -> Sequence[Runner]:
+        return await self._forge.runners(site)
+
+    async def remove(self, site: Site, forge_id: str, name: str) -> None:
+        await self._forge.remove(site, forge_id, name)
+
+    async def queued(self, site: Site) -> Sequence[CiJob]:
+        return await self._forge.queued(site)
+
+    async def job(self, site: Site, repository: str, job_id: str) -> CiJob | None:
+        return await self._forge.job(site, repository, job_id)
+
+    async def rerun(self, site: Site, job: CiJob) -> None:
+        await self._forge.rerun(site, job)
+
+    async def close(self) -> None:
+        await self._forge.close()

@@ -1,0 +1,75 @@
+"""The right to make runners at a forge goes from the environment of a command to the embedded controller, which has
+none: through its own socket, into its memory. It is on no command line and in no file."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from provisioner.domain.errors import InvalidRequest
+from provisioner.domain.forge import ForgeKind, Site, parse_site
+from provisioner.domain.step import token_of
+
+from . import health
+from .client import Client
+from .failures import REFUSED, CliError
+
+_INSTEAD = (
+    "use a token with the permission Administration (write) of the repository, in RUNNER_FORGE_TOKEN; a GitHub App, "
+    "under `forges:` of the settings; or a controller, by RUNNER_SERVER, which needs no token in the workflow"
+)
+
+
+class Rights:
+    """At one site. `api`: where its forge's API is, if this CI step was told."""
+
+    def __init__(self, site: Site, api: str = "") -> None:
+        self._site = site
+        self._api = api
+
+    def begin(self, client: Client) -> None:
+        """Nothing for a served controller, and for a forge that the settings open. Raises: CliError."""
+        forges = client.told.get("forges")
+        named = os.environ.get("RUNNER_FORGE_TOKEN", "").strip()
+        known = (forges or {}).get(self._site.base) or {}
+        if forges is None or (known.get("opened") and not named):
+            return
+        settings_say = os.environ.get(known.get("variable") or "", "").strip()
+        token = named or settings_say or token_of(self._site.kind, os.environ)
+        try:
+            client.ask("PUT", f"/forges/{self._site.kind}", {"url": self._site.url, "token": token, "api": self._api})
+        except CliError as error:
+            if error.code == REFUSED and self._of_a_workflow(token):
+                said = f"a workflow's own GITHUB_TOKEN cannot make runners ({error.message})"
+                raise CliError(said, _INSTEAD, REFUSED) from error
+            raise
+
+    def again(self, client: Client) -> None:
+        """After the controller lost what it had. In silence: it says itself what it lacks."""
+        with suppress(CliError, InvalidRequest):
+            self.begin(client)
+
+    def _of_a_workflow(self, token: str) -> bool:
+        """Source: GitHub, "GITHUB_TOKEN", 2026: it has no permission on runners, whatever `permissions` says."""
+        ours = self._site.kind is ForgeKind.GITHUB and os.environ.get("GITHUB_ACTIONS") == "true"
+        return ours and token == os.environ.get("GITHUB_TOKEN", "").strip()
+
+
+def of_lost(client: Client) -> None:
+    """For every site at which a restarted controller has something to remove, and no rights any more."""
+    known = client.told.get("forges") or {}
+    if not known and not client.told.get("embedded"):
+        return
+    for url in health.look(client).get("paused") or {}:
+        with suppress(InvalidRequest):
+            Rights(parse_site(url, _kinds(known))).again(client)
+
+
+def kinds_of(client: Client) -> dict[str, str]:
+    """What kind each forge is that the controller knows, by host."""
+    told = client.told or client.get("/status")
+    return _kinds(told.get("forges") or {})
+
+
+def _kinds(known: dict[str, dict[str, str]]) -> dict[str, str]:
+    return {base.split("://", 1)[-1]: str(of["kind"]) for base, of in known.items()}

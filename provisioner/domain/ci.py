@@ -1,0 +1,215 @@
+"""CI runs that come with a token of their forge's: what it vouches for, and what a policy then grants. Pure.
+
+In: the claims of a token whose signature, issuer, audience and time were found to be right. Out: a `Session`, or one
+line that says why not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import Protocol, TypeVar
+
+from .errors import Forbidden
+from .forge import ForgeKind, Site
+from .job import CiOrigin, JobSpec
+
+LASTS = timedelta(hours=1)
+# Source: docs.github.com "Events that trigger workflows", 2026: runs of these may have a fork's code in them, some
+# with the rights and the name of the repository itself.
+_MAYBE_FORKS = re.compile(r"pull_request.*|workflow_run")
+_OWNER = 64
+
+
+@dataclass(frozen=True, slots=True)
+class CiPolicy:
+    """`repositories` and `refs` are patterns (`*`, `?`); no refs: any. `claims`: further ones, by name. `key` is of
+    this text of it: a session ends when the policy that let it in is changed."""
+
+    site: Site
+    issuer: str
+    audience: str
+    repositories: tuple[str, ...]
+    max_instances: int
+    max_usd_per_hour: Decimal
+    max_lifetime_s: float
+    refs: tuple[str, ...] = ()
+    claims: Mapping[str, str] = field(default_factory=dict)
+    pull_requests: str = "refused"
+    owner: str = ""
+    max_price: Decimal | None = None
+    gpus: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CiClaims:
+    """What is said of a run. `fork` None: it cannot be told from the token. `job_id` "": nor can the job."""
+
+    repository: str
+    ref: str
+    run_id: str
+    attempt: str
+    fork: bool | None
+    job_id: str
+    every: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One run's right, for an hour. `policy` is the key of the one that granted it."""
+
+    owner: str
+    repository: str
+    ref: str
+    run: str
+    policy: str
+    expires_at: datetime
+
+
+class CiDoor(Protocol):
+    """Lets CI runs in."""
+
+    async def exchange(self, token: str) -> tuple[Session, str]:
+        """A session for a forge's token, and its text. Raises: Unauthenticated, Forbidden, in one line."""
+        ...
+
+    def session(self, text: str) -> Session:
+        """Raises: Unauthenticated once it has ended, or was not given by us."""
+        ...
+
+    def granted(self, session: Session) -> CiPolicy:
+        """The policy that let it in. Raises: Unauthenticated when that is no more."""
+        ...
+
+
+def read_claims(kind: ForgeKind, told: Mapping[str, object]) -> CiClaims:
+    """Raises: Forbidden when it is no token of a CI run."""
+    every = {name: _text(value) for name, value in told.items() if isinstance(value, str | int)}
+    found = _github(every) if kind is ForgeKind.GITHUB else _gitlab(every)
+    if not (found.repository and found.run_id):
+        raise Forbidden("this token is of no CI run", hint="take the one that the forge gives to a job")
+    return found
+
+
+def _text(value: str | int) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _github(told: Mapping[str, str]) -> CiClaims:
+    names = ("repository", "ref", "run_id")
+    repository, ref, run_id = (told.get(name, "") for name in names)
+    fork = None if _MAYBE_FORKS.fullmatch(told.get("event_name", "")) else False
+    return CiClaims(repository, ref, run_id, told.get("run_attempt", "1"), fork, told.get("check_run_id", ""), told)
+
+
+def _gitlab(told: Mapping[str, str]) -> CiClaims:
+    """`project_path` is where the code comes from, which for a fork's merge request is the fork; `job_project_path`,
+    where GitLab tells it, where the job runs. Source: docs.gitlab.com, "ID token authentication", 2026."""
+    source, where = told.get("project_path", ""), told.get("job_project_path", "")
+    merging = told.get("pipeline_source") == "merge_request_event" or "merge-requests/" in told.get("ref_path", "")
+    fork = source != where if where else (None if merging else False)
+    prefix = {"branch": "refs/heads/", "tag": "refs/tags/"}.get(told.get("ref_type", ""), "")
+    ref = told.get("ref_path") or f"{prefix}{told.get('ref', '')}"
+    return CiClaims(where or source, ref, told.get("pipeline_id", ""), "1", fork, told.get("job_id", ""), told)
+
+
+def admit(policies: Sequence[CiPolicy], issuer: str, audience: Sequence[str], claims: CiClaims) -> CiPolicy:
+    """The first policy that speaks of this repository and ref. Whether it lets forks in is `check_fork`'s. Raises:
+    Forbidden."""
+    ours = [one for one in policies if one.issuer == issuer and one.audience in audience]
+    named = [one for one in ours if any(_like(claims.repository, pattern) for pattern in one.repositories)]
+    if not named:
+        what = f"no policy of this controller is for {claims.repository[:200]}"
+        raise Forbidden(what, hint="see `ci:` of its settings")
+    for policy in named:
+        if policy.refs and not any(fnmatchcase(claims.ref, pattern) for pattern in policy.refs):
+            continue
+        if all(fnmatchcase(claims.every.get(name, ""), pattern) for name, pattern in policy.claims.items()):
+            return policy
+    what = f"{claims.repository[:200]} may come, but not from {claims.ref[:200] or 'no ref'}"
+    raise Forbidden(what, hint="see `ci:` of the controller's settings")
+
+
+def check_fork(policy: CiPolicy, claims: CiClaims, fork: bool | None) -> None:
+    """`fork` as its forge says now, None where nobody can tell. Raises: Forbidden."""
+    if claims.fork is False or policy.pull_requests == "forks":
+        return
+    if policy.pull_requests == "own" and fork is False:
+        return
+    if policy.pull_requests == "own" and fork is None:
+        said = f"whether this pull request of {claims.repository[:200]} is a fork's cannot be told"
+        raise Forbidden(said, hint="the controller needs rights at the forge to ask (`forges:` of its settings)")
+    what = "a fork's pull request" if claims.fork or fork else "a run of a pull request, or for one,"
+    raise Forbidden(f"{what} may not come to this controller", hint="see `pull_requests` in `ci:` of its settings")
+
+
+def session_of(policy: CiPolicy, claims: CiClaims, fork: bool, now: datetime) -> Session:
+    repository = f"{policy.site.base}/{claims.repository}"
+    run = f"{repository}#{claims.run_id}.{claims.attempt}"
+    owner = _owner(policy, repository, run if fork else "")
+    return Session(owner, repository, claims.ref, run, policy.key, now + LASTS)
+
+
+def _owner(policy: CiPolicy, repository: str, fork: str) -> str:
+    """Machines are shared within one owner only: so it is the repository's, and a fork's run has one of its own.
+    What they have in common are their first letters, under which caps are counted."""
+    digest = hashlib.sha256(f"{repository.lower()} {fork}".encode()).hexdigest()[:12]
+    path = repository.removeprefix(f"{policy.site.base}/")
+    readable = re.sub(r"[^A-Za-z0-9_.-]", "-", f"{path}-fork" if fork else path)
+    return f"{_scope(policy)}{digest}.{readable}"[:_OWNER]
+
+
+def _scope(policy: CiPolicy) -> str:
+    return f"{policy.owner or 'ci'}."
+
+
+def granted(policy: CiPolicy, session: Session, spec: JobSpec, site: Site) -> JobSpec:
+    """The job as the policy grants it: what was left open is what the policy allows. Raises: Forbidden."""
+    if spec.kind != "ci-runner" or site.url.lower() != session.repository.lower():
+        what = "a CI run's session makes runners for its own repository and nothing else"
+        raise Forbidden(what, hint=f"--repo {session.repository}")
+    if spec.secrets or spec.env or spec.rerun_of:
+        raise Forbidden("a CI run's runner takes no secrets and no variables", hint="give them to the workflow's steps")
+    need = replace(
+        spec.need,
+        providers=_within("provider", spec.need.providers, policy.providers),
+        max_price=_at_most("max-price", spec.need.max_price, policy.max_price),
+    )
+    gpu = (need.gpu.name or "").lower() if need.gpu is not None else ""
+    if policy.gpus and gpu not in {name.lower() for name in policy.gpus}:
+        raise Forbidden("the policy grants no such GPU", hint=f"--gpu with one of {', '.join(policy.gpus)}")
+    lifetime_s = _at_most("max-lifetime", spec.max_lifetime_s, policy.max_lifetime_s)
+    origin = CiOrigin(
+        session.repository, session.ref, session.run, _scope(policy), policy.max_instances, policy.max_usd_per_hour
+    )
+    return replace(spec, need=need, max_lifetime_s=lifetime_s, origin=origin)
+
+
+def _within(what: str, asked: tuple[str, ...], allowed: tuple[str, ...]) -> tuple[str, ...]:
+    if allowed and set(asked) - set(allowed):
+        raise Forbidden(f"the policy grants no such {what}", hint=f"--{what} with one of {', '.join(allowed)}")
+    return asked or allowed
+
+
+_Number = TypeVar("_Number", Decimal, float)
+
+
+def _at_most(what: str, asked: _Number | None, allowed: _Number | None) -> _Number | None:
+    if allowed is None or asked is None:
+        return allowed if asked is None else asked
+    if asked > allowed:
+        raise Forbidden(f"the policy grants less: --{what} is {asked:g}, at most {allowed:g}", hint="ask for less")
+    return asked
+
+
+def _like(repository: str, pattern: str) -> bool:
+    """Forges tell repositories apart without regard to case. `*` stays within one part of the path."""
+    parts, wanted = repository.lower().split("/"), pattern.lower().split("/")
+    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))

@@ -1,0 +1,74 @@
+"""Which CI run a launch belongs to, and the names that follow from that: the same again when the step is tried again.
+
+Pure: the environment comes in. Names are made so that no other run's can be the same, because whatever asks for a
+runner's labels may get it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .errors import InvalidRequest
+from .forge import ForgeKind, Site
+from .step import step_of
+
+DOTENV = "runner.env"  # where a GitLab job leaves variables for those after it, unless --dotenv says otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class CiRun:
+    """`words` tell this job of this attempt of this run from every other one. `output`: the file that the forge reads
+    a step's outputs from; `dotenv`: the one that it can be told to read variables from."""
+
+    site: Site
+    words: tuple[str, ...]
+    label: str
+    api: str = ""
+    output: str = ""
+    dotenv: str = ""
+
+
+def run_of(environment: Mapping[str, str]) -> CiRun | None:
+    """None outside of a CI run that we know."""
+    step = step_of(environment)
+    if step is None:
+        return None
+    if step.kind is ForgeKind.GITLAB:
+        project = environment.get("CI_PROJECT_PATH", "")  # where the job runs, whatever is merged into what
+        pipeline, job = environment.get("CI_PIPELINE_ID", ""), environment.get("CI_JOB_NAME", "")
+        site = Site(step.kind, step.site.base, project)
+        return CiRun(site, (pipeline, job), f"run-{pipeline}", step.api, dotenv=DOTENV)
+    attempt = environment.get("GITHUB_RUN_ATTEMPT", "1")
+    # The legs of a matrix are told apart by nothing but what the runner tracks their processes by.
+    words = (step.run_id, attempt, environment.get("GITHUB_JOB", ""), environment.get("RUNNER_TRACKING_ID", ""))
+    return CiRun(step.site, words, f"run-{step.run_id}-{attempt}", step.api, output=step.output)
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Of one launch: `label` is its own alone; `key` begins the ids of its jobs."""
+
+    key: str
+    label: str
+
+    def job(self, index: int, turn: int = 1) -> str:
+        """Of its `index`th runner, from 1; in a later `turn` when the one of before has ended."""
+        return f"ci-{self.key}-{index}" + (f"-{turn}" if turn > 1 else "")
+
+
+def names_of(run: CiRun | None, what: str, chance: str) -> Names:
+    """`what` tells launches of one job of a run apart; `chance`, random hexadecimal, those that have no run."""
+    if run is None:
+        return Names(chance, f"run-{chance}")
+    key = hashlib.sha256("\n".join((run.site.url, *run.words, what)).encode()).hexdigest()[:16]
+    return Names(key, f"{run.label}-{key[:8]}")
+
+
+def parse_labels(text: str) -> tuple[str, ...]:
+    """Raises: InvalidRequest."""
+    labels = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if any(any(letter.isspace() for letter in label) for label in labels):
+        raise InvalidRequest(f"labels: {text[:80]!r} has a blank in a label", hint="write a,b")
+    return labels

@@ -1,0 +1,132 @@
+"""`runner launch` whole: real command, controller, machine and agent, a GitHub with real state over HTTP, and a
+stand-in for its runner program that takes a job of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provisioner.app.clock import SystemClock
+from tests.fakes import standin_runner
+from tests.fakes.github.server import FakeGitHub
+from tests.fakes.github.state import Job
+from tests.system.served import served
+from tests.system.world import World, world
+from tests.unit.cli.step import github
+
+pytestmark = pytest.mark.system
+TOKEN = "ghp_classic-token-of-ada"
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeGitHub]:
+    made = FakeGitHub(SystemClock())
+    made.start()
+    made.add_repository("acme/vision")
+    made.publish(standin_runner.packed(), standin_runner.VERSION)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def w(tmp_path: Path, hub: FakeGitHub) -> Iterator[World]:
+    """A step of a workflow of that GitHub, with a token that opens it."""
+    with world(tmp_path) as made:
+        work = tmp_path / "step"
+        work.mkdir()
+        here = {"GITHUB_SERVER_URL": hub.url, "GITHUB_API_URL": f"{hub.url}/api/v3", "RUNNER_FORGE_TOKEN": TOKEN}
+        made.extra |= github(work) | here
+        yield made
+
+
+def queued(hub: FakeGitHub, *labels: str) -> Job:
+    run = hub.state.add_run("acme/vision", [list(labels)])
+    return run.latest[0]
+
+
+def records(hub: FakeGitHub) -> list[str]:
+    return [one.name for one in hub.state.living("acme/vision")]
+
+
+def test_a_launched_runner_takes_the_runs_job_and_no_other_and_is_gone(w: World, hub: FakeGitHub) -> None:
+    other = queued(hub, "gpu")
+    done = w.run("launch")
+    label = done.stdout.decode().strip()
+    (name,) = records(hub)
+    assert f"{name} is online at {hub.url}/acme/vision" in done.stderr.decode()
+    mine = queued(hub, label)
+    w.until(lambda: mine.status == "completed", 60, "the job to be served")
+    assert (mine.conclusion, mine.runner and mine.runner.name, other.status) == ("success", name, "queued")
+    (job,) = w.json("ps", "-a")
+    w.wait_done(job["id"])
+    shown = w.job(job["id"])
+    assert (shown["outcome"], [row["name"] for row in shown["runners"]]) == ("succeeded", [name])
+    assert all(shown["runners"][0][key] for key in ("online_at", "busy_at", "gone_at"))
+    w.nothing_left()
+    assert records(hub) == []
+    held = subprocess.run(["grep", "-rla", TOKEN, str(w.home)], capture_output=True, check=False).stdout
+    assert held == b""
+
+
+def test_a_step_that_is_ended_while_it_waits_leaves_nothing_anywhere(w: World, hub: FakeGitHub) -> None:
+    hub.archives = []  # its program cannot be had, so that it never comes
+    running = subprocess.Popen(w.command("launch", "--count", "2"), env=w.environment, stderr=subprocess.PIPE)
+    w.until(lambda: len(w.json("ps")) == 2, 60, "the jobs to be stored")
+    running.send_signal(signal.SIGTERM)
+    _, said = running.communicate(timeout=30)
+    assert running.returncode == 130, said
+    w.until(lambda: not w.json("ps"), 60, "the jobs to be cancelled")
+    w.nothing_left()
+    assert records(hub) == []
+
+
+def test_an_idle_runner_goes_by_itself(w: World, hub: FakeGitHub) -> None:
+    w.run("launch", "--idle-timeout", "6s")
+    w.until(lambda: not records(hub), 60, "the runner to go")
+    w.nothing_left()
+
+
+def test_rights_lost_by_a_restart_are_trouble_until_they_are_handed_over(w: World, hub: FakeGitHub) -> None:
+    w.run("launch")
+    (name,) = records(hub)
+    w.kill("controller")
+    del w.extra["RUNNER_FORGE_TOKEN"]
+    (job,) = w.json("ps")
+    w.until(lambda: b"no runners at" in w.run("ps").stderr, 30, "the trouble to be said")
+    w.run("cancel", job["id"])
+    w.until(lambda: [e for e in w.json("events") if e["what"] == "runner.not_removed"], 30, "a removal to be refused")
+    assert records(hub) == [name]
+    w.extra["RUNNER_FORGE_TOKEN"] = TOKEN
+    w.run("gc", "--dry-run")
+    w.until(lambda: not records(hub), 30, "the record to be removed")
+    assert w.wait_done(job["id"])["outcome"] == "cancelled"
+    w.nothing_left()
+
+
+def test_a_workflows_own_token_cannot_and_what_can_is_said(w: World, hub: FakeGitHub) -> None:
+    del w.extra["RUNNER_FORGE_TOKEN"]
+    w.extra["GITHUB_TOKEN"] = "ghs_of-the-workflow"
+    done = w.run("launch", check=False)
+    (line,) = done.stderr.decode().splitlines()
+    assert (done.returncode, w.json("ps", "-a")) == (3, [])
+    assert line.startswith(f"runner: a workflow's own GITHUB_TOKEN cannot make runners ({hub.url}/acme/vision was not")
+
+
+def test_a_served_controller_has_its_rights_from_its_settings(w: World, hub: FakeGitHub, tmp_path: Path) -> None:
+    del w.extra["RUNNER_FORGE_TOKEN"]
+    w.home.mkdir(parents=True, exist_ok=True)
+    forge = {"kind": "github", "url": hub.url, "token_env": "HUB_TOKEN"}
+    (w.home / "settings.yaml").write_text(json.dumps({"forges": [forge]}))
+    w.extra["HUB_TOKEN"] = TOKEN
+    with served(w) as port:
+        token = w.json("token", "create", "ann")["token"]
+        w.extra |= {"RUNNER_SERVER": f"http://127.0.0.1:{port}", "RUNNER_TOKEN": token}
+        label = w.run("launch").stdout.decode().strip()
+        mine = queued(hub, label)
+        w.until(lambda: mine.status == "completed", 60, "the job to be served")
+        w.until(lambda: not w.json("machines"), 60, "the machine to go")

@@ -1,0 +1,306 @@
+"""`runner launch`: what is asked for, what is left for the jobs after it, and that a failure leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import Any
+
+import pytest
+
+from tests.fakes.api_server import FakeApi, Script
+
+from .step import GITHUB, GITLAB, github
+from .terminal import Terminal
+
+REPO = ("launch", "--repo", "https://github.com/acme/vision")
+TOKEN = "ghp_not-to-be-seen-anywhere"
+
+
+@pytest.fixture
+def here(terminal: Terminal, api: FakeApi) -> Terminal:
+    """No CI, and a token for the forge."""
+    terminal.extra |= {"RUNNER_FORGE_TOKEN": TOKEN}
+    return terminal
+
+
+@pytest.fixture
+def step(terminal: Terminal, api: FakeApi) -> Terminal:
+    """A step of a GitHub workflow."""
+    terminal.extra |= github(terminal.folder) | {"RUNNER_FORGE_TOKEN": TOKEN}
+    return terminal
+
+
+def outputs(terminal: Terminal) -> dict[str, str]:
+    """As the forge reads them: name<<MARK, lines, MARK."""
+    lines = (terminal.folder / "github_output").read_text().splitlines()
+    found: dict[str, str] = {}
+    while lines:
+        name, _, mark = lines.pop(0).partition("<<")
+        end = lines.index(mark)
+        found[name], lines = "\n".join(lines[:end]), lines[end + 1 :]
+    return found
+
+
+def specs(api: FakeApi) -> list[dict[str, Any]]:
+    return [body["spec"] for body in api.sent("POST", "/jobs") if "spec" in body]
+
+
+def test_a_runner_is_a_job_of_its_own_kind(here: Terminal, api: FakeApi) -> None:
+    done = here.run(*REPO, "--gpu", "T4", "--labels", "gpu, big", "--jobs", "many", "--max-lifetime", "2h", "--spot")
+    assert done.returncode == 0, done.stderr
+    (spec,) = specs(api)
+    label = spec["runner"]["labels"][0]
+    assert spec["runner"] == {
+        "url": "https://github.com/acme/vision",
+        "forge": "github",
+        "labels": [label, "gpu", "big"],
+        "jobs": "many",
+        "group": "",
+        "idle_s": 600.0,
+    }
+    assert (spec["kind"], spec["run"], spec["max_lifetime_s"]) == ("ci-runner", [], 7200.0)
+    assert (spec["need"]["gpu"]["name"], spec["need"]["market"]) == ("T4", "spot")
+    assert done.stdout == f"{label},gpu,big\n"
+
+
+def test_it_waits_until_the_forge_says_online_and_tells_how_far_it_is(here: Terminal, api: FakeApi) -> None:
+    api.script = Script(online=False)
+    with here.begin(*REPO) as running:
+        api.wait_for(lambda: len(api.sent("GET", "/events")) > 2)
+        assert running.poll() is None
+        (job_id,) = api.jobs
+        api.event(job_id, "runner.online", "it waits for a job")
+        _, said = running.communicate(timeout=30)
+    assert running.returncode == 0
+    assert said.decode().splitlines() == [
+        f"runner: {job_id} machine planned: local here this on-demand $0/h",
+        f"runner: {job_id} the machine is ready",
+        f"runner: {job_id} registered: runner-of-{job_id}",
+        f"runner: {job_id} runner-of-{job_id} is online at https://github.com/acme/vision",
+    ]
+
+
+def test_several_share_one_label_that_no_other_launch_has(here: Terminal, api: FakeApi) -> None:
+    assert here.run(*REPO, "--count", "3", "--json").returncode == 0
+    assert here.run(*REPO).returncode == 0
+    labels = [tuple(spec["runner"]["labels"]) for spec in specs(api)]
+    assert len(labels) == 4
+    assert len(set(labels)) == 2
+    assert len(set(api.jobs)) == 4
+
+
+def test_a_step_knows_its_repository_and_leaves_outputs(step: Terminal, api: FakeApi) -> None:
+    done = step.run("launch", "--count", "2", "--labels", "gpu")
+    assert done.returncode == 0, done.stderr
+    assert specs(api)[0]["runner"]["url"] == "https://github.com/acme/vision"
+    left = outputs(step)
+    assert left["label"].startswith("run-1658821493-2-")
+    assert json.loads(left["labels"]) == [left["label"], "gpu"]
+    assert json.loads(left["jobs"]) == list(api.jobs)
+
+
+def test_a_step_that_is_tried_again_finds_its_runners(step: Terminal, api: FakeApi) -> None:
+    first = step.run("launch", "--gpu", "T4", "--count", "2")
+    again = step.run("launch", "--gpu", "T4", "--count", "2")
+    assert (again.returncode, again.stdout) == (0, first.stdout)
+    assert len(api.jobs) == 2
+
+
+def test_another_wish_of_the_same_job_is_another_launch(step: Terminal, api: FakeApi) -> None:
+    said = {step.run("launch", *words).stdout for words in ((), ("--gpu", "A100"), ("--name", "second"))}
+    assert (len(said), len(api.jobs)) == (3, 3)
+
+
+def test_one_name_is_one_wish(step: Terminal, api: FakeApi) -> None:
+    assert step.run("launch", "--name", "a", "--gpu", "T4").returncode == 0
+    done = step.run("launch", "--name", "a", "--gpu", "A100")
+    (job_id,) = api.jobs
+    assert done.returncode == 2
+    assert f"{job_id} was launched under this name and is something else; give another --name" in done.stderr
+    assert api.jobs[job_id]["phase"] == "running"
+
+
+def test_what_has_ended_is_launched_anew(step: Terminal, api: FakeApi) -> None:
+    assert step.run("launch").returncode == 0
+    (first,) = api.jobs
+    api.end(first, "succeeded", 0)
+    assert step.run("launch").returncode == 0
+    assert list(api.jobs) == [first, f"{first}-2"]
+
+
+def test_gitlab_gets_variables_in_a_file(terminal: Terminal, api: FakeApi) -> None:
+    terminal.extra |= GITLAB | {"GITLAB_TOKEN": TOKEN}
+    done = terminal.run("launch", "--labels", "gpu")
+    assert done.returncode == 0, done.stderr
+    left = dict(line.split("=", 1) for line in (terminal.folder / "runner.env").read_text().splitlines())
+    assert left["RUNNER_LABEL"].startswith("run-7001-")
+    assert left == {
+        "RUNNER_LABEL": left["RUNNER_LABEL"],
+        "RUNNER_LABELS": f"{left['RUNNER_LABEL']},gpu",
+        "RUNNER_JOBS": ",".join(api.jobs),
+    }
+    assert specs(api)[0]["runner"]["url"] == "https://gitlab.example/acme/vision"
+    assert specs(api)[0]["runner"]["forge"] == "gitlab"
+
+
+def test_one_that_cannot_come_fails_with_its_reason_and_takes_the_others_back(here: Terminal, api: FakeApi) -> None:
+    api.script = Script(online=False, why="impossible", outcome="impossible", detail="no such GPU")
+    done = here.run(*REPO, "--count", "2")
+    assert done.returncode == 125
+    first, second = api.jobs
+    assert f"runner: {first} impossible: impossible: no such GPU; `runner why {first}` says more" in done.stderr
+    assert [path for m, path, _ in api.asked if path.endswith("cancel")] == [
+        f"/jobs/{first}/cancel",
+        f"/jobs/{second}/cancel",
+    ]
+
+
+def test_who_waits_too_long_gives_up_and_leaves_nothing(here: Terminal, api: FakeApi) -> None:
+    api.script = Script(online=False)
+    done = here.run(*REPO, "--wait", "300ms")
+    assert done.returncode == 125
+    assert "runner: not online after 0.3 s: it waits for an offer; --wait says how long to wait" in done.stderr
+    assert [job["outcome"] for job in api.jobs.values()] == ["cancelled"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_takes_back_what_was_launched(here: Terminal, api: FakeApi, number: signal.Signals) -> None:
+    api.script = Script(online=False)
+    with here.begin(*REPO, "--count", "2") as running:
+        api.wait_for(lambda: len(api.jobs) == 2 and api.sent("GET", "/events"))
+        running.send_signal(number)
+        _, said = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert [job["outcome"] for job in api.jobs.values()] == ["cancelled", "cancelled"]
+    assert f"runner: cancelled {', '.join(api.jobs)}" in said.decode()
+
+
+def test_a_signal_while_a_job_is_being_stored_takes_it_back_too(here: Terminal, api: FakeApi) -> None:
+    api.script, api.slow_submit_s = Script(online=False), 0.5
+    with here.begin(*REPO) as running:
+        api.wait_for(lambda: api.sent("POST", "/jobs"))
+        running.send_signal(signal.SIGTERM)
+        running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert [job["outcome"] for job in api.jobs.values()] == ["cancelled"]
+
+
+def test_the_same_words_with_cancel_take_back_what_a_killed_step_left(step: Terminal, api: FakeApi) -> None:
+    api.script = Script(online=False)
+    with step.begin("launch", "--gpu", "T4", "--count", "2") as running:
+        api.wait_for(lambda: len(api.jobs) == 2)
+        running.kill()
+    done = step.run("launch", "--gpu", "T4", "--count", "2", "--cancel")
+    assert done.returncode == 0, done.stderr
+    assert [job["outcome"] for job in api.jobs.values()] == ["cancelled", "cancelled"]
+    assert step.run("launch", "--gpu", "T4", "--count", "2", "--cancel").stderr == "runner: nothing to cancel\n"
+
+
+def test_without_waiting_the_labels_are_known_at_once(step: Terminal, api: FakeApi) -> None:
+    api.script = Script(online=False)
+    done = step.run("launch", "--detach")
+    assert done.returncode == 0
+    assert outputs(step)["label"] == done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("launch",), "where should they serve?; give --repo URL; a CI step's own repository is known"),
+        (("launch", "--repo", "https://git.example/a/b"), "what kind of forge is git.example?"),
+        (("launch", "--repo", "https://git.example/a/b", "--forge", "svn"), "'svn' is not a kind of forge"),
+        ((*REPO, "--wait", "soon"), "--wait: 'soon' is not a duration"),
+        ((*REPO, "--idle-timeout", "never"), "--idle-timeout: 'never' is not a duration"),
+        ((*REPO, "--gpu", "T5"), "T5"),
+        ((*REPO, "--labels", "a b"), "labels: 'a b' has a blank in a label"),
+        ((*REPO, "--cancel"), "only a CI step knows again what it launched"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_stored(
+    here: Terminal, api: FakeApi, words: tuple[str, ...], said: str
+) -> None:
+    done = here.run(*words)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert said in line
+    assert api.jobs == {}
+
+
+# The right to make runners
+
+
+def test_the_token_of_the_environment_goes_to_the_embedded_controller(here: Terminal, api: FakeApi) -> None:
+    done = here.run(*REPO)
+    assert api.sent("PUT", "/forges/github") == [{"url": "https://github.com/acme/vision", "token": TOKEN, "api": ""}]
+    assert TOKEN not in done.stdout + done.stderr
+
+
+def test_a_forge_that_the_settings_open_needs_none(here: Terminal, api: FakeApi) -> None:
+    del here.extra["RUNNER_FORGE_TOKEN"]
+    api.forges = {"https://github.com": {"kind": "github", "opened": True}}
+    assert here.run(*REPO).returncode == 0
+    assert api.sent("PUT", "/forges") == []
+
+
+def test_the_settings_may_name_a_variable_of_the_command(here: Terminal, api: FakeApi) -> None:
+    here.extra = {"OUR_TOKEN": TOKEN, "GITHUB_TOKEN": "another"}
+    api.forges = {"https://github.com": {"kind": "github", "opened": False, "variable": "OUR_TOKEN"}}
+    assert here.run(*REPO).returncode == 0
+    assert api.sent("PUT", "/forges/github")[0]["token"] == TOKEN
+
+
+def test_without_any_it_is_said_where_one_is_looked_for(here: Terminal, api: FakeApi) -> None:
+    del here.extra["RUNNER_FORGE_TOKEN"]
+    done = here.run(*REPO)
+    assert (done.returncode, api.jobs) == (2, {})
+    assert "no token for github; set RUNNER_FORGE_TOKEN or GITHUB_TOKEN in the step's environment" in done.stderr
+
+
+def test_a_workflows_own_token_is_told_what_can_instead(step: Terminal, api: FakeApi) -> None:
+    del step.extra["RUNNER_FORGE_TOKEN"]
+    step.extra["GITHUB_TOKEN"] = "ghs_of-the-workflow"
+    error = {"kind": "Conflict", "message": "https://github.com/acme/vision was not opened: 403", "hint": "look"}
+    api.refuse["PUT", "/forges/github"] = (409, error)
+    done = step.run("launch")
+    assert (done.returncode, api.jobs) == (3, {})
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("runner: a workflow's own GITHUB_TOKEN cannot make runners (https://github.com/acme/vision")
+    assert "RUNNER_FORGE_TOKEN; a GitHub App, under `forges:` of the settings; or a controller" in line
+
+
+def test_who_waits_hands_the_right_over_again_when_the_controller_lost_it(here: Terminal, api: FakeApi) -> None:
+    api.script = Script(online=False)
+    with here.begin(*REPO) as running:
+        api.wait_for(lambda: api.sent("GET", "/events"))
+        api.stop()
+        api.health = {"ok": True, "paused": {"https://github.com/acme/vision": "no runners there: no rights"}}
+        api.start()
+        api.wait_for(lambda: len(api.sent("PUT", "/forges/github")) == 2)
+        (job_id,) = api.jobs
+        api.event(job_id, "runner.online", "")
+        running.communicate(timeout=30)
+    assert running.returncode == 0
+
+
+def test_a_collection_hands_it_over_for_what_is_left_at_the_forge(here: Terminal, api: FakeApi) -> None:
+    here.extra = {"GITHUB_TOKEN": TOKEN}
+    api.health = {"ok": True, "paused": {"https://github.com/acme/vision": "no runners there: no rights"}}
+    done = here.run("gc", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert api.sent("PUT", "/forges/github")[0]["url"] == "https://github.com/acme/vision"
+
+
+def test_what_github_sets_is_no_setting_of_ours(terminal: Terminal, api: FakeApi) -> None:
+    """Under the full set: the same home, the embedded controller, no token, no labels of theirs."""
+    plain = terminal.run("ps", "--json")
+    terminal.extra |= github(terminal.folder)
+    done = terminal.run("ps", "--json")
+    assert (done.returncode, done.stdout, done.stderr) == (plain.returncode, plain.stdout, plain.stderr)
+    terminal.extra |= {"RUNNER_FORGE_TOKEN": TOKEN}
+    assert terminal.run("launch").returncode == 0
+    (spec,) = specs(api)
+    assert len(spec["runner"]["labels"]) == 1
+    assert spec["runner"]["url"] == "https://github.com/acme/vision"
+    assert spec["runner"]["idle_s"] == 600.0
+    assert not any(value in json.dumps(spec) for name, value in GITHUB.items() if name == "RUNNER_NAME")

@@ -1,0 +1,55 @@
+"""Names of a launch follow from the CI run it belongs to, and from nothing that changes when its step is repeated."""
+
+from __future__ import annotations
+
+import pytest
+
+from provisioner.domain.forge import ForgeKind, Site
+from provisioner.domain.launching import Names, names_of, run_of
+from tests.unit.cli.step import GITHUB, GITLAB
+
+
+def github(**changed: str) -> Names:
+    return names_of(run_of(GITHUB | changed), "", "ab" * 8)
+
+
+def test_a_step_repeated_has_the_same_names() -> None:
+    assert github() == github(GITHUB_ACTION="__run_2", GITHUB_SHA="0" * 40, RUNNER_NAME="another")
+    assert github().label.startswith("run-1658821493-2-")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"GITHUB_RUN_ATTEMPT": "3"},
+        {"GITHUB_RUN_ID": "1658821494"},
+        {"GITHUB_JOB": "other"},
+        {"GITHUB_REPOSITORY": "acme/other"},
+        {"RUNNER_TRACKING_ID": "github_another-leg-of-the-matrix"},
+    ],
+)
+def test_another_run_attempt_job_or_leg_has_other_names(changed: dict[str, str]) -> None:
+    assert github(**changed).key != github().key
+    assert github(**changed).label != github().label
+
+
+def test_a_job_of_gitlab_that_is_retried_finds_what_it_launched() -> None:
+    names = [names_of(run_of(GITLAB | {"CI_JOB_ID": number}), "", "") for number in ("1", "2")]
+    assert names[0] == names[1]
+    assert names_of(run_of(GITLAB | {"CI_JOB_NAME": "launch 2/2"}), "", "").label != names[0].label
+
+
+def test_runners_are_for_where_the_job_runs_whatever_it_merges_into() -> None:
+    merging = {"CI_MERGE_REQUEST_IID": "7", "CI_MERGE_REQUEST_PROJECT_PATH": "upstream/vision"}
+    run = run_of(GITLAB | merging)
+    assert run is not None
+    assert run.site == Site(ForgeKind.GITLAB, "https://gitlab.example", "acme/vision")
+
+
+def test_outside_of_ci_names_are_chance() -> None:
+    assert run_of({"CI": "true"}) is None
+    assert names_of(None, "", "ab" * 8) == Names("ab" * 8, f"run-{'ab' * 8}")
+
+
+def test_ids_count_runners_and_turns() -> None:
+    assert [Names("k", "l").job(1), Names("k", "l").job(2, 3)] == ["ci-k-1", "ci-k-2-3"]

@@ -1,0 +1,84 @@
+"""A site without rights is in trouble, loudly, until they are handed over; then it is asked at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from provisioner.app.forges import OpenForges
+from provisioner.domain.errors import ForgeUnauthorized
+from provisioner.domain.forge import ForgeCredentials, ForgeKind, Site
+from provisioner.domain.job import Job, JobPhase, JobSpec, RunnerSpec
+from provisioner.domain.policy import Policy
+from provisioner.engine.sites import Sites
+from tests.fakes.open_forge import FakeForges
+from tests.fakes.simstore import SimStore
+from tests.fakes.virtual import run_virtually
+
+from .abilities import Scene
+
+VISION = Site(ForgeKind.GITHUB, "https://github.com", "acme/vision")
+SPEC = JobSpec(run=(), kind="ci-runner", runner=RunnerSpec(VISION.url, "github", ("run-1",)))
+
+
+@dataclass
+class Seen:
+    before: str
+    told: dict[Site, str]
+    after: str
+    forgotten: dict[Site, str]
+    events: list[str]
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    """A job waits at a site; ten seconds later the right is handed over, and a second after that it is looked at."""
+    folder: Path = tmp_path_factory.mktemp("home")
+    store = SimStore()
+
+    async def main() -> Seen:
+        scene = Scene(store)
+        clock, port = scene.clock, scene.port
+        forges = OpenForges([], folder, {}, clock, handed=True, opener=FakeForges({"t": {"acme/vision"}}).open)
+        sites = Sites(port, forges, clock, Policy(), lambda: None)
+        forges.resume = sites.resume
+        job = Job("j-1", "ann", SPEC, JobPhase.QUEUED, clock.now())
+
+        async def rounds(count: int) -> str:
+            for _ in range(count):
+                sites.turn(())
+                await clock.sleep(0.5)
+                said = sites.blocked(job)
+            return said
+
+        before, told = await rounds(20), sites.trouble
+        await forges.take(VISION, ForgeCredentials(token="t"))
+        after = await rounds(2)
+        sites.failed(VISION, ForgeUnauthorized("over"))
+        await clock.sleep(600)
+        forgotten = sites.trouble
+        await sites.close()
+        await forges.close()
+        events = [one.what for one in await port.records.events()]
+        return Seen(before, told, after, forgotten, [what for what in events if what.startswith("forge.")])
+
+    return run_virtually(main())
+
+
+def test_why_it_waits_says_what_to_do(seen: Seen) -> None:
+    assert seen.before.startswith("no rights at github.com were handed over since the controller started")
+    assert seen.before.endswith(
+        "`runner launch --repo https://github.com/acme/vision` hands over the token of its environment"
+    )
+    assert seen.told == {VISION: seen.before}
+
+
+def test_it_goes_on_as_soon_as_they_are_handed_over(seen: Seen) -> None:
+    assert seen.after == ""
+    assert seen.events == ["forge.trouble", "forge.answers"]
+
+
+def test_a_site_that_nobody_wants_anything_of_is_no_trouble(seen: Seen) -> None:
+    assert seen.forgotten == {}
