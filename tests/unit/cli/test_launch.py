@@ -273,9 +273,7 @@ def test_who_waits_hands_the_right_over_again_when_the_controller_lost_it(here: 
     api.script = Script(online=False)
     with here.begin(*REPO) as running:
         api.wait_for(lambda: api.sent("GET", "/events"))
-        api.stop()
         api.health = {"ok": True, "paused": {"https://github.com/acme/vision": "no runners there: no rights"}}
-        api.start()
         api.wait_for(lambda: len(api.sent("PUT", "/forges/github")) == 2)
         (job_id,) = api.jobs
         api.event(job_id, "runner.online", "")
