@@ -129,7 +129,8 @@ class CiJob:
     """A job of a workflow or pipeline, as the forge tells of it. `key` is one job's at one forge, whatever repeats.
 
     `repository` is its path; `attempt` counts runs of the same job from 1; `fork`: it comes from somebody else's
-    repository, so that nothing of it may be trusted."""
+    repository, so that nothing of it may be trusted. None: it was not told here (GitHub's webhooks of jobs do not say),
+    and `Forge.job` tells."""
 
     id: str
     site: Site
@@ -142,7 +143,7 @@ class CiJob:
     name: str = ""
     url: str = ""
     ref: str = ""
-    fork: bool = False
+    fork: bool | None = None
     runner_name: str = ""
     conclusion: str = ""
 

@@ -11,6 +11,7 @@ from provisioner.domain.ports import Store
 from provisioner.store.open import open_store
 from tests.fakes import postgres
 
+from .ci_job_laws import CiJobLaws
 from .store_laws import StoreLaws
 
 pytestmark = pytest.mark.skipif(postgres.binaries() is None, reason="PostgreSQL is not installed")
@@ -22,7 +23,7 @@ def url() -> Iterator[str]:
         yield running
 
 
-class TestPostgres(StoreLaws):
+class TestPostgres(StoreLaws, CiJobLaws):
     @pytest.fixture
     async def store(self, url: str) -> AsyncIterator[Store]:
         store = await open_store(url, secret_key=b"k" * 32)

@@ -15,12 +15,13 @@ from provisioner.store.migrate import upgrade
 from provisioner.store.open import open_store
 from provisioner.store.schema import metadata
 
+from .ci_job_laws import CiJobLaws
 from .store_laws import StoreLaws
 
 KEY = b"k" * 32
 
 
-class TestSqlite(StoreLaws):
+class TestSqlite(StoreLaws, CiJobLaws):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         store = await open_store(f"sqlite:///{tmp_path}/runner.db", secret_key=KEY)
@@ -28,7 +29,7 @@ class TestSqlite(StoreLaws):
         await store.close()
 
 
-class TestSqliteInline(StoreLaws):
+class TestSqliteInline(StoreLaws, CiJobLaws):
     @pytest.fixture
     async def store(self) -> AsyncIterator[Store]:
         store = await open_store("sqlite://", secret_key=KEY, inline=True)
