@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.gpu import parse_gpu
 from provisioner.domain.policy import Policy
+from provisioner.pool_settings import PoolSettings
 
 # Name -> what it sets. The reference page is generated from this table.
 ENVIRONMENT: Mapping[str, str] = {
@@ -135,6 +136,7 @@ class Settings(BaseModel):
     local: LocalSettings = LocalSettings()
     aws: AwsSettings = AwsSettings()
     hosts: list[HostSettings] = Field(default_factory=list)
+    pools: list[PoolSettings] = Field(default_factory=list)
     retention: RetentionSettings = RetentionSettings()
     policy: dict[str, float] = Field(default_factory=dict)
 

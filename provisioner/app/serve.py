@@ -84,6 +84,7 @@ class _Serving:
             async with asyncio.TaskGroup() as group:
                 duties = [
                     group.create_task(watched("engine", controller.engine.run, self._crashed)),
+                    group.create_task(watched("demand", controller.engine.demand.run, self._crashed)),
                     group.create_task(watched("retention", self._retain)),
                     group.create_task(watched("reach", controller.clouds.reach.run)),
                     group.create_task(watched("idle", self._watch_idle)),
@@ -132,6 +133,7 @@ class _Serving:
             agent_file=self._agent_file,
             keyring=c.clouds.keyring,
             paused=self._paused,
+            demand=c.engine.demand,
         )
 
     def _paused(self) -> dict[str, str]:
@@ -227,6 +229,8 @@ class _Serving:
 
     async def _needed(self) -> bool:
         store = self._controller.store
+        if self._controller.engine.demand.pools:
+            return True
         if await store.instances.find(limit=1):
             return True
         return bool(await store.jobs.find(phases=(JobPhase.QUEUED, JobPhase.RUNNING, JobPhase.HELD), limit=1))

@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "token": ("token", "Operate"),
     "secret": ("secret", "Operate"),
     "hosts": ("hosts", "Operate"),
+    "pools": ("pools", "Operate"),
     "db": ("db", "Operate"),
     "completion": ("completion", "Operate"),
 }

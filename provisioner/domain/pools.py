@@ -89,8 +89,8 @@ def covers(site: Site, job: CiJob) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Sorted:
-    """`by_pool` has the name of each pool. `refused`: what no pool may serve, and why. `untold`: what would be served,
-    were it known where it comes from."""
+    """`by_pool` has the name of each pool. `refused`: what no pool may serve, and why. `untold`: what may have
+    to be served, were it known where it comes from, or what its labels are."""
 
     by_pool: dict[str, list[CiJob]]
     refused: list[tuple[CiJob, str]]
@@ -104,7 +104,7 @@ def sort_out(pools: Sequence[Pool], jobs: Iterable[CiJob]) -> Sorted:
         fitting = [pool for pool in pools if pool.suits(job)]
         if admitting := [pool for pool in fitting if pool.forks or job.fork is False]:
             found.by_pool[min(admitting, key=lambda pool: _width(pool, job)).name].append(job)
-        elif fitting and job.fork is None:
+        elif job.fork is None and (fitting or (not job.labels and any(pool.site_of(job) for pool in pools))):
             found.untold.append(job)
         elif fitting:
             names = ", ".join(pool.name for pool in fitting)

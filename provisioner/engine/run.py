@@ -10,11 +10,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
 from provisioner.domain.abilities import Abilities
+from provisioner.domain.demand import Redelivers
 from provisioner.domain.errors import StoreError
 from provisioner.domain.facts import Demand
 from provisioner.domain.forge import Forges, NoForges
 from provisioner.domain.job import Attempt, Instance, Job, JobPhase
 from provisioner.domain.policy import Policy
+from provisioner.domain.pools import Pool
 from provisioner.domain.ports import Clock, Controllers, Provider, Store
 
 from .act import Actor
@@ -22,6 +24,7 @@ from .attempts import Attempts
 from .attend import Attending
 from .collect import Collector
 from .consoles import Consoles
+from .demand import PoolDemand
 from .desk import EngineDesk
 from .interruptions import Interruptions
 from .leftovers import Leftovers
@@ -42,8 +45,9 @@ _ROUNDS = 4  # within one pass: an instance gone frees a job, a machine ready ta
 class Engine:
     """`config_for` gives the agent's configuration of an instance that is about to be launched. `controllers` is given
     where others share the store, `urls` are then where agents find this one. `abilities` are what some of the providers
-    can beside. `forges` is where jobs may be runners. `paused` says why a provider can be asked nothing, as far as
-    somebody else knows; `providers` may grow."""
+    can beside. `forges` is where jobs may be runners, `pools` what is kept there, `redelivers` those that send lost
+    webhooks again. `paused` says why a provider can be asked nothing, as far as somebody else knows; `providers` may
+    grow."""
 
     def __init__(
         self,
@@ -60,6 +64,8 @@ class Engine:
         urls: Sequence[str] = (),
         abilities: Abilities | None = None,
         forges: Forges | None = None,
+        pools: Sequence[Pool] = (),
+        redelivers: Mapping[str, Redelivers] | None = None,
         paused: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         can = abilities or Abilities()
@@ -82,6 +88,19 @@ class Engine:
             store, providers, clock, policy, self.observed, self.market, self.desk, actor, holder
         )
         self.runners = Runners(store, forges or NoForges(), self.observed, self.desk, clock, policy)
+        self.demand = PoolDemand(
+            store=store,
+            forges=forges or NoForges(),
+            observed=self.observed,
+            runners=self.runners,
+            desk=self.desk,
+            clock=clock,
+            policy=policy,
+            rng=rng,
+            pools=pools,
+            redelivers=redelivers,
+            alone=controllers is None,
+        )
         self._attempts = Attempts(store, self.observed, self.desk, clock, policy, taken)
         self._queue = Queue(store, self.market, self.desk, clock, policy, rng, self.runners.sites.blocked)
         self._collector = Collector(store, providers, clock, policy, self.observed)

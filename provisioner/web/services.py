@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from provisioner.domain.credentials import Keyring
+from provisioner.domain.demand import Demand, NoDemand, NoWebhooks, Webhooks
 from provisioner.domain.forge import Registrar
 from provisioner.domain.hosts import Hosting
 from provisioner.domain.policy import Policy
@@ -25,6 +26,14 @@ class Traffic:
     syncs: int = 0
     log_bytes: int = 0
     heard: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Refused:
+    """Webhooks that were refused since that was told: `told_s` monotonic seconds."""
+
+    count: int = 0
+    told_s: float | None = None
 
 
 _RANDOM = random.SystemRandom()
@@ -60,7 +69,8 @@ class Services:
     """`status` gives what the composition root knows; `shutdown(why)` ends the controller; `gc(dry_run, expired)`
     collects now. `bits(n)` gives n random bits; `trouble()` when the engine last broke, and on what;
     `agent_file(sha256)` the agent's one file if it is this one; `keyring` takes credentials that commands hand over,
-    where the controller has none of its own; `paused()` which providers take no launches now, and why."""
+    where the controller has none of its own; `paused()` which providers take no launches now, and why; `webhooks` tells
+    genuine ones, and `demand` takes what they tell."""
 
     store: Store
     desk: Desk
@@ -80,6 +90,9 @@ class Services:
     agent_file: Callable[[str], Path | None] = _no_file
     keyring: Keyring | None = None
     paused: Callable[[], Mapping[str, str]] = dict
+    webhooks: Webhooks = field(default_factory=NoWebhooks)
+    demand: Demand = field(default_factory=NoDemand)
     ending: Ending = field(default_factory=Ending)
     traffic: Traffic = field(default_factory=Traffic)
+    refused: Refused = field(default_factory=Refused)
     shelf: Shelf = field(default_factory=Shelf)

@@ -11,9 +11,9 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from provisioner import __version__
 
-from . import metrics
+from . import hooks, metrics
 from .agent_api import PROTOCOL, agent_routes
-from .api import admin, blobs, credentials, hosts, instances, jobs, logs, results
+from .api import admin, blobs, credentials, hosts, instances, jobs, logs, pools, results
 from .auth import Login, Use, Viewer, control_login, token_login
 from .body import BodyLimit
 from .docs import page, schema
@@ -22,7 +22,7 @@ from .health import Health
 from .services import Services
 
 _PREFIX = "/api/v1"
-_ROUTERS = (jobs, logs, results, instances, hosts, admin, blobs)
+_ROUTERS = (jobs, logs, results, instances, hosts, pools, admin, blobs)
 
 
 def control_site(services: Services) -> FastAPI:
@@ -33,8 +33,9 @@ def control_site(services: Services) -> FastAPI:
 
 
 def people_site(services: Services) -> FastAPI:
-    """The same with tokens, and the agents' routes beside it: what a TCP port carries."""
+    """The same with tokens, the agents' routes and forges' webhooks beside it: what a TCP port carries."""
     site = _people(services, token_login)
+    site.include_router(hooks.router)
     site.router.routes[:0] = agent_routes(services)
     return site
 
@@ -54,7 +55,7 @@ def _people(services: Services, login: Login) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         exception_handlers=handlers() | {RequestValidationError: _on_invalid},
-        middleware=[Middleware(BodyLimit, free=(f"{_PREFIX}/blobs/", "/agent/"))],
+        middleware=[Middleware(BodyLimit, free=(f"{_PREFIX}/blobs/", "/agent/", "/hooks/"))],
     )
     site.state.services, site.state.login, site.state.ending = services, login, services.ending
     site.state.protocol = PROTOCOL

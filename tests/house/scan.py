@@ -11,7 +11,7 @@ from provisioner.domain.job import InstancePhase, JobPhase
 from .places import TOP, sources
 
 _NAME = re.compile(
-    r"(job|attempt|forge|runner|instance|machine|collector|provider|result|checkpoint|secret|token|gpu)\.[a-z]+(_[a-z]+)*"
+    r"(job|attempt|forge|runner|instance|machine|collector|provider|result|checkpoint|secret|token|gpu|pool|webhook)\.[a-z]+(_[a-z]+)*"
 )
 _NOT_EVENTS = (".db", ".json", ".yaml", ".lock", ".log", "_s")
 _PHASES = {"instance.": [p.value for p in InstancePhase], "job.": [JobPhase.HELD.value]}
