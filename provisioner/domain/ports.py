@@ -361,6 +361,9 @@ class Runners(Protocol):
 
     async def of_job(self, job_id: str) -> list[RunnerRow]: ...
     async def known(self, names: Collection[str]) -> set[str]: ...
+    async def sites(self, since: datetime) -> set[Site]:
+        """Those at which a record is there, or was after `since`."""
+        ...
 
 
 class Store(Protocol):

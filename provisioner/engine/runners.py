@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -109,6 +109,9 @@ class Runners:
         """Those of other controllers of this database are known within `runners_every_s`, those of before at once."""
         now_s = self._clock.monotonic()
         if self._read_s is None or (self._rows and now_s - self._read_s >= self._policy.runners_every_s):
+            if self._read_s is None:
+                linger = timedelta(seconds=self._policy.runners_linger_s)
+                self.sites.remember(await self._store.runners.sites(self._clock.now() - linger))
             self._read_s = now_s
             self._rows = {row.name: row for row in await self._store.runners.there()}
 

@@ -1,7 +1,7 @@
 """What forges say of the sites that we have runners at: who is there, with which program, and whether they answer.
 
-A site is listed for as long as a record of ours is there or a job waits to be a runner there, seldom enough that a
-forge's hourly limit suffices for all sites together.
+A site is listed for as long as a record of ours is there or a job waits to be a runner there, and for a while longer;
+seldom enough that a forge's hourly limit suffices for all sites together.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Sites:
         self._news = news
         self._known: dict[Site, _Known] = {}
         self._wanted: set[Site] = set()
+        self._until_s: dict[Site, float] = {}
         self._software: dict[tuple[Site, str], tuple[float, Software]] = {}
         self._listing: dict[Site, asyncio.Task[None]] = {}
 
@@ -91,9 +92,17 @@ class Sites:
             kept = self._software[site, arch] = (now_s, found)
         return kept[1]
 
+    def remember(self, sites: Collection[Site]) -> None:
+        """Look at them for a while yet: a registration that nobody waits for any more may still take effect."""
+        until_s = self._clock.monotonic() + self._policy.runners_linger_s
+        self._until_s |= dict.fromkeys(sites, until_s)
+
     def turn(self, there: Collection[Site]) -> None:
         """Start the listings that are due."""
-        sites, now_s = set(there) | self._wanted, self._clock.monotonic()
+        self.remember(there)
+        now_s = self._clock.monotonic()
+        self._until_s = {site: until_s for site, until_s in self._until_s.items() if until_s > now_s}
+        sites = self._until_s.keys() | self._wanted
         every_s = max(self._policy.runners_every_s, len(sites) * 3600.0 / _LISTINGS_AN_HOUR)
         for site in sites - self._listing.keys():
             known = self._known.setdefault(site, _Known())

@@ -43,7 +43,7 @@ class Trial:
 
 def judge(trial: Trial, report: AttemptReport, at: datetime) -> Verdict:
     """What the end that the agent tells of means for the job."""
-    if trial.job.spec.runner is not None and (verdict := _of_runner(trial, report)) is not None:
+    if trial.job.spec.runner is not None and (verdict := _of_runner(trial, report, at)) is not None:
         return verdict
     why = Why(report.why) if report.why in set(Why) else Why.EXIT
     if report.exit_code == 0 and why in (Why.NONE, Why.EXIT):
@@ -60,7 +60,7 @@ def judge(trial: Trial, report: AttemptReport, at: datetime) -> Verdict:
     return _failed(trial, Reason(why or Why.EXIT, detail))
 
 
-def _of_runner(trial: Trial, report: AttemptReport) -> Verdict | None:
+def _of_runner(trial: Trial, report: AttemptReport, at: datetime) -> Verdict | None:
     """None where it ended as any job may. A runner that was to serve many jobs makes room for its successor."""
     spec, row = trial.job.spec.runner, trial.runner
     asked = trial.job.cancel_asked_at is not None
@@ -68,8 +68,10 @@ def _of_runner(trial: Trial, report: AttemptReport) -> Verdict | None:
         done = Outcome.CANCELLED if asked else Outcome.SUCCEEDED
         more = spec is not None and spec.jobs == "many" and not asked
         return Verdict(Reason(Why.SERVED, "it served its job"), None if more else done, counts=False)
-    if asked or (row is not None and row.reason.why in _ENDS_MACHINE):
+    if asked:
         return None
+    if row is not None and row.reason.why in _ENDS_MACHINE:  # it was removed first, and its program ended by that
+        return _machine_ended(trial, at)
     if row is not None and row.reason.why is Why.IDLE:
         served = any(attempt.reason.why is Why.SERVED for attempt in trial.earlier)
         return Verdict(row.reason, Outcome.SUCCEEDED if served else Outcome.EXPIRED)

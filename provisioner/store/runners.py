@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, func, insert, or_, select, update
 
 from provisioner.domain.forge import ForgeKind, Site
 from provisioner.domain.job import Attempt, Reason, Why
@@ -64,6 +64,12 @@ class SqlRunners:
     async def of_job(self, job_id: str) -> list[RunnerRow]:
         query = select(runners).where(runners.c.job_id == job_id).order_by(runners.c.number)
         return await self._db.run(lambda c: [_row(row) for row in c.execute(query).mappings()])
+
+    async def sites(self, since: datetime) -> set[Site]:
+        c = runners.c
+        late = or_(c.gone_at.is_(None), c.gone_at > since.timestamp())
+        query = select(c.kind, c.base, c.path).where(late).distinct()
+        return await self._db.run(lambda d: {Site(ForgeKind(one.kind), one.base, one.path) for one in d.execute(query)})
 
     async def known(self, names: Collection[str]) -> set[str]:
         query = select(runners.c.name).where(runners.c.name.in_(names))

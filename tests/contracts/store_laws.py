@@ -373,6 +373,7 @@ class StoreLaws:
         assert there == wanted
         await store.runners.note(row.name, gone_at=later(20))
         assert await store.runners.there() == []
+        assert (await store.runners.sites(later(19)), await store.runners.sites(later(21))) == ({row.site}, set())
         assert await store.runners.of_job(first.job_id) == [dataclasses.replace(wanted, gone_at=later(20))]
 
     async def test_k1_a_settled_key_of_a_machine_is_never_replaced(self, store: Store) -> None:

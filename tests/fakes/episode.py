@@ -19,9 +19,10 @@ from provisioner.domain.money import cost
 
 from .simagent import Troubles
 from .simcloud import Faults
+from .simforge import SimForge
 from .simstore import SimStore
 from .simulation import Violation, World
-from .virtual import run_virtually
+from .virtual import SimClock, run_virtually
 
 _TROUBLE_S = 180.0
 _PATIENCE_S, _LONG_PATIENCE_S = 3600.0, 9 * 3600.0  # where a protection is off nobody need be sure
@@ -100,7 +101,12 @@ PROTECTIONS: tuple[Protection, ...] = (
 
 
 def episode(
-    seed: int, *, off: str = "", stress: Mapping[str, float] | None = None, store: SimStore | None = None
+    seed: int,
+    *,
+    off: str = "",
+    stress: Mapping[str, float] | None = None,
+    store: SimStore | None = None,
+    kind: type[Episode] | None = None,
 ) -> Tally:
     """Raises: Violation. `off` names a protection to do without; `stress` sets chances of faults and troubles, and
     `stepped` and `suspended`."""
@@ -109,7 +115,7 @@ def episode(
     configured = structlog.get_config()
     structlog.configure(processors=[_silence])
     try:
-        return run_virtually(_Episode(seed, store, off, stress or {}).run())
+        return run_virtually((kind or Episode)(seed, store, off, stress or {}).run())
     finally:
         structlog.configure(**configured)
 
@@ -118,7 +124,9 @@ def _silence(logger: object, method: str, event: MutableMapping[str, Any]) -> Mu
     raise structlog.DropEvent
 
 
-class _Episode:
+class Episode:
+    """Its users submit commands. What another kind of user does, and what must hold then, is for those below to say."""
+
     def __init__(self, seed: int, store: SimStore, off: str, stress: Mapping[str, float]) -> None:
         self._seed = seed
         self._rng = random.Random(seed)
@@ -131,10 +139,13 @@ class _Episode:
         faults = _stressed(_faults(rng), self._stress)
         sequences = rng.random() < 0.5 and self._stress.get("sequences", 1.0) > 0
         troubles = _stressed(Troubles(sequences=sequences), self._stress)
-        world = self._world = World(rng, self._store.port, self._store.reopen, faults, troubles, self._off)
+        world = self._world = World(
+            rng, self._store.port, self._store.reopen, faults, troubles, self._off, self.forge_of
+        )
+        self.begin()
         control = world.spawn(world.control())
         for _ in range(rng.choice((1, 2, 2, 3, 4))):
-            world.spawn(self._user())
+            world.spawn(self.user())
         if rng.random() < self._stress.get("stepped", 0.4):
             world.spawn(self._step_clock())
         if rng.random() < self._stress.get("suspended", 0.2):
@@ -147,23 +158,29 @@ class _Episode:
 
     # What people do
 
-    async def _user(self) -> None:
+    def forge_of(self, clock: SimClock) -> SimForge | None:
+        return None
+
+    def begin(self) -> None:
+        return
+
+    async def user(self) -> None:
         rng, clock = self._rng, self._world.clock
         await clock.sleep(rng.uniform(0.0, 60.0))
         job = _job(rng, clock.now())
         await self._store.port.jobs.submit(job)
-        self._poke()
+        self.poke()
         if rng.random() < 0.25:
             await clock.sleep(rng.uniform(0.0, 90.0))
             await self._store.port.jobs.ask_cancel(job.id, clock.now(), now=rng.random() < 0.3)
-            self._poke()
+            self.poke()
         if rng.random() < 0.1:
             await clock.sleep(rng.uniform(0.0, 60.0))
             for instance in (await self._store.port.instances.find())[:1]:
                 await self._store.port.instances.ask_stop(instance.id, clock.now())
-            self._poke()
+            self.poke()
 
-    def _poke(self) -> None:
+    def poke(self) -> None:
         if (engine := self._world.engine) is not None:
             engine.desk.poke()
 
@@ -182,14 +199,14 @@ class _Episode:
         clock = self._world.clock
         until_s = clock.monotonic() + (_PATIENCE_S if self._world.off else _LONG_PATIENCE_S)
         await clock.sleep(_LATEST_LAUNCH_S)
-        while not self._world.violations and (left := await self._left()):
+        while not self._world.violations and (left := await self.left()):
             if self._world.failure is not None:
                 raise Violation("loop", repr(self._world.failure)) from self._world.failure
             if clock.monotonic() > until_s:
                 raise Violation("1", f"it never comes to rest: {left}")
             await clock.sleep(10.0)
 
-    async def _left(self) -> str:
+    async def left(self) -> str:
         """What is not at rest yet."""
         jobs = await self._store.port.jobs.find(limit=1000)
         waiting = [f"{job.id} {job.phase} {job.reason}" for job in jobs if job.phase is not JobPhase.DONE]
@@ -213,15 +230,19 @@ class _Episode:
         tally = Tally(self._seed, crashes=world.crashes, virtual_s=world.clock.monotonic(), planned=len(rows))
         tally.launched = sum(len(machines) for machines in world.cloud.launched.values())
         for job in await store.jobs.find(limit=1000):
-            await self._check_job(job, tally)
+            await self.check_job(job, tally)
         for row in rows:
             await self._check_charges(row)
         for event in await store.records.events(limit=100_000):
             if event.what == "instance.stumbled":
                 raise Violation("loop", event.message)
+        await self.check(tally)
         return tally
 
-    async def _check_job(self, job: Job, tally: Tally) -> None:
+    async def check(self, tally: Tally) -> None:
+        return
+
+    async def check_job(self, job: Job, tally: Tally) -> None:
         attempts = await self._store.port.jobs.attempts(job.id)
         tally.jobs += 1
         tally.attempts += len(attempts)

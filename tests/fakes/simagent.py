@@ -16,12 +16,11 @@ from provisioner.domain.job import Job
 from provisioner.domain.ports import Clock, Wanted, WantedAttempt
 
 from .simcloud import SimMachine
+from .simforge import SimForge
+from .simrunner import Down, SimRunner
 
 _POLL_S = 25.0
-
-
-class Down(Exception):
-    """The controller cannot be reached."""
+_RUNNER_NEWS_S = 2.0
 
 
 class Line(Protocol):
@@ -30,6 +29,9 @@ class Line(Protocol):
     async def sync(self, instance_id: str, report: Report, seen: int, wait_s: float) -> Wanted: ...
     def began(self, agent: SimAgent, job: Job, number: int) -> None: ...
     def over(self, agent: SimAgent, job_id: str) -> None: ...
+    async def register(self, job: Job, number: int) -> str: ...
+    @property
+    def forge(self) -> SimForge | None: ...
 
 
 @dataclass
@@ -73,7 +75,8 @@ class SimAgent:
         self._rng = rng
         self._troubles = troubles
         self._orphan_s = orphan_s
-        self._attempts: dict[tuple[str, int], _Running] = {}
+        self._attempts: dict[tuple[str, int], _Running | SimRunner] = {}
+        self._runner_tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._unhealthy = self._chance(troubles.unhealthy)
         self._sequence = 0
         self._old: list[Report] = []
@@ -82,9 +85,10 @@ class SimAgent:
 
     @property
     def running(self) -> list[str]:
-        """Jobs that really run here now."""
+        """Jobs that really run here now; a runner that only waits does not."""
         now_s = self._clock.monotonic()
-        return [a.job.id for a in self._attempts.values() if now_s < a.ends_s] if self.machine.alive else []
+        living = [a for a in self._attempts.values() if now_s < a.ends_s] if self.machine.alive else []
+        return [a.job.id for a in living if not isinstance(a, SimRunner) or a.busy]
 
     def calm(self) -> None:
         """No more trouble, and no more of what was under way."""
@@ -153,6 +157,8 @@ class SimAgent:
         """How long the next answer may be held: until something of ours changes."""
         now_s = self._clock.monotonic()
         events = [at - now_s for a in self._attempts.values() for at in (a.began_s + 2.1, a.ends_s) if at > now_s]
+        if any(isinstance(a, SimRunner) for a in self._attempts.values()):
+            events.append(_RUNNER_NEWS_S)
         if not self.machine.notice and self.machine.order.offer.market == "spot":
             events.append(5.0)  # the notice is polled for
         return min([_POLL_S, *events]) + 0.001
@@ -170,11 +176,16 @@ class SimAgent:
             self._drop(key)
         elif one.job is not None and key not in self._attempts:
             self._begin(one.job, key[1], refused=bool(one.cancel))
+        elif one.cancel and isinstance(runner := self._attempts[key], SimRunner):
+            self._stop_runner(runner, one.cancel)
         elif one.cancel:
             self._cancel(self._attempts[key], one.cancel)
 
     def _begin(self, job: Job, number: int, *, refused: bool) -> None:
         now_s, script = self._clock.monotonic(), job.spec.params
+        if job.spec.runner is not None and not refused:
+            self._begin_runner(job, number)
+            return
         if refused:
             self._attempts[job.id, number] = _Running(job, number, now_s, now_s, None, "cancelled")
             return
@@ -187,7 +198,25 @@ class SimAgent:
         self._line.began(self, job, number)
         self._attempts[job.id, number] = attempt
 
-    def _cancel(self, attempt: _Running, how: str) -> None:
+    def _begin_runner(self, job: Job, number: int) -> None:
+        assert self._line.forge is not None
+        now_s = self._clock.monotonic()
+        runner = SimRunner(self._line.forge, job, number, self._clock, self._rng, self._line.register, now_s)
+        task = asyncio.create_task(runner.live())
+        self.machine.on_end += [lambda: task.cancel() and None, runner.die]
+        self._runner_tasks[job.id, number] = task
+        self._line.began(self, job, number)
+        self._attempts[job.id, number] = runner
+
+    def _stop_runner(self, runner: SimRunner, how: str) -> None:
+        runner.notice = bool(self.machine.notice)
+        runner.stop.set()
+        if how == "now":
+            self._runner_tasks[runner.job.id, runner.number].cancel()
+            runner.die()
+
+    def _cancel(self, attempt: _Running | SimRunner, how: str) -> None:
+        assert isinstance(attempt, _Running)
         now_s = self._clock.monotonic()
         if attempt.cancelled or now_s >= attempt.ends_s:
             return
@@ -196,7 +225,10 @@ class SimAgent:
             attempt.ends_s, attempt.exit_code, attempt.why, attempt.cancelled = ends_s, None, "cancelled", True
 
     def _drop(self, key: tuple[str, int]) -> None:
-        if self._attempts.pop(key, None) is not None:
+        if (dropped := self._attempts.pop(key, None)) is not None:
+            if isinstance(dropped, SimRunner):
+                self._runner_tasks.pop(key).cancel()
+                dropped.die()
             self._line.over(self, key[0])
 
     def _stop_everything(self) -> None:

@@ -7,14 +7,16 @@ outside. What must never be is checked when it could happen and noted in `violat
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+from provisioner.domain.errors import Conflict, ForgeError
 from provisioner.domain.facts import Report
-from provisioner.domain.job import Instance, InstancePhase, Job, Need, Why
+from provisioner.domain.job import AttemptPhase, Instance, InstancePhase, Job, Need, Why
 from provisioner.domain.offer import LaunchOrder, Listing, Machine, Offer
 from provisioner.domain.place import Refusal
 from provisioner.domain.policy import Policy
@@ -22,8 +24,10 @@ from provisioner.domain.ports import Provider, Store, Wanted
 from provisioner.engine import Engine
 
 from .paced import Meter, Paced
-from .simagent import Down, SimAgent, Troubles
+from .simagent import SimAgent, Troubles
 from .simcloud import Faults, SimCloud, SimMachine
+from .simforge import SimForge, SimForges
+from .simrunner import Down
 from .virtual import SimClock
 
 POLICY = Policy(
@@ -32,6 +36,8 @@ POLICY = Policy(
     relaunch_after_s=5,
     silence_s=90,
     drain_s=40,
+    runners_every_s=10,
+    runner_busy_s=15,
     terminate_again_s=10,
     list_every_s=10,
     collect_every_s=20,
@@ -138,12 +144,14 @@ class World:
         faults: Faults,
         troubles: Troubles,
         off: str = "",
+        forge: Callable[[SimClock], SimForge | None] = lambda clock: None,
     ) -> None:
         self.off = off
         self.rng = rng
         self.store = store
         self._reopen = reopen
         self.clock = SimClock()
+        self.forge = forge(self.clock)
         self.cloud = SimCloud(
             self.clock,
             random.Random(rng.random()),
@@ -204,6 +212,7 @@ class World:
             config_for=self._config,
             holder="sim",
             default_providers=("sim",),
+            forges=SimForges(self.forge, lambda port: _Hooked(self, life, port)) if self.forge is not None else None,
         )
         if self.off == "listening-anew":
             engine.observed.keep_time = lambda: False  # type: ignore[method-assign]
@@ -231,6 +240,10 @@ class World:
             self._check_refusal(arguments[0])
         if name == "update" and self.off == "cleanup-before-replan" and "launch_calls" in options:
             options = {**options, "launch_calls": 1}
+        if name == "remove" and self.off == "remove-again":
+            with contextlib.suppress(ForgeError):
+                await call(*arguments, **options)
+            return None
         if name == "terminate" and self.off == "terminate-again":
             if arguments[1] in self._terminated_once:
                 return None
@@ -280,6 +293,8 @@ class World:
         self.crash_chance = 0.0
         self._troubles = Troubles(0, 0, 0, 0, 0, self._troubles.sequences)
         self.cloud.calm()
+        if self.forge is not None:
+            self.forge.calm()
         for agent in self._agents:
             agent.calm()
 
@@ -299,6 +314,20 @@ class World:
         if other is not None and other is not agent and job.id in other.running:
             self.violated("2", f"{job.id}/{number} runs on {agent.machine.name} and on {other.machine.name}")
         self._runs[job.id] = agent
+
+    async def register(self, job: Job, number: int) -> str:
+        """What the agents' route does for an attempt that asks who it is. Raises: Down, ForgeError, Conflict."""
+        await self.clock.sleep(self.rng.uniform(0.001, 0.05))
+        life, engine = self._life, self.engine
+        if engine is None or life is None or life.dead or not self._awake.is_set():
+            raise Down
+        try:
+            attempt = await self.store.jobs.attempt(job.id, number)
+            if attempt.phase is AttemptPhase.ENDED:
+                raise Conflict("it has ended")
+            return (await engine.runners.register(job, attempt)).secret
+        except CrashNow:
+            raise Down from None
 
     def over(self, agent: SimAgent, job_id: str) -> None:
         if self._runs.get(job_id) is agent:

@@ -35,6 +35,7 @@ POLICY = {
     "console_s": "how long the end of a machine waits at most for what its cloud can tell of it",
     "hard_limit_s": "how long after its maximum lifetime the cloud itself ends a machine (`aws.hard_limit`)",
     "runners_every_s": "how often a forge is asked which runners of ours are there, unless there are very many sites",
+    "runners_linger_s": "how long a site is looked at after our last runner there has gone: a late call may make one",
     "runner_busy_s": "how long a forge's word that a runner has a job keeps it, when nobody else says so",
     "runner_refused_soon_s": "how long before a forge refuses a version of its runner program that is said",
     "poll_every_s": "how often each site of a pool is asked which jobs wait there",

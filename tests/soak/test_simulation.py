@@ -1,4 +1,4 @@
-"""Ten thousand episodes. `SOAK_FIRST` chooses others."""
+"""Ten thousand episodes of commands, and as many of CI runners. `SOAK_FIRST` chooses others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from tests.fakes.episode import episode
+from tests.fakes.ci_episode import CiEpisode
+from tests.fakes.episode import Episode, episode
 from tests.fakes.simstore import SimStore
 from tests.fakes.simulation import Violation
 
@@ -17,12 +18,13 @@ _AT_A_TIME = 250
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", [Episode, CiEpisode], ids=["commands", "ci-runners"])
 @pytest.mark.parametrize("first", range(_FIRST, _FIRST + _EPISODES, _AT_A_TIME))
-def test_the_invariants_hold_in_ten_thousand_episodes(first: int) -> None:
+def test_the_invariants_hold_in_ten_thousand_episodes(first: int, kind: type[Episode]) -> None:
     store, broken = SimStore(), []
     for seed in range(first, first + _AT_A_TIME):
         try:
-            episode(seed, store=store)
+            episode(seed, store=store, kind=kind)
         except Violation as error:
             broken.append(f"seed {seed}: {error}")
     assert broken == []

@@ -1,0 +1,126 @@
+"""One episode of CI runners from a seed: people launch runners, a forge gives them jobs, everything fails; then quiet.
+
+What must be true at rest, beside what must be true of any episode: no record of ours at the forge, no row without an
+end, no attempt that had two runners, and no CI job killed but by what outweighs it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from provisioner.domain.ids import new_id
+from provisioner.domain.job import Job, JobPhase, JobSpec, MarketPolicy, Need, Outcome, RunnerSpec, Why
+
+from .episode import Episode, Protection, Tally
+from .simforge import SITE, ForgeFaults, SimForge, SimJob
+from .simulation import Violation
+from .virtual import SimClock
+
+# What holds these up. The seed is that of an episode that breaks without it, and holds with it.
+CI_PROTECTIONS = (
+    Protection("busy-refusal", "7", 0, "a forge removes no runner that has a job (F4)", is_the_clouds=True),
+    Protection("remove-again", "10", 0, "a removal is repeated until the forge says that the record is gone"),
+)
+_IDLE_S = 25.0
+_LINGER_S = 900.0  # what the policy looks at a site for, and more
+_TAKEN = frozenset({Why.PREEMPTED, Why.LOST, Why.STOPPED, Why.LIFETIME, Why.UNHEALTHY})
+
+
+class CiEpisode(Episode):
+    """Its users launch runners, and queue jobs for them, at any time: some just when a runner is about to go."""
+
+    _only_records_since_s = 0.0
+
+    def forge_of(self, clock: SimClock) -> SimForge:
+        rng = random.Random(self._rng.random())
+        faults = rng.choice((ForgeFaults.none(), ForgeFaults(), ForgeFaults(), ForgeFaults(0.3, 0.3, 0.1, 0.2)))
+        return SimForge(clock, rng, faults, refuses=self._off != "busy-refusal")
+
+    def begin(self) -> None:
+        forge = self._world.forge
+        assert forge is not None
+        self._world.spawn(forge.assign())
+        if self._rng.random() < forge.faults.outage:
+            self._world.spawn(self._outage(forge))
+
+    async def _outage(self, forge: SimForge) -> None:
+        await self._world.clock.sleep(self._rng.uniform(0.0, 120.0))
+        forge.go_away(self._rng.choice((10.0, 60.0)))
+
+    async def user(self) -> None:
+        rng, clock, forge = self._rng, self._world.clock, self._world.forge
+        assert forge is not None
+        await clock.sleep(rng.uniform(0.0, 60.0))
+        job = _runner_job(rng, clock.now())
+        await self._store.port.jobs.submit(job)
+        self.poke()
+        assert job.spec.runner is not None
+        for number in range(rng.choice((0, 1, 1, 1, 2, 3))):
+            self._world.spawn(self._queue(f"{job.id}-{number}", job.spec.runner.labels))
+        if rng.random() < 0.2:
+            await clock.sleep(rng.uniform(0.0, 120.0))
+            await self._store.port.jobs.ask_cancel(job.id, clock.now(), now=rng.random() < 0.2)
+            self.poke()
+        if rng.random() < 0.08:
+            await clock.sleep(rng.uniform(0.0, 60.0))
+            for instance in (await self._store.port.instances.find())[:1]:
+                await self._store.port.instances.ask_stop(instance.id, clock.now())
+            self.poke()
+
+    async def _queue(self, key: str, labels: tuple[str, ...]) -> None:
+        """Often about when a machine is up, or its runner has waited for as long as it may."""
+        rng, forge = self._rng, self._world.forge
+        assert forge is not None
+        await self._world.clock.sleep(rng.choice((0.0, rng.uniform(20.0, 60.0), rng.uniform(40.0, 110.0))))
+        forge.queue(SimJob(key, labels, rng.choice((2.0, 15.0, 60.0))))
+
+    async def left(self) -> str:
+        forge = self._world.forge
+        assert forge is not None
+        records = list(forge.records)
+        rows = [row.name for row in await self._store.port.runners.there()]
+        left = [await super().left(), *rows]
+        if records and not any(left):
+            self._only_records_since_s = self._only_records_since_s or self._world.clock.monotonic()
+            if self._world.clock.monotonic() - self._only_records_since_s > _LINGER_S:
+                raise Violation("10", f"at the forge for ever: {', '.join(records)}")
+        return "; ".join(filter(None, [*left, *records]))
+
+    async def check(self, tally: Tally) -> None:
+        forge, store = self._world.forge, self._store.port
+        assert forge is not None
+        for name, lost in forge.killed:
+            rows = [row for job in await store.jobs.find(limit=1000) for row in await store.runners.of_job(job.id)]
+            row = next(row for row in rows if row.name == name)
+            attempt = await store.jobs.attempt(row.job_id, row.number)
+            job, instance = await store.jobs.get(row.job_id), await store.instances.get(row.instance_id)
+            ends = {attempt.reason.why, instance.reason.why}
+            if not (job.cancel_now or ends & _TAKEN):
+                raise Violation("7", f"{lost.id} was killed on {name}: {attempt.reason}; {instance.reason}")
+        tally.outcomes.update(Counter(f"ci-{job.state}{'-lost' if job.lost else ''}" for job in forge.jobs.values()))
+
+    async def check_job(self, job: Job, tally: Tally) -> None:
+        attempts = await self._store.port.jobs.attempts(job.id)
+        tally.jobs += 1
+        tally.attempts += len(attempts)
+        tally.outcomes[str(job.outcome)] += 1
+        served = sum(attempt.reason.why is Why.SERVED for attempt in attempts)
+        if job.phase is not JobPhase.DONE:
+            raise Violation("3", f"{job.id} is {job.phase}")
+        if job.outcome is Outcome.FAILED and job.reason.why in (Why.REJECTED, Why.LIFETIME, Why.FORGE, Why.LOST):
+            return
+        allowed = {Outcome.SUCCEEDED} if served else {Outcome.EXPIRED}
+        if job.cancel_asked_at is not None:
+            allowed.add(Outcome.CANCELLED)
+        if job.outcome not in allowed:
+            raise Violation("3", f"{job.id} ended {job.outcome} ({job.reason}) after {served} jobs")
+
+
+def _runner_job(rng: random.Random, now: object) -> Job:
+    key = new_id("j", now, rng.getrandbits)  # type: ignore[arg-type]
+    labels = ("gpu", f"run-{key}") if rng.random() < 0.7 else ("gpu",)
+    runner = RunnerSpec(SITE.url, "github", labels, jobs=rng.choice(("one", "one", "many")), idle_s=_IDLE_S)
+    need = Need(market=rng.choice((MarketPolicy.SPOT_FIRST, MarketPolicy.SPOT_FIRST, MarketPolicy.ON_DEMAND)))
+    spec = JobSpec(run=(), kind="ci-runner", runner=runner, need=need)
+    return Job(key, rng.choice(("ada", "bob")), spec, JobPhase.QUEUED, now)  # type: ignore[arg-type]

@@ -1,0 +1,35 @@
+"""Runners of forges over random episodes: none left behind, no CI job killed; and what each protection is there for."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.ci_episode import CI_PROTECTIONS, CiEpisode
+from tests.fakes.episode import Protection, episode
+from tests.fakes.simstore import SimStore
+from tests.fakes.simulation import Violation
+
+_EPISODES = 40
+_AT_A_TIME = 10
+
+
+@pytest.fixture(scope="module")
+def store() -> SimStore:
+    return SimStore()
+
+
+@pytest.mark.parametrize("first", range(0, _EPISODES, _AT_A_TIME))
+def test_no_runner_is_left_and_no_ci_job_killed(first: int, store: SimStore) -> None:
+    for seed in range(first, first + _AT_A_TIME):
+        try:
+            episode(seed, store=store, kind=CiEpisode)
+        except Violation as error:
+            raise AssertionError(f"seed {seed}: {error}") from error
+
+
+@pytest.mark.parametrize("protection", CI_PROTECTIONS, ids=lambda protection: protection.name)
+def test_without_this_protection_an_invariant_breaks(protection: Protection, store: SimStore) -> None:
+    with pytest.raises(Violation) as found:
+        episode(protection.seed, off=protection.name, store=store, kind=CiEpisode)
+    assert found.value.invariant == protection.breaks
+    episode(protection.seed, store=store, kind=CiEpisode)
