@@ -65,7 +65,7 @@ class CiJobs(Protocol):
         """Those of these runners that a job is known to have been given to."""
         ...
 
-    async def refuse(self, job: CiJob, why: str) -> bool:
+    async def note_refused(self, job: CiJob, why: str) -> bool:
         """Whether that is new."""
         ...
 

@@ -3,7 +3,7 @@ right by more of them, and people have to see why."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from provisioner.domain.errors import NotFound
@@ -32,6 +32,10 @@ class Brakes:
         self._clock = clock
         self._policy = policy
         self._brakes: dict[str, _Brake] = {}
+
+    def submitted(self, pool: Pool, job_ids: Iterable[str]) -> None:
+        """They may have ended before anybody looks again."""
+        self._brakes.setdefault(pool.name, _Brake()).alive.update(job_ids)
 
     async def look(self, pool: Pool, alive: Sequence[Job]) -> None:
         """`alive`: the pool's jobs short of done. Those that are so no more have ended, well or badly."""

@@ -191,6 +191,7 @@ class PoolDemand:
         fresh = [self._job(pool, ask, number) for number, ask in enumerate(asks)]
         count = await self._store.ci_jobs.submit(pool.name, fresh, made=made, at_most=pool.max) if fresh else 0
         if count:
+            self._brakes.submitted(pool, (job.id for job in fresh[:count]))
             of = Counter(ask.repository or "nobody yet" for ask in asks[:count])
             await self._tell("pool.grew", pool, ", ".join(f"{n} for {name}" for name, n in of.items()), count)
         return bool(count or ought.retire)
@@ -212,7 +213,7 @@ class PoolDemand:
         return Job(key, owner_of(pool, ask, key), spec, JobPhase.QUEUED, now)
 
     async def _refuse(self, job: CiJob, why: str) -> None:
-        if await self._store.ci_jobs.refuse(job, why):
+        if await self._store.ci_jobs.note_refused(job, why):
             data = {"repository": job.repository, "job": job.id, "run": job.run_id, "site": job.site.base}
             message = f"job {job.id} of {job.repository}: {why}"
             await self._store.records.record(Event("pool.refused", self._clock.now(), message, data=data))

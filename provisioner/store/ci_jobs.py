@@ -76,7 +76,7 @@ class SqlCiJobs:
         query = select(ci_jobs.c.runner_name).where(ci_jobs.c.runner_name.in_(runners))
         return await self._db.run(lambda c: set(c.scalars(query)))
 
-    async def refuse(self, job: CiJob, why: str) -> bool:
+    async def note_refused(self, job: CiJob, why: str) -> bool:
         change = update(ci_jobs).where(_is(job), ci_jobs.c.refused != why).values(refused=why)
         return await self._write(lambda c: c.execute(change).rowcount == 1)
 

@@ -50,7 +50,7 @@ class ForgeFaults:
 
 @dataclass
 class SimJob:
-    """A CI job. `lost`: its runner's program died at work."""
+    """A CI job. `lost`: its runner's program died at work. `facts` are what its runner's hooks tell of it."""
 
     id: str
     labels: tuple[str, ...]
@@ -58,6 +58,7 @@ class SimJob:
     state: CiJobState = CiJobState.QUEUED
     runner: str = ""
     lost: bool = False
+    facts: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
