@@ -15,7 +15,7 @@ import structlog
 
 from provisioner.domain.demand import Redelivers
 from provisioner.domain.forge import CiJobState, Delivery, ForgeKind, Site
-from provisioner.domain.job import JobPhase, MarketPolicy, Need
+from provisioner.domain.job import Instance, MarketPolicy, Need
 from provisioner.domain.pools import NAMED, Pool
 from provisioner.engine import Engine
 
@@ -24,7 +24,7 @@ from .simagent import Troubles
 from .simcloud import Faults
 from .simforge import ForgeFaults
 from .simstore import SimStore
-from .simulation import POLICY, CrashNow, World
+from .simulation import POLICY, CrashNow, Life, World
 from .virtual import SimClock, run_virtually
 
 ACME = Site(ForgeKind.GITHUB, BASE, "acme")
@@ -38,7 +38,8 @@ def pool(name: str, *labels: str, site: Site = ACME, **more: Any) -> Pool:
 
 
 class PoolWorld(World):
-    """Lasts as long as `live` does what it is given."""
+    """Lasts as long as `live` does what it is given. `call_s`: half of what a call of the controller's takes, so that
+    what comes in meanwhile is dealt with together, as it is where time passes by itself."""
 
     policy = replace(
         POLICY, max_instances=5000, max_usd_per_hour=Decimal(10**6), lifetime_default_s=7200, poll_every_s=50.0
@@ -55,6 +56,7 @@ class PoolWorld(World):
         forge_faults: ForgeFaults | None = None,
         troubles: Troubles = CALM,
         crash_chance: float = 0.0,
+        call_s: float = 0.0,
     ) -> None:
         rng = random.Random(seed)
         shares, wrong = mischief or Mischief(), forge_faults or ForgeFaults.none()
@@ -63,9 +65,11 @@ class PoolWorld(World):
             return PoolForge(clock, random.Random(rng.random()), shares, wrong)
 
         store.empty(seed)
+        self._rows = store
         super().__init__(rng, store.port, store.reopen, faults or Faults.none(), troubles, "", forge)
         self.pools = tuple(pools)
         self.crash_chance = crash_chance
+        self._call_s = call_s
         assert isinstance(self.forge, PoolForge)
         self.ci: PoolForge = self.forge
         self.ci.deliver = self._deliver
@@ -87,6 +91,11 @@ class PoolWorld(World):
         await main(self)
         if self.violations:
             raise self.violations[0]
+
+    async def moment(self, life: Life) -> None:
+        if self._call_s:
+            await self.clock.sleep(self._call_s)
+        await super().moment(life)
 
     async def process(self, engine: Engine) -> None:
         async with asyncio.TaskGroup() as group:
@@ -129,8 +138,8 @@ class PoolWorld(World):
         took_s = await self.until(lambda: all(j.state is CiJobState.DONE for j in self.ci.jobs.values()), within_s)
         return took_s + await self.until(lambda: not self.cloud.there and not self.ci.records, within_s)
 
-    async def open_jobs(self) -> int:
-        return len(await self.store.jobs.find(phases=(JobPhase.QUEUED, JobPhase.RUNNING), limit=10_000))
+    async def store_rows(self) -> list[Instance]:
+        return await self._rows.all_instances()
 
     async def told(self) -> str:
         """Why it is as it is, by the controller's own words."""
