@@ -51,8 +51,8 @@ class CiJobs(Protocol):
       those that are there and with machines that outlast theirs.
     """
 
-    async def take(self, delivery_id: str, jobs: Sequence[CiJob], at: datetime) -> bool:
-        """False: it was taken before, and nothing is changed."""
+    async def take(self, told: Sequence[tuple[str, Sequence[CiJob]]], at: datetime) -> list[bool]:
+        """Deliveries by id, each with the jobs that it tells of: whether it was new, for each."""
         ...
 
     async def note(self, jobs: Sequence[CiJob], at: datetime) -> None: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -43,9 +44,10 @@ async def look(
 ) -> dict[str, Crew]:
     """By the name of the pool."""
     crews = {pool.job_name: Crew() for pool in pools}
-    jobs = [job for job in await store.jobs.find(phases=_OPEN, limit=1_000_000) if job.spec.name in crews]
-    live = await store.jobs.live_attempts() if jobs else []
-    instances = await store.instances.find()
+    found, live, instances = await asyncio.gather(
+        store.jobs.find(phases=_OPEN, limit=1_000_000), store.jobs.live_attempts(), store.instances.find()
+    )
+    jobs = [job for job in found if job.spec.name in crews]
     planned = frozenset(one.planned_for for one in instances)
     seen = _Seen({attempt.job_id: attempt for attempt in live}, planned, rows, reports)
     for job in jobs:

@@ -28,6 +28,7 @@ from provisioner.domain.ports import Clock, Event, Store
 from .brake import Brakes
 from .crew import Crew, look
 from .desk import EngineDesk
+from .intake import Intake
 from .observe import Observed
 from .origins import Origins
 from .polls import Polls
@@ -86,6 +87,7 @@ class PoolDemand:
         self._kinds = {site.base: site.kind for site in self._sites}
         self._polls = Polls(store, forges, clock, policy, list(self._sites), self._relevant, self._news.set)
         self._origins = Origins(store, forges, clock, policy, self._news.set)
+        self._intake = Intake(store, clock)
         self._takings = Takings(store, self._polls, clock)
         self._brakes = Brakes(store, clock, policy)
         self._look: Look | None = None
@@ -133,7 +135,7 @@ class PoolDemand:
         job = delivery.job or self._hinted(facts)
         if job is None or not self._relevant(job):
             return True
-        fresh = await self._store.ci_jobs.take(delivery.id, [self._origins.known(job)], self._clock.now())
+        fresh = await self._intake.take(delivery.id, [self._origins.known(job)])
         if fresh:
             self._news.set()
         return fresh

@@ -31,16 +31,8 @@ class SqlCiJobs:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def take(self, delivery_id: str, told: Sequence[CiJob], at: datetime) -> bool:
-        def work(connection: Connection) -> bool:
-            if connection.scalar(select(deliveries.c.id).where(deliveries.c.id == delivery_id)) is not None:
-                return False
-            connection.execute(insert(deliveries).values(id=delivery_id, seen_at=at.timestamp()))
-            for job in told:
-                _merge(connection, job, at)
-            return True
-
-        return await self._write(work)
+    async def take(self, told: Sequence[tuple[str, Sequence[CiJob]]], at: datetime) -> list[bool]:
+        return await self._write(lambda connection: [_take(connection, *one, at) for one in told])
 
     async def note(self, told: Sequence[CiJob], at: datetime) -> None:
         def work(connection: Connection) -> None:
@@ -110,6 +102,15 @@ class SqlCiJobs:
             return work(connection)
 
         return await self._db.run(alone)
+
+
+def _take(connection: Connection, delivery_id: str, told: Sequence[CiJob], at: datetime) -> bool:
+    if connection.scalar(select(deliveries.c.id).where(deliveries.c.id == delivery_id)) is not None:
+        return False
+    connection.execute(insert(deliveries).values(id=delivery_id, seen_at=at.timestamp()))
+    for job in told:
+        _merge(connection, job, at)
+    return True
 
 
 def _merge(connection: Connection, job: CiJob, at: datetime, *, polled: bool = False) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from provisioner.domain.demand import WAITS_FOR
 from provisioner.domain.forge import CiJob, CiJobState, ForgeKind, Site
@@ -27,6 +27,11 @@ async def waiting(store: Store, at: float = 10) -> list[CiJob]:
     return [known.job for known in (await store.ci_jobs.believed((), later(at))).waiting]
 
 
+async def took(store: Store, delivery_id: str, jobs: list[CiJob], at: datetime) -> bool:
+    (fresh,) = await store.ci_jobs.take([(delivery_id, jobs)], at)
+    return fresh
+
+
 def of_pool(number: int) -> Job:
     return replace(job(f"j-{number}", owner=f"pool/gpu/github.com/acme#j-{number}", at=number, name="pool/gpu"))
 
@@ -36,12 +41,12 @@ class CiJobLaws:
 
     async def test_s13_a_job_comes_back_as_it_was_told(self, store: Store) -> None:
         told = ci_job("1", name="train", url="https://x", ref="main", fork=False, attempt=2)
-        assert await store.ci_jobs.take("d1", [told], later(1))
+        assert await took(store, "d1", [told], later(1))
         assert await waiting(store) == [told]
 
     async def test_s13_a_state_never_goes_back(self, store: Store) -> None:
         for number, state in enumerate((RUNNING, QUEUED, DONE, RUNNING, QUEUED)):
-            assert await store.ci_jobs.take(f"d{number}", [ci_job("1", state)], later(number))
+            assert await took(store, f"d{number}", [ci_job("1", state)], later(number))
             assert await waiting(store) == []
         await store.ci_jobs.listed(ACME, [ci_job("1")], later(20), later(21))
         assert await waiting(store, 30) == []
@@ -58,20 +63,25 @@ class CiJobLaws:
         assert await waiting(store) == [ci_job("1", fork=True, ref="main", runner_name="runner-i-1")]
 
     async def test_s14_a_delivery_counts_once(self, store: Store) -> None:
-        assert await store.ci_jobs.take("d1", [ci_job("1")], later(1))
-        assert not await store.ci_jobs.take("d1", [ci_job("1"), ci_job("2")], later(2))
+        assert await took(store, "d1", [ci_job("1")], later(1))
+        assert not await took(store, "d1", [ci_job("1"), ci_job("2")], later(2))
         assert await waiting(store) == [ci_job("1")]
 
+    async def test_s14_deliveries_that_come_together_count_once_each(self, store: Store) -> None:
+        one, two = ci_job("1"), ci_job("2")
+        assert await store.ci_jobs.take([("d1", [one]), ("d2", [two]), ("d1", [one])], later(1)) == [True, True, False]
+        assert await waiting(store) == [one, two]
+
     async def test_s14_of_many_who_take_one_delivery_at_once_one_does(self, store: Store) -> None:
-        taken = await asyncio.gather(*(store.ci_jobs.take("d1", [ci_job("1")], later(1)) for _ in range(8)))
+        taken = await asyncio.gather(*(took(store, "d1", [ci_job("1")], later(1)) for _ in range(8)))
         assert sorted(taken) == [False] * 7 + [True]
 
     async def test_s14_an_old_webhook_sent_again_brings_nothing_back(self, store: Store) -> None:
         days = WAITS_FOR.total_seconds() * 8
-        await store.ci_jobs.take("d1", [ci_job("1")], later(1))
+        await took(store, "d1", [ci_job("1")], later(1))
         assert await waiting(store, days) == []
         await store.ci_jobs.prune(later(days))
-        assert await store.ci_jobs.take("d1", [ci_job("1")], later(days))
+        assert await took(store, "d1", [ci_job("1")], later(days))
         assert await waiting(store, days) == []
         await store.ci_jobs.listed(ACME, [ci_job("1")], later(days), later(days))
         assert await waiting(store, days + 1) == [ci_job("1")]
