@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from .errors import NotFound
 from .forge import CiJob, Delivery, Site
-from .job import Job
+from .job import Attempt, Job
 
 UNSEEN = 2  # complete polls that do not show a job: one alone may be from just before it came
 WAITS_FOR = timedelta(hours=24)  # Source: reference "forges", 2.1.6: GitHub fails a job that was queued for so long
@@ -32,10 +32,15 @@ class KnownJob:
 @dataclass(frozen=True, slots=True)
 class Believed:
     """At one moment: the jobs that wait, oldest first, and by the name of a pool how many jobs were ever submitted for
-    it."""
+    it; our `jobs` for pools that are not done, their live `attempts` by job, for which jobs machines are `planned`, and
+    the `owners` of those machines that are pools'."""
 
     waiting: tuple[KnownJob, ...]
     made: Mapping[str, int]
+    jobs: tuple[Job, ...] = ()
+    attempts: Mapping[str, Attempt] = field(default_factory=dict)
+    planned: frozenset[str] = frozenset()
+    owners: tuple[str, ...] = ()
 
 
 class CiJobs(Protocol):

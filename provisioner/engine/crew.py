@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
+from provisioner.domain.demand import Believed
 from provisioner.domain.facts import Report, RunnerTold
 from provisioner.domain.forge import Site
-from provisioner.domain.job import Attempt, Instance, Job, JobPhase, RunnerSpec
+from provisioner.domain.job import Attempt, Job, RunnerSpec
 from provisioner.domain.pools import NAMED, Pool, PoolRunner, Stage, Taken, repository_of
-from provisioner.domain.ports import Clock, Store
 from provisioner.domain.runners import RunnerRow
-
-_OPEN = (JobPhase.QUEUED, JobPhase.RUNNING, JobPhase.HELD)
 
 
 @dataclass
@@ -27,55 +25,41 @@ class Crew:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    attempts: Mapping[str, Attempt]
-    planned: frozenset[str]
+class Told:
+    """What is known beside the database: runners' records by job and attempt, and what agents say, by instance."""
+
     rows: Mapping[tuple[str, int], RunnerRow]
     reports: Mapping[str, Report]
 
 
-async def look(
-    store: Store,
-    pools: Sequence[Pool],
-    rows: Mapping[tuple[str, int], RunnerRow],
-    reports: Mapping[str, Report],
-    site_of: Callable[[RunnerSpec], Site],
-    clock: Clock,
+def look(
+    pools: Sequence[Pool], believed: Believed, told: Told, site_of: Callable[[RunnerSpec], Site], now: datetime
 ) -> dict[str, Crew]:
     """By the name of the pool."""
     crews = {pool.job_name: Crew() for pool in pools}
-    found, live, instances = await asyncio.gather(
-        store.jobs.find(phases=_OPEN, limit=1_000_000), store.jobs.live_attempts(), store.instances.find()
-    )
-    jobs = [job for job in found if job.spec.name in crews]
-    planned = frozenset(one.planned_for for one in instances)
-    seen = _Seen({attempt.job_id: attempt for attempt in live}, planned, rows, reports)
-    for job in jobs:
-        if job.spec.runner is not None:
+    for job in believed.jobs:
+        if job.spec.name in crews and job.spec.runner is not None:
             crew = crews[job.spec.name]
             crew.jobs.append(job)
-            _add(crew, job, site_of(job.spec.runner), seen, clock)
-    alive = {job.id for job in jobs}
-    for one in instances:
-        if (name := _pool_of(one)) in crews and one.owner.partition("#")[2] not in alive:
+            _add(crew, job, site_of(job.spec.runner), believed, told, now)
+    alive = {job.id for job in believed.jobs}
+    for owner in believed.owners:
+        name = "/".join(owner.split("/", 2)[:2])
+        if name in crews and owner.partition("#")[2] not in alive:
             crews[name].machines += 1
     return {name.removeprefix(NAMED): crew for name, crew in crews.items()}
 
 
-def _pool_of(instance: Instance) -> str:
-    return "/".join(instance.owner.split("/", 2)[:2]) if instance.owner.startswith(NAMED) else ""
-
-
-def _add(crew: Crew, job: Job, site: Site, seen: _Seen, clock: Clock) -> None:
-    attempt = seen.attempts.get(job.id)
-    row = seen.rows.get((job.id, attempt.number)) if attempt else None
-    told = _told(attempt, seen.reports)
-    stage = stage_of(job, attempt, told, row, job.id in seen.planned)
+def _add(crew: Crew, job: Job, site: Site, believed: Believed, beside: Told, now: datetime) -> None:
+    attempt = believed.attempts.get(job.id)
+    row = beside.rows.get((job.id, attempt.number)) if attempt else None
+    told = _told(attempt, beside.reports)
+    stage = stage_of(job, attempt, told, row, job.id in believed.planned)
     repository, idle_s = repository_of(job.owner), told.idle_s if told and stage is Stage.IDLE else 0.0
     if stage is Stage.BUSY and told is not None and attempt is not None:
         labels = job.spec.runner.labels if job.spec.runner else ()
         name = row.name if row else attempt.key
-        at = row.busy_at if row is not None and row.busy_at is not None else clock.now()
+        at = row.busy_at if row is not None and row.busy_at is not None else now
         repository = told.job.get("repository", repository)
         taken = Taken(name, site, labels, repository, told.job.get("run", ""), told.job.get("job", ""), at)
         crew.began.append(taken)

@@ -26,7 +26,7 @@ from provisioner.domain.pools import NAMED, Ask, Pool, Sorted, Supply, owner_of,
 from provisioner.domain.ports import Clock, Event, Store
 
 from .brake import Brakes
-from .crew import Crew, look
+from .crew import Crew, Told, look
 from .desk import EngineDesk
 from .intake import Intake
 from .observe import Observed
@@ -90,6 +90,7 @@ class PoolDemand:
         self._intake = Intake(store, clock)
         self._takings = Takings(store, self._polls, clock)
         self._brakes = Brakes(store, clock, policy)
+        self._places: dict[tuple[str, str], Site] = {}
         self._look: Look | None = None
         self._heard_s: float | None = None
         self._asked: dict[str, tuple[float | None, str]] = dict.fromkeys(self._redelivers, (None, ""))
@@ -171,8 +172,8 @@ class PoolDemand:
     async def _looked(self) -> Look:
         now = self._clock.now()
         believed = await self._store.ci_jobs.believed([pool.name for pool in self.pools], now)
-        rows, reports = self._runners.of_attempts(), self._observed.reports
-        crews = await look(self._store, self.pools, rows, reports, self._runners.sites.of, self._clock)
+        told = Told(self._runners.of_attempts(), self._observed.reports)
+        crews = look(self.pools, believed, told, self._site_of, now)
         taken = await self._takings.still(one for crew in crews.values() for one in crew.began)
         found = sort_out(self.pools, untaken((known.job for known in believed.waiting), taken))
         supplies = {}
@@ -219,6 +220,13 @@ class PoolDemand:
             data = {"repository": job.repository, "job": job.id, "run": job.run_id, "site": job.site.base}
             message = f"job {job.id} of {job.repository}: {why}"
             await self._store.records.record(Event("pool.refused", self._clock.now(), message, data=data))
+
+    def _site_of(self, spec: RunnerSpec) -> Site:
+        """Asked for every runner at every turn."""
+        key = (spec.url, spec.forge)
+        if key not in self._places:
+            self._places[key] = self._runners.sites.of(spec)
+        return self._places[key]
 
     def _narrowest(self, job: CiJob) -> Site | None:
         found = [site for pool in self.pools if (site := pool.site_of(job)) is not None]

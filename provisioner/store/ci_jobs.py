@@ -11,17 +11,20 @@ from sqlalchemy import Connection, RowMapping, and_, delete, insert, select, tex
 
 from provisioner.domain.demand import UNSEEN, WAITS_FOR, Believed, KnownJob
 from provisioner.domain.forge import CiJob, CiJobState, ForgeKind, Site
-from provisioner.domain.job import InstancePhase, Job, JobPhase
+from provisioner.domain.job import AttemptPhase, InstancePhase, Job, JobPhase
 from provisioner.domain.pools import NAMED, covers
 
 from . import codec, ledger
-from .schema import ci_jobs, deliveries, instances, jobs, meta
+from .schema import attempts, ci_jobs, deliveries, instances, jobs, meta
 from .sql import Database
 
 T = TypeVar("T")
 _LOCK = 71002  # arbitrary; one writer of these tables at a time
 _RANKS = {state: rank for rank, state in enumerate(CiJobState)}
 _TOLD = ("run_id", "name", "url", "ref", "runner_name", "conclusion")
+_OURS = select(jobs).where(jobs.c.name.startswith(NAMED, autoescape=True), jobs.c.phase != str(JobPhase.DONE))
+_LIVE_ATTEMPTS = select(attempts).where(attempts.c.phase != str(AttemptPhase.ENDED))
+_MACHINES = select(instances.c.planned_for, instances.c.owner).where(instances.c.phase != str(InstancePhase.GONE))
 _QUEUED = select(ci_jobs).where(ci_jobs.c.state == str(CiJobState.QUEUED)).order_by(ci_jobs.c.created_at)
 
 
@@ -60,7 +63,17 @@ class SqlCiJobs:
 
         def work(connection: Connection) -> Believed:
             made = {pool: _made(connection, pool) for pool in pools}
-            return Believed(tuple(_known(row) for row in connection.execute(waiting).mappings()), made)
+            ours = [codec.job(row) for row in connection.execute(_OURS).mappings()]
+            live = [codec.attempt(row) for row in connection.execute(_LIVE_ATTEMPTS).mappings()] if ours else []
+            machines = connection.execute(_MACHINES).all()
+            return Believed(
+                waiting=tuple(_known(row) for row in connection.execute(waiting).mappings()),
+                made=made,
+                jobs=tuple(ours),
+                attempts={attempt.job_id: attempt for attempt in live},
+                planned=frozenset(row.planned_for for row in machines),
+                owners=tuple(row.owner for row in machines if row.owner.startswith(NAMED)),
+            )
 
         return await self._db.run(work)
 
