@@ -24,6 +24,7 @@ from provisioner.domain.job import Job, JobPhase, JobSpec, RunnerSpec
 from provisioner.domain.policy import Policy
 from provisioner.domain.pools import NAMED, Ask, Pool, Sorted, Supply, owner_of, sort_out, supply, untaken
 from provisioner.domain.ports import Clock, Event, Store
+from provisioner.domain.urgency import urgently
 
 from .brake import Brakes
 from .crew import Crew, Told, look
@@ -157,6 +158,10 @@ class PoolDemand:
 
     async def turn(self) -> None:
         """Look, and close the difference."""
+        with urgently():
+            await self._turn()
+
+    async def _turn(self) -> None:
         found = self._look = await self._looked()
         self._polls.active = self._active(found)
         for job, why in found.sorted.refused:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from provisioner.domain.forge import CiJob
 from provisioner.domain.ports import Clock, Store
+from provisioner.domain.urgency import urgently
 
 
 class Intake:
@@ -30,7 +31,8 @@ class Intake:
             batch, self._waiting = self._waiting, []
             told = [(delivery_id, jobs) for delivery_id, jobs, _ in batch]
             try:
-                fresh = await self._store.ci_jobs.take(told, self._clock.now())
+                with urgently():
+                    fresh = await self._store.ci_jobs.take(told, self._clock.now())
             except BaseException as error:
                 for _, _, answer in batch:
                     if not answer.done():

@@ -18,6 +18,7 @@ from provisioner.domain.job import Attempt, Instance, Job, JobPhase
 from provisioner.domain.policy import Policy
 from provisioner.domain.pools import Pool
 from provisioner.domain.ports import Clock, Controllers, Provider, Store
+from provisioner.domain.urgency import urgently
 
 from .act import Actor
 from .attempts import Attempts
@@ -143,6 +144,10 @@ class Engine:
 
     async def run_pass(self) -> float:
         """Everything that is due now; seconds until the next thing is."""
+        with urgently():
+            return await self._pass()
+
+    async def _pass(self) -> float:
         for _ in range(_ROUNDS):
             if not await self._round():
                 break
