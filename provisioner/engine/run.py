@@ -179,7 +179,10 @@ class Engine:
         self.desk.shown(instances.values(), live, jobs)
         await self.runners.turn(live, instances, jobs)
         lost_soon, runners = interrupted(live, instances, jobs), self.runners.count()
-        scene = Scene(live, await self._store.jobs.waiting(), lost_soon, self._busy_times(instances), runners)
+        waiting = await self._store.jobs.waiting(
+            limit=1_000_000
+        )  # a machine of one that was left out would be unwanted
+        scene = Scene(live, waiting, lost_soon, self._busy_times(instances), runners)
         self._busy = bool(instances or scene.waiting)
         moved = await self._reconciler.run(scene, poked | freed | self._wanted_otherwise(scene, instances))
         if scene.waiting or scene.interrupted:

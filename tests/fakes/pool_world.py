@@ -56,7 +56,7 @@ class PoolWorld(World):
         forge_faults: ForgeFaults | None = None,
         troubles: Troubles = CALM,
         crash_chance: float = 0.0,
-        call_s: float = 0.0,
+        call_s: float = 0.01,
     ) -> None:
         rng = random.Random(seed)
         shares, wrong = mischief or Mischief(), forge_faults or ForgeFaults.none()

@@ -83,7 +83,7 @@ def test_every_job_of_a_burst_runs_and_no_machine_outlives_its_work(store: SimSt
         pool("small", "self-hosted", "gpu", max=400, per_repository=60),
         pool("large", "self-hosted", "gpu", "a100", max=300),
     ]
-    PoolWorld(store, pools, mischief=THIRD, call_s=0.005).live(main)
+    PoolWorld(store, pools, mischief=THIRD, call_s=0.02).live(main)
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("BURST_SEEDS", "6"))))
