@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.gpu import parse_gpu
 from provisioner.domain.policy import Policy
+from provisioner.pool_settings import PoolSettings
 
 from .forge_settings import LOOPBACK, CiSettings, ForgeSettings
 
@@ -139,6 +140,7 @@ class Settings(BaseModel):
     hosts: list[HostSettings] = Field(default_factory=list)
     forges: list[ForgeSettings] = Field(default_factory=list)
     ci: list[CiSettings] = Field(default_factory=list)
+    pools: list[PoolSettings] = Field(default_factory=list)
     retention: RetentionSettings = RetentionSettings()
     policy: dict[str, float] = Field(default_factory=dict)
 

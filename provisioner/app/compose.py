@@ -17,6 +17,7 @@ from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Logs, Objects, Store
 from provisioner.engine import Engine
 from provisioner.objects import open_objects
+from provisioner.pool_settings import make_pools
 from provisioner.settings import Settings, load, secret_key
 from provisioner.store.logs import FileLogs
 from provisioner.store.open import open_store
@@ -94,6 +95,7 @@ async def composed(
             urls=agent_urls,
             abilities=abilities_of(clouds.providers),
             forges=forges,
+            pools=make_pools(settings.pools),
         )
         forges.resume = engine.runners.resume
         clouds.serve_under(engine)

@@ -84,6 +84,7 @@ class _Serving:
             async with asyncio.TaskGroup() as group:
                 duties = [
                     group.create_task(watched("engine", controller.engine.run, self._crashed)),
+                    group.create_task(watched("demand", controller.engine.demand.run, self._crashed)),
                     group.create_task(watched("retention", self._retain)),
                     group.create_task(watched("reach", controller.clouds.reach.run)),
                     group.create_task(watched("idle", self._watch_idle)),
@@ -135,6 +136,7 @@ class _Serving:
             forge_keyring=c.forges if self._options.embedded else None,
             ci=c.ci,
             paused=self._paused,
+            demand=c.engine.demand,
         )
 
     def _paused(self) -> dict[str, str]:
@@ -237,6 +239,8 @@ class _Serving:
 
     async def _needed(self) -> bool:
         store = self._controller.store
+        if self._controller.engine.demand.pools:
+            return True
         if await store.instances.find(limit=1):
             return True
         return bool(await store.jobs.find(phases=(JobPhase.QUEUED, JobPhase.RUNNING, JobPhase.HELD), limit=1))

@@ -6,20 +6,19 @@ import re
 
 from .failures import CliError
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)?$", re.IGNORECASE)
 _BYTES = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
 def duration(value: object, what: str) -> float:
     """Seconds of `90`, `5m`, `8h`, `1h30m`. Raises: CliError."""
-    text = str(value).strip()
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    if not re.fullmatch(rf"(?:{_DURATION.pattern}\s*)+", text):
-        raise CliError(f"{what}: {value!r} is not a duration", "write 90, 30s, 5m, 8h, 1h30m or 2d")
-    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text))
+    from provisioner.domain.errors import InvalidRequest
+    from provisioner.domain.span import parse_span
+
+    try:
+        return parse_span(value)
+    except InvalidRequest as error:
+        raise CliError(f"{what}: {error.message}", error.hint, 2) from error
 
 
 def size(value: object, what: str) -> int:

@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "token": ("token", "Operate"),
     "secret": ("secret", "Operate"),
     "hosts": ("hosts", "Operate"),
+    "pools": ("pools", "Operate"),
     "db": ("db", "Operate"),
     "cml": ("cml", "Operate"),
     "completion": ("completion", "Operate"),

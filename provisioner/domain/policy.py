@@ -48,6 +48,11 @@ class Policy:
     runner_busy_s: float = 30.0
     runners_linger_s: float = 600.0
     runner_refused_soon_s: float = 14 * 86400.0
+    poll_every_s: float = 50.0
+    poll_silent_s: float = 15.0
+    webhooks_silent_s: float = 300.0
+    redeliver_every_s: float = 300.0
+    redeliver_back_s: float = 1800.0
     leftovers_every_s: float = 900.0
     unused_group_s: float = 86400.0
     collect_share: float = 0.2

@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
+from .demand import CiJobs
 from .facts import Report
 from .forge import Site
 from .hosts import Hosts
@@ -388,6 +389,8 @@ class Store(Protocol):
     def hosts(self) -> Hosts: ...
     @property
     def runners(self) -> Runners: ...
+    @property
+    def ci_jobs(self) -> CiJobs: ...
     async def close(self) -> None: ...
 
 

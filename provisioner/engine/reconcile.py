@@ -19,6 +19,7 @@ from provisioner.domain.facts import Facts
 from provisioner.domain.job import Instance
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Claim, Clock, Event, Provider, Store
+from provisioner.domain.urgency import urgently
 
 from .act import Actor
 from .desk import EngineDesk
@@ -120,8 +121,9 @@ class Reconciler:
         return moved
 
     async def _limited(self, claim: Claim, scene: Scene) -> tuple[datetime, bool]:
-        async with self._limit:
-            return await self._one(claim, scene)
+        with urgently(False):
+            async with self._limit:
+                return await self._one(claim, scene)
 
     async def _one(self, claim: Claim, scene: Scene) -> tuple[datetime, bool]:
         instance, moved, began_s = claim.instance, False, self._clock.monotonic()

@@ -10,18 +10,22 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
 from provisioner.domain.abilities import Abilities
+from provisioner.domain.demand import Redelivers
 from provisioner.domain.errors import StoreError
 from provisioner.domain.facts import Demand
 from provisioner.domain.forge import Forges, NoForges
 from provisioner.domain.job import Attempt, Instance, Job, JobPhase
 from provisioner.domain.policy import Policy
+from provisioner.domain.pools import Pool
 from provisioner.domain.ports import Clock, Controllers, Provider, Store
+from provisioner.domain.urgency import urgently
 
 from .act import Actor, nothing_more
 from .attempts import Attempts
 from .attend import Attending
 from .collect import Collector
 from .consoles import Consoles
+from .demand import PoolDemand
 from .desk import EngineDesk
 from .interruptions import Interruptions
 from .leftovers import Leftovers
@@ -42,8 +46,9 @@ _ROUNDS = 4  # within one pass: an instance gone frees a job, a machine ready ta
 class Engine:
     """`config_for` gives the agent's configuration of an instance that is about to be launched, `launched` is told once
     there is a machine. `controllers` is given where others share the store, `urls` are then where agents find this one.
-    `abilities` are what some of the providers can beside, `forges` is where jobs may be runners. `paused` says why a
-    provider can be asked nothing, as far as somebody else knows; `providers` may grow."""
+    `abilities` are what some of the providers can beside. `forges` is where jobs may be runners, `pools` what is kept
+    there, `redelivers` those that send lost webhooks again. `paused` says why a provider can be asked nothing, as far
+    as somebody else knows; `providers` may grow."""
 
     def __init__(
         self,
@@ -60,6 +65,8 @@ class Engine:
         urls: Sequence[str] = (),
         abilities: Abilities | None = None,
         forges: Forges | None = None,
+        pools: Sequence[Pool] = (),
+        redelivers: Mapping[str, Redelivers] | None = None,
         paused: Callable[[], Mapping[str, str]] = dict,
         launched: Callable[[Instance], Awaitable[None]] = nothing_more,
     ) -> None:
@@ -93,6 +100,19 @@ class Engine:
             store, providers, clock, policy, self.observed, self.market, self.desk, actor, holder
         )
         self.runners = Runners(store, forges or NoForges(), self.observed, self.desk, clock, policy)
+        self.demand = PoolDemand(
+            store=store,
+            forges=forges or NoForges(),
+            observed=self.observed,
+            runners=self.runners,
+            desk=self.desk,
+            clock=clock,
+            policy=policy,
+            rng=rng,
+            pools=pools,
+            redelivers=redelivers,
+            alone=controllers is None,
+        )
         self._attempts = Attempts(store, self.observed, self.desk, clock, policy, taken)
         self._queue = Queue(store, self.market, self.desk, clock, policy, rng, self.runners.sites.blocked)
         self._collector = Collector(store, providers, clock, policy, self.observed)
@@ -135,6 +155,10 @@ class Engine:
 
     async def run_pass(self) -> float:
         """Everything that is due now; seconds until the next thing is."""
+        with urgently():
+            return await self._pass()
+
+    async def _pass(self) -> float:
         for _ in range(_ROUNDS):
             if not await self._round():
                 break
@@ -166,7 +190,10 @@ class Engine:
         self.desk.shown(instances.values(), live, jobs)
         await self.runners.turn(live, instances, jobs)
         lost_soon, runners = interrupted(live, instances, jobs), self.runners.count()
-        scene = Scene(live, await self._store.jobs.waiting(), lost_soon, self._busy_times(instances), runners)
+        waiting = await self._store.jobs.waiting(
+            limit=1_000_000
+        )  # a machine of one that was left out would be unwanted
+        scene = Scene(live, waiting, lost_soon, self._busy_times(instances), runners)
         self._busy = bool(instances or scene.waiting)
         moved = await self._reconciler.run(scene, poked | freed | self._wanted_otherwise(scene, instances))
         if scene.waiting or scene.interrupted:

@@ -96,6 +96,10 @@ class Runners:
 
     # What a round does
 
+    def of_attempts(self) -> Mapping[tuple[str, int], RunnerRow]:
+        """Those that are not known to be gone."""
+        return {(row.job_id, row.number): row for row in self._rows.values()}
+
     def count(self) -> Mapping[str, int]:
         """By instance, those that are not known to be gone."""
         return Counter(row.instance_id for row in self._rows.values())

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from provisioner.domain.errors import StoreError
 
+from .ci_jobs import SqlCiJobs
 from .controllers import SqlControllers
 from .hosts import SqlHosts
 from .instances import SqlInstances
@@ -25,8 +26,8 @@ from .schema import instances, meta, metadata
 from .sealing import Sealer
 from .sql import Database, connect
 
-HEAD = "0004"
-_KNOWN = ("0001", "0002", "0003", "0004")
+HEAD = "0005"
+_KNOWN = ("0001", "0002", "0003", "0004", "0005")
 
 
 class SqlStore:
@@ -40,6 +41,7 @@ class SqlStore:
         self.controllers = SqlControllers(database)
         self.hosts = SqlHosts(database)
         self.runners = SqlRunners(database)
+        self.ci_jobs = SqlCiJobs(database)
         self._lock = lock
 
     async def close(self) -> None:

@@ -273,4 +273,40 @@ runners = Table(
 _there = text("gone_at is null")
 Index("runners_there", runners.c.name, sqlite_where=_there, postgresql_where=_there)
 
+# Jobs of forges' workflows and pipelines, whoever told of them. `fork` null: nobody has said.
+ci_jobs = Table(
+    "ci_jobs",
+    metadata,
+    Column("base", String, primary_key=True),
+    Column("job_id", String, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("path", String, nullable=False),
+    Column("repository", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("labels", Text, nullable=False),
+    Column("fork", Boolean),
+    Column("created_at", Double, nullable=False),
+    Column("run_id", String, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("ref", Text, nullable=False),
+    Column("runner_name", String, nullable=False),
+    Column("conclusion", String, nullable=False),
+    Column("seen_at", Double, nullable=False),
+    Column("unseen", Integer, nullable=False),
+    Column("refused", Text, nullable=False),
+    Index("ci_jobs_runner", "runner_name"),
+    Index("ci_jobs_seen", "seen_at"),
+)
+_queued = text("state = 'queued'")
+Index("ci_jobs_queued", ci_jobs.c.created_at, sqlite_where=_queued, postgresql_where=_queued)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("seen_at", Double, nullable=False),
+)
+
 meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", Text, nullable=False))

@@ -18,6 +18,9 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import StaticPool
 
 from provisioner.domain.errors import StoreError
+from provisioner.domain.urgency import is_urgent
+
+from .lane import Lane
 
 T = TypeVar("T")
 _POOL = 8
@@ -29,15 +32,18 @@ class Database:
     def __init__(self, engine: Engine, *, inline: bool) -> None:
         self.engine = engine
         self.sqlite = engine.dialect.name == "sqlite"
-        threads = 1 if self.sqlite else _POOL
-        self._executor = None if inline else ThreadPoolExecutor(threads, thread_name_prefix="store")
+        self._lane = Lane("store") if self.sqlite and not inline else None
+        pooled = not self.sqlite and not inline
+        self._executor = ThreadPoolExecutor(_POOL, thread_name_prefix="store") if pooled else None
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """`work` in one transaction: all of it or nothing. Cancelling the await does not undo it."""
         return await self.call(lambda: self._in_transaction(work))
 
     async def call(self, work: Callable[[], T]) -> T:
-        """`work` on the database's own thread."""
+        """`work` on the database's own thread; on a single one what is urgent comes first."""
+        if self._lane is not None:
+            return await asyncio.wrap_future(self._lane.submit(work, urgent=is_urgent()))
         if self._executor is None:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
@@ -58,6 +64,8 @@ class Database:
         return float(connection.scalar(select(func.extract("epoch", func.clock_timestamp()))) or 0.0)
 
     async def close(self) -> None:
+        if self._lane is not None:
+            self._lane.close()
         if self._executor is not None:
             self._executor.shutdown(wait=True)
         self.engine.dispose()

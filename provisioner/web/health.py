@@ -30,11 +30,22 @@ class Health:
             "oldest_waiting_s": await self.oldest_waiting_s(),
             "version": self._version,
         }
+        if demand := self._demand():
+            body["demand"] = demand
         if paused := dict(self._services.paused()):
             body["paused"] = paused
         if error := self._error():
             body["error"] = error
         return 200 if ok else 503, body
+
+    def _demand(self) -> dict[str, Any]:
+        """For whoever asks, token or not: ages by what kind of source it is, the oldest of each, and no names."""
+        waiting, ages = self._services.demand.waiting(), dict[str, float | None]()
+        for source in waiting.sources:
+            kind = source.name.partition(" ")[0]
+            before = ages.get(kind, 0.0)
+            ages[kind] = None if before is None or source.age_s is None else max(before, source.age_s)
+        return {"oldest_queued_s": waiting.oldest_s, "last_success_age_s": ages} if waiting.sources else {}
 
     def _error(self) -> str:
         """What the engine broke on since its last good pass."""

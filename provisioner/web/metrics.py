@@ -40,6 +40,13 @@ async def exposition(services: Services, health: Health) -> bytes:
     gauge("last_pass_age_seconds", "Age of the engine's last good pass", float("nan") if age_s is None else age_s)
     gauge("oldest_waiting_seconds", "How long the oldest queued job has waited", await health.oldest_waiting_s())
 
+    waiting = services.demand.waiting()
+    gauge("ci_jobs_queued", "CI jobs that wait for a runner of a pool", waiting.jobs)
+    gauge("ci_jobs_oldest_seconds", "How long the oldest of them has waited", waiting.oldest_s)
+    ages = Gauge("runner_ci_source_age_seconds", "Since a source of CI jobs last worked", ["source"], registry=registry)
+    for source in waiting.sources:
+        ages.labels(source.name).set(float("nan") if source.age_s is None else source.age_s)
+
     class Totals:
         def collect(self) -> list[CounterMetricFamily]:
             traffic = services.traffic

@@ -12,6 +12,7 @@ from typing import Any
 
 from provisioner.domain.ci import CiDoor
 from provisioner.domain.credentials import Keyring
+from provisioner.domain.demand import Demand, NoDemand, NoWebhooks, Webhooks
 from provisioner.domain.forge import ForgeKeyring, Registrar
 from provisioner.domain.hosts import Hosting
 from provisioner.domain.policy import Policy
@@ -31,6 +32,14 @@ class Traffic:
     log_bytes: int = 0
     heard: dict[str, float] = field(default_factory=dict)
     refused: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_REFUSED))
+
+
+@dataclass
+class Refused:
+    """Webhooks that were refused since that was told: `told_s` monotonic seconds."""
+
+    count: int = 0
+    told_s: float | None = None
 
 
 _RANDOM = random.SystemRandom()
@@ -67,7 +76,8 @@ class Services:
     collects now. `bits(n)` gives n random bits; `trouble()` when the engine last broke, and on what;
     `agent_file(sha256)` the agent's one file if it is this one; `keyring` takes credentials that commands hand over,
     where the controller has none of its own, `forge_keyring` those of forges; `ci` lets CI runs in; `public_url` where
-    people's programs reach it, "" if nowhere; `paused()` which providers take no launches now, and why."""
+    people's programs reach it, "" if nowhere; `paused()` which providers take no launches now, and why; `webhooks`
+    tells genuine ones, and `demand` takes what they tell."""
 
     store: Store
     desk: Desk
@@ -90,6 +100,9 @@ class Services:
     forge_keyring: ForgeKeyring | None = None
     ci: CiDoor | None = None
     paused: Callable[[], Mapping[str, str]] = dict
+    webhooks: Webhooks = field(default_factory=NoWebhooks)
+    demand: Demand = field(default_factory=NoDemand)
     ending: Ending = field(default_factory=Ending)
     traffic: Traffic = field(default_factory=Traffic)
+    refused: Refused = field(default_factory=Refused)
     shelf: Shelf = field(default_factory=Shelf)

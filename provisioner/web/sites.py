@@ -11,9 +11,9 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from provisioner import __version__
 
-from . import metrics
+from . import hooks, metrics
 from .agent_api import PROTOCOL, agent_routes
-from .api import admin, blobs, credentials, forges, hosts, instances, jobs, logs, oidc, published, results
+from .api import admin, blobs, credentials, forges, hosts, instances, jobs, logs, oidc, pools, published, results
 from .auth import Login, Use, Viewer, control_login, token_login
 from .body import BodyLimit
 from .docs import page, schema
@@ -22,7 +22,7 @@ from .health import Health
 from .services import Services
 
 _PREFIX = "/api/v1"
-_ROUTERS = (jobs, logs, results, instances, hosts, admin, blobs, published)
+_ROUTERS = (jobs, logs, results, instances, hosts, pools, admin, blobs, published)
 
 
 def control_site(services: Services) -> FastAPI:
@@ -34,9 +34,10 @@ def control_site(services: Services) -> FastAPI:
 
 
 def people_site(services: Services) -> FastAPI:
-    """The same with tokens, and the agents' routes beside it: what a TCP port carries."""
+    """The same with tokens, the agents' routes and forges' webhooks beside it: what a TCP port carries."""
     site = _people(services, token_login)
     site.include_router(oidc.router, prefix=_PREFIX)
+    site.include_router(hooks.router)
     site.router.routes[:0] = agent_routes(services)
     site.include_router(published.open_router)
     return site
@@ -57,7 +58,7 @@ def _people(services: Services, login: Login) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         exception_handlers=handlers() | {RequestValidationError: _on_invalid},
-        middleware=[Middleware(BodyLimit, free=(f"{_PREFIX}/blobs/", f"{_PREFIX}/published/", "/agent/"))],
+        middleware=[Middleware(BodyLimit, free=(f"{_PREFIX}/blobs/", f"{_PREFIX}/published/", "/agent/", "/hooks/"))],
     )
     site.state.services, site.state.login, site.state.ending = services, login, services.ending
     site.state.protocol = PROTOCOL

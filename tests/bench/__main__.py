@@ -22,6 +22,7 @@ ALL = (
     "aws_launch",
     "offers",
     "many_hosts",
+    "webhook_burst",
 )
 
 

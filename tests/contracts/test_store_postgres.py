@@ -11,6 +11,7 @@ from provisioner.domain.ports import Store
 from provisioner.store.open import open_store
 from tests.fakes import postgres
 
+from .ci_job_laws import CiJobLaws
 from .origin_laws import OriginLaws
 from .runner_laws import RunnerLaws
 from .store_laws import StoreLaws
@@ -24,7 +25,7 @@ def url() -> Iterator[str]:
         yield running
 
 
-class TestPostgres(StoreLaws, OriginLaws, RunnerLaws):
+class TestPostgres(StoreLaws, CiJobLaws, OriginLaws, RunnerLaws):
     @pytest.fixture
     async def store(self, url: str) -> AsyncIterator[Store]:
         store = await open_store(url, secret_key=b"k" * 32)

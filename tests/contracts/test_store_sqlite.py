@@ -15,6 +15,7 @@ from provisioner.store.migrate import upgrade
 from provisioner.store.open import open_store
 from provisioner.store.schema import metadata
 
+from .ci_job_laws import CiJobLaws
 from .origin_laws import OriginLaws
 from .runner_laws import RunnerLaws
 from .store_laws import StoreLaws
@@ -22,7 +23,7 @@ from .store_laws import StoreLaws
 KEY = b"k" * 32
 
 
-class TestSqlite(StoreLaws, OriginLaws, RunnerLaws):
+class TestSqlite(StoreLaws, CiJobLaws, OriginLaws, RunnerLaws):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         store = await open_store(f"sqlite:///{tmp_path}/runner.db", secret_key=KEY)
@@ -30,7 +31,7 @@ class TestSqlite(StoreLaws, OriginLaws, RunnerLaws):
         await store.close()
 
 
-class TestSqliteInline(StoreLaws, OriginLaws, RunnerLaws):
+class TestSqliteInline(StoreLaws, CiJobLaws, OriginLaws, RunnerLaws):
     @pytest.fixture
     async def store(self) -> AsyncIterator[Store]:
         store = await open_store("sqlite://", secret_key=KEY, inline=True)

@@ -51,7 +51,7 @@ class ForgeFaults:
 
 @dataclass
 class SimJob:
-    """A CI job. `lost`: its runner's program died at work."""
+    """A CI job. `lost`: its runner's program died at work. `facts` are what its runner's hooks tell of it."""
 
     id: str
     labels: tuple[str, ...]
@@ -59,6 +59,7 @@ class SimJob:
     state: CiJobState = CiJobState.QUEUED
     runner: str = ""
     lost: bool = False
+    facts: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass

@@ -56,8 +56,8 @@ class SimRunner:
     def _told(self, now_s: float) -> RunnerTold | None:
         if self.record is None:
             return None
-        if self.busy:
-            return RunnerTold("busy", jobs=1)
+        if self.record.job is not None:
+            return RunnerTold("busy", jobs=1, job=dict(self.record.job.facts))
         phase = "done" if self.served else "waiting"
         return RunnerTold(phase, max(0.0, now_s - self.idle_from_s), self.served)
 

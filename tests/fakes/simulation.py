@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
+from provisioner.domain.demand import Redelivers
 from provisioner.domain.errors import Conflict, ForgeError
 from provisioner.domain.facts import Report
 from provisioner.domain.job import AttemptPhase, Instance, InstancePhase, Job, Need, Why
 from provisioner.domain.offer import LaunchOrder, Listing, Machine, Offer
 from provisioner.domain.place import Refusal
 from provisioner.domain.policy import Policy
+from provisioner.domain.pools import Pool
 from provisioner.domain.ports import Provider, Store, Wanted
 from provisioner.engine import Engine
 
@@ -109,6 +112,7 @@ class _HookedStore:
         self.instances = _Hooked(world, life, store.instances)
         self.records = _Hooked(world, life, store.records)
         self.runners = _Hooked(world, life, store.runners)
+        self.ci_jobs = _Hooked(world, life, store.ci_jobs)
 
 
 class _Blind:
@@ -135,6 +139,10 @@ class _Blind:
 
 class World:
     """`off` is a protection to do without. `reopen` is what a new process does to the store first."""
+
+    policy = POLICY
+    pools: Sequence[Pool] = ()
+    redelivers: Mapping[str, Redelivers] = MappingProxyType({})
 
     def __init__(
         self,
@@ -187,7 +195,7 @@ class World:
             life = self._life = Life()
             self._listening_s = self.clock.monotonic()
             self.engine = self._make_engine(life)
-            task = asyncio.create_task(self.engine.run())
+            task = asyncio.create_task(self.process(self.engine))
             killed = asyncio.create_task(life.killed.wait())
             await asyncio.wait({task, killed}, return_when=asyncio.FIRST_COMPLETED)
             if task.done() and not life.dead:
@@ -200,20 +208,26 @@ class World:
             await self.clock.sleep(self.rng.choice((0.1, 2.0, 60.0)) * self.rng.random())
             self._reopen()
 
+    async def process(self, engine: Engine) -> None:
+        """What one process does."""
+        await engine.run()
+
     def _make_engine(self, life: Life) -> Engine:
         hooked: Any = _HookedStore(self, life, self.store)
         meter = Meter(self.clock, lambda what: self.violated("pace", what))
         provider: Any = _Hooked(self, life, Paced(self.cloud, self.clock, meter, off=self.off == "pace"))
         engine = Engine(
+            pools=self.pools,
             store=hooked,
             providers={"sim": _Blind(provider) if self.off == "visibility-grace" else provider},
             clock=self.clock,
-            policy=replace(POLICY, collect_every_s=1e9) if self.off == "collector" else POLICY,
+            policy=replace(self.policy, collect_every_s=1e9) if self.off == "collector" else self.policy,
             rng=random.Random(self.rng.random()),
             config_for=self._config,
             holder="sim",
             default_providers=("sim",),
             forges=SimForges(self.forge, lambda port: _Hooked(self, life, port)) if self.forge is not None else None,
+            redelivers=self.redelivers,
         )
         if self.off == "listening-anew":
             engine.observed.keep_time = lambda: False  # type: ignore[method-assign]
@@ -267,7 +281,7 @@ class World:
         planned = await call(instance, **options)
         live = await self.store.instances.find()
         rate = sum((i.offer.usd_per_hour or Decimal(0) for i in live), Decimal(0))
-        if len(live) > POLICY.max_instances or rate > POLICY.max_usd_per_hour:
+        if len(live) > self.policy.max_instances or rate > self.policy.max_usd_per_hour:
             self.violated("5", f"{len(live)} machines at ${rate}/h were planned")
         for earlier in await self.store.instances.find(phases=(InstancePhase.GONE,)):
             if earlier.planned_for == instance.planned_for:

@@ -11,9 +11,8 @@ from provisioner.domain.job import InstancePhase, JobPhase
 from .places import TOP, sources
 
 _NAME = re.compile(
-    r"(ci|job|attempt|forge|runner|instance|machine|host|leftover|charge|collector|provider|result|checkpoint|secret|token"
-    r"|gpu)"
-    r"\.[a-z]+(_[a-z]+)*"
+    r"(ci|job|attempt|forge|runner|pool|webhook|instance|machine|host|leftover|charge|collector|provider|result|checkpoint"
+    r"|secret|token|gpu)\.[a-z]+(_[a-z]+)*"
 )
 _NOT_EVENTS = (".db", ".env", ".json", ".yaml", ".lock", ".log", "_s")
 _PHASES = {"instance.": [p.value for p in InstancePhase], "job.": [JobPhase.HELD.value]}
