@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.policy import Policy
@@ -30,6 +31,7 @@ from .clouds import Clouds, Ground
 from .forges import OpenForges
 from .home import Home
 from .join import Joining
+from .redelivery import redelivers
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ async def composed(
         clouds = Clouds(ground)
         forges = OpenForges(settings.forges, home.path, environment, clock, handed=not served)
         ci = door(settings.ci, settings.public_url, forges, clock, session_key) if served else None
+        pools = make_pools(settings.pools, {urlsplit(one.url).netloc: one.kind for one in settings.forges})
         await clouds.open()
         joining = Joining(store.records, clock, policy, session_key, clouds.urls, ca_pem)
         engine = Engine(
@@ -95,7 +98,8 @@ async def composed(
             urls=agent_urls,
             abilities=abilities_of(clouds.providers),
             forges=forges,
-            pools=make_pools(settings.pools),
+            pools=pools,
+            redelivers=redelivers(settings, pools, forges) if served else None,
         )
         forges.resume = engine.runners.resume
         clouds.serve_under(engine)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from provisioner.domain.errors import (
     Conflict,
@@ -42,7 +43,10 @@ _LOST = "no rights at {} were handed over since the controller started, which ke
 
 @dataclass
 class _Open:
+    """`plain` is the forge as it was opened, `forge` the same with what the settings pin."""
+
     credentials: ForgeCredentials
+    plain: Forge
     forge: Forge
 
 
@@ -88,6 +92,15 @@ class OpenForges:
         known = self._settings.get(site.base)
         return known.preinstalled if known else ()
 
+    async def redeliver(self, site: Site, since: datetime, url: str, sites: Sequence[Site]) -> Sequence[str]:
+        """Webhooks to `url` that did not arrive are sent again: their ids. Raises: ForgeError."""
+        from provisioner.forges.registry import Opened, redelivering
+
+        able, held = redelivering(site.kind), self._of_settings(site.base)
+        if able is None or held is None:
+            return ()
+        return await able.redeliver(cast("Opened", held.plain), since, url, sites)
+
     # The ForgeKeyring port
 
     def wanted(self) -> dict[str, Any]:
@@ -102,7 +115,7 @@ class OpenForges:
         """They have to open the site. Raises: Conflict, having kept nothing."""
         same = next((o for s, o in self._handed.items() if s.base == site.base and o.credentials == credentials), None)
         try:
-            opened = same or _Open(credentials, self._made(site.kind, site.base, credentials))
+            opened = same or self._made(site.kind, site.base, credentials)
         except ForgeError as error:
             raise _not_opened(site, error) from error
         try:
@@ -132,7 +145,7 @@ class OpenForges:
         if held is None or held.credentials != credentials:
             if held is not None:
                 self._close_later(held)
-            held = self._own[base] = _Open(credentials, self._made(ForgeKind(known.kind), base, credentials))
+            held = self._own[base] = self._made(ForgeKind(known.kind), base, credentials)
         return held
 
     def _readable(self, known: ForgeSettings) -> bool:
@@ -147,8 +160,8 @@ class OpenForges:
     def _text(self, name: str) -> str:
         return (self._home / Path(name).expanduser()).read_text()
 
-    def _made(self, kind: ForgeKind, base: str, credentials: ForgeCredentials) -> Forge:
-        known = self._settings.get(base)
+    def _made(self, kind: ForgeKind, base: str, given: ForgeCredentials) -> _Open:
+        credentials, known = given, self._settings.get(base)
         release = Release(known.runner_version, known.runner_url) if known else Release()
         if known is not None and known.api and not credentials.api:
             credentials = replace(credentials, api=known.api)
@@ -157,7 +170,7 @@ class OpenForges:
         except InvalidRequest as error:
             raise ForgeUnauthorized(error.message, hint=error.hint) from error
         pinned = known is not None and known.runner_sha256
-        return _Pinned(forge, release.version, known.runner_sha256) if known and pinned else forge
+        return _Open(given, forge, _Pinned(forge, release.version, known.runner_sha256) if known and pinned else forge)
 
     def _lacking(self, base: str) -> str:
         known = self._settings.get(base)

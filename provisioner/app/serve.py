@@ -34,6 +34,7 @@ from .compose import Controller, composed
 from .home import Home
 from .retention import Retention
 from .watch import watched
+from .webhooks import expected
 
 _log = structlog.get_logger()
 
@@ -136,6 +137,7 @@ class _Serving:
             forge_keyring=c.forges if self._options.embedded else None,
             ci=c.ci,
             paused=self._paused,
+            webhooks=expected(c.settings.forges, c.home.path),
             demand=c.engine.demand,
         )
 

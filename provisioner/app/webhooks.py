@@ -5,9 +5,11 @@ Whatever a forge's function raises becomes one of three things that the web know
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from provisioner.domain.demand import NoWebhooks, Webhooks
 from provisioner.domain.errors import (
     ForgeRefused,
     ForgeUnauthorized,
@@ -15,7 +17,8 @@ from provisioner.domain.errors import (
     NotFound,
     Unauthenticated,
 )
-from provisioner.domain.forge import Delivery, Site
+from provisioner.domain.forge import Delivery, ForgeKind, Site
+from provisioner.forge_settings import ForgeSettings
 
 Read = Callable[[Mapping[str, str], bytes], Delivery]
 
@@ -55,3 +58,35 @@ class ForgeWebhooks:
                 hint=f"expected: {known}" if known else "give the forge a webhook secret in the settings",
             )
         return found
+
+
+def expected(settings: Sequence[ForgeSettings], home: Path) -> Webhooks:
+    """Those of forges whose settings name a secret, called by their hosts, with a dash for the port's colon."""
+    hooks: dict[tuple[str, str], Hook] = {}
+    for one in settings:
+        if one.webhook_secret_file:
+            site = Site(ForgeKind(one.kind), one.url, "")
+            secret = home / Path(one.webhook_secret_file).expanduser()
+            hooks[one.kind, hook_name(site)] = Hook(site, _reading(site, secret))
+    return ForgeWebhooks(hooks) if hooks else NoWebhooks()
+
+
+def hook_name(site: Site) -> str:
+    return site.host.replace(":", "-")
+
+
+def _reading(site: Site, secret_file: Path) -> Read:
+    """The file is read each time, so that a secret can be changed in place. An empty one would let anybody in."""
+
+    def read(headers: Mapping[str, str], body: bytes) -> Delivery:
+        from provisioner.forges.registry import folder
+
+        try:
+            secret = secret_file.read_text().strip()
+        except OSError as error:
+            raise ForgeUnauthorized(f"the webhook secret of {site.host} cannot be read: {error.strerror}") from error
+        if not secret:
+            raise ForgeUnauthorized(f"the webhook secret of {site.host} is empty")
+        return folder(site.kind).delivery(site, headers, body, secret)
+
+    return read

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping, Sequence
+from datetime import datetime
 from importlib import import_module
 from typing import Protocol, cast
 
@@ -33,6 +34,20 @@ class Folder(Protocol):
 
         Raises: ForgeUnauthorized, it is not the forge's; ForgeRefused, it is not understood."""
         ...
+
+
+class Redelivering(Protocol):
+    """What that module has as well where the forge sends lost webhooks again when asked to."""
+
+    def redeliver(
+        self, forge: Opened, since: datetime, url: str, sites: Sequence[Site]
+    ) -> Awaitable[Sequence[str]]: ...
+
+
+def redelivering(kind: ForgeKind) -> Redelivering | None:
+    """None where the forge cannot."""
+    found = folder(kind)
+    return cast("Redelivering", found) if hasattr(found, "redeliver") else None
 
 
 def folder(kind: ForgeKind) -> Folder:

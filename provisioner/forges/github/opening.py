@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
+
 from provisioner.domain.errors import InvalidRequest
-from provisioner.domain.forge import ForgeCredentials, Release
+from provisioner.domain.forge import ForgeCredentials, Release, Site
 from provisioner.domain.ports import Clock
 
+from . import deliveries
 from .credentials import App, Token
 from .forge import GitHub
 from .webhooks import delivery as delivery
@@ -20,3 +24,8 @@ def open_forge(base: str, credentials: ForgeCredentials, clock: Clock, release: 
     if not credentials.token:
         raise InvalidRequest(f"{base} needs a token, or an App's id and private key", hint="see the GitHub how-to page")
     return GitHub(base, Token(credentials.token), clock, api=credentials.api, release=release)
+
+
+async def redeliver(forge: GitHub, since: datetime, url: str, sites: Sequence[Site]) -> Sequence[str]:
+    """An App's own hook's deliveries, else those of the hooks at `sites` that lead to `url`. Raises: ForgeError."""
+    return await deliveries.redeliver(forge, since, url, () if forge.account.is_app else sites)

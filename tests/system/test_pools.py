@@ -1,0 +1,97 @@
+"""Pools whole: a job queued at a GitHub with real state, its webhook, a real controller, machine and agent, and the
+stand-in for the runner program, which serves the job; then nothing is left anywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provisioner.app.clock import SystemClock
+from tests.fakes import standin_runner
+from tests.fakes.github.server import FakeGitHub
+from tests.fakes.ports import free_port
+from tests.system.served import served
+from tests.system.world import World, world
+
+pytestmark = pytest.mark.system
+TOKEN, SECRET = "ghp_classic-token-of-ada", "the secret of the webhooks"
+NEVER_S = 86400.0
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeGitHub]:
+    made = FakeGitHub(SystemClock())
+    made.start()
+    made.add_repository("acme/vision")
+    made.publish(standin_runner.packed(), standin_runner.VERSION)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def w(tmp_path: Path) -> Iterator[World]:
+    with world(tmp_path) as made:
+        yield made
+
+
+def settle(w: World, hub: FakeGitHub, port: int, **policy: float) -> None:
+    """A controller whose only pool is fed by that GitHub's webhooks: it polls once, and never again."""
+    w.home.mkdir(parents=True, exist_ok=True)
+    (w.home / "hook-secret").write_text(f"{SECRET}\n")
+    forge = {"kind": "github", "url": hub.url, "token_env": "HUB_TOKEN", "webhook_secret_file": "hook-secret"}
+    pool = {"name": "gpu", "sites": [f"{hub.url}/acme/vision"], "labels": ["gpu"], "max": 2, "idle_timeout": "20s"}
+    settings = {
+        "public_url": f"http://127.0.0.1:{port}",
+        "forges": [forge],
+        "pools": [pool],
+        "policy": {"poll_every_s": NEVER_S, "poll_silent_s": NEVER_S, **policy},
+    }
+    (w.home / "settings.yaml").write_text(json.dumps(settings))
+    w.extra["HUB_TOKEN"] = TOKEN
+    hub.hooks.add("acme/vision", f"http://127.0.0.1:{port}/hooks/github", SECRET)
+
+
+def served_and_gone(w: World, hub: FakeGitHub) -> None:
+    job = hub.state.add_run("acme/vision", [["gpu"]]).latest[0]
+    w.until(lambda: job.status == "completed", 90, "the job to be served")
+    w.until(lambda: not w.json("machines"), 60, "the machine to go")
+    assert (job.conclusion, hub.state.living("acme/vision")) == ("success", [])
+
+
+def tell_who_asks(w: World, port: int) -> None:
+    token = w.json("token", "create", "ann")["token"]
+    w.extra |= {"RUNNER_SERVER": f"http://127.0.0.1:{port}", "RUNNER_TOKEN": token}
+
+
+def test_a_queued_job_is_told_of_served_and_nothing_is_left(w: World, hub: FakeGitHub) -> None:
+    port = free_port()
+    settle(w, hub, port)
+    with served(w, port=port):
+        tell_who_asks(w, port)
+        served_and_gone(w, hub)
+        (made,) = w.json("ps", "-a")
+        assert (made["spec"]["name"], made["outcome"]) == ("pool/gpu", "succeeded")
+
+
+def test_a_webhook_that_was_lost_is_sent_again(w: World, hub: FakeGitHub) -> None:
+    port = free_port()
+    settle(w, hub, port, redeliver_every_s=2.0)
+    hub.hooks.mischief.lose = 1.0
+    with served(w, port=port):
+        tell_who_asks(w, port)
+        served_and_gone(w, hub)
+        assert hub.hooks.mischief.lost > 0
+
+
+def test_without_the_right_secret_nothing_is_launched(w: World, hub: FakeGitHub) -> None:
+    port = free_port()
+    settle(w, hub, port)
+    (w.home / "hook-secret").write_text("another secret\n")
+    with served(w, port=port):
+        tell_who_asks(w, port)
+        hub.state.add_run("acme/vision", [["gpu"]])
+        w.until(lambda: [e for e in w.json("events") if e["what"] == "webhook.refused"], 20, "the refusal to be told")
+        assert (w.json("ps", "-a"), w.json("machines")) == ([], [])
