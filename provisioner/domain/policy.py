@@ -48,6 +48,8 @@ class Policy:
     runner_busy_s: float = 30.0
     runners_linger_s: float = 600.0
     runner_refused_soon_s: float = 14 * 86400.0
+    rerun_within_s: float = 21600.0
+    reruns_most: int = 2
     leftovers_every_s: float = 900.0
     unused_group_s: float = 86400.0
     collect_share: float = 0.2

@@ -20,6 +20,7 @@ from .job import Attempt, Instance, InstancePhase, Job, JobPhase, Need, Outcome,
 from .money import Charge
 from .offer import LaunchOrder, Listing, Machine, Offer
 from .place import Refusal
+from .reruns import Reruns
 from .runners import RunnerRow
 
 
@@ -379,6 +380,8 @@ class Store(Protocol):
     def hosts(self) -> Hosts: ...
     @property
     def runners(self) -> Runners: ...
+    @property
+    def reruns(self) -> Reruns: ...
     async def close(self) -> None: ...
 
 

@@ -20,13 +20,14 @@ from .hosts import SqlHosts
 from .instances import SqlInstances
 from .jobs import SqlJobs
 from .records import SqlRecords
+from .reruns import SqlReruns
 from .runners import SqlRunners
 from .schema import instances, meta, metadata
 from .sealing import Sealer
 from .sql import Database, connect
 
-HEAD = "0004"
-_KNOWN = ("0001", "0002", "0003", "0004")
+HEAD = "0006"
+_KNOWN = ("0001", "0002", "0003", "0004", "0006")
 
 
 class SqlStore:
@@ -40,6 +41,7 @@ class SqlStore:
         self.controllers = SqlControllers(database)
         self.hosts = SqlHosts(database)
         self.runners = SqlRunners(database)
+        self.reruns = SqlReruns(database)
         self._lock = lock
 
     async def close(self) -> None:

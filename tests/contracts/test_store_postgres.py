@@ -11,6 +11,7 @@ from provisioner.domain.ports import Store
 from provisioner.store.open import open_store
 from tests.fakes import postgres
 
+from .rerun_laws import RerunLaws
 from .runner_laws import RunnerLaws
 from .store_laws import StoreLaws
 
@@ -23,7 +24,7 @@ def url() -> Iterator[str]:
         yield running
 
 
-class TestPostgres(StoreLaws, RunnerLaws):
+class TestPostgres(StoreLaws, RunnerLaws, RerunLaws):
     @pytest.fixture
     async def store(self, url: str) -> AsyncIterator[Store]:
         store = await open_store(url, secret_key=b"k" * 32)

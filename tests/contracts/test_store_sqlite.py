@@ -15,13 +15,14 @@ from provisioner.store.migrate import upgrade
 from provisioner.store.open import open_store
 from provisioner.store.schema import metadata
 
+from .rerun_laws import RerunLaws
 from .runner_laws import RunnerLaws
 from .store_laws import StoreLaws
 
 KEY = b"k" * 32
 
 
-class TestSqlite(StoreLaws, RunnerLaws):
+class TestSqlite(StoreLaws, RunnerLaws, RerunLaws):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         store = await open_store(f"sqlite:///{tmp_path}/runner.db", secret_key=KEY)
@@ -29,7 +30,7 @@ class TestSqlite(StoreLaws, RunnerLaws):
         await store.close()
 
 
-class TestSqliteInline(StoreLaws, RunnerLaws):
+class TestSqliteInline(StoreLaws, RunnerLaws, RerunLaws):
     @pytest.fixture
     async def store(self) -> AsyncIterator[Store]:
         store = await open_store("sqlite://", secret_key=KEY, inline=True)
