@@ -13,7 +13,7 @@ from typing import Protocol
 
 from .facts import AttemptReport
 from .forge import CiJob, CiJobState, Site
-from .job import Instance, Job, Reason, Why
+from .job import Instance, Job, JobPhase, Reason, Why
 from .policy import Policy
 from .runners import RunnerRow
 
@@ -38,13 +38,15 @@ class RerunOutcome(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Rerun:
     """The CI job that one runner was given. `lost_at`: when it was found to be cut short, and is to be run again;
-    `ci_id`, `ci_attempt` and `ci_name` are what its forge calls it, once that is known; `tries` counts the times that
+    `forge_id` is the runner's; `ci_name` what its program called the job. `ci_id`, `ci_attempt` and `ci_name` are what
+    its forge calls it, once that is known; `tries` counts the times that
     the forge was asked in vain."""
 
     runner: str
     site: Site
     job_id: str
     number: int
+    forge_id: str = ""
     repository: str = ""
     run_id: str = ""
     ci_id: str = ""
@@ -68,7 +70,7 @@ class Reruns(Protocol):
       name, whatever its forge calls each of its runs.
     """
 
-    async def given(self, row: RunnerRow, repository: str, run_id: str) -> None: ...
+    async def given(self, row: RunnerRow, repository: str, run_id: str, name: str) -> None: ...
     async def lost(self, row: RunnerRow, at: datetime) -> None: ...
     async def found(self, runner: str, job: CiJob) -> None: ...
     async def tried(self, runner: str, tries: int) -> None: ...
@@ -112,8 +114,8 @@ def too_late(rerun: Rerun, now: datetime, policy: Policy) -> bool:
 
 
 def given_up(job: Job) -> bool:
-    """Whether a person has cancelled the runner that would serve it. A pool ends its own as it likes: others serve."""
-    return job.cancel_asked_at is not None and not _of_pool(job)
+    """Whether the runner that would serve it is over or cancelled. A pool ends its own as it likes: others serve."""
+    return (job.cancel_asked_at is not None or job.phase is JobPhase.DONE) and not _of_pool(job)
 
 
 def held_back(job: Job) -> bool:

@@ -30,6 +30,7 @@ from .market import Marketplace
 from .observe import Observed, deaf_after_s
 from .queue import Queue
 from .reconcile import Reconciler
+from .reruns import Reruns
 from .runners import Runners
 from .scene import Scene, interrupted
 
@@ -92,8 +93,9 @@ class Engine:
         self._reconciler = Reconciler(
             store, providers, clock, policy, self.observed, self.market, self.desk, actor, holder
         )
-        self.runners = Runners(store, forges or NoForges(), self.observed, self.desk, clock, policy)
-        self._attempts = Attempts(store, self.observed, self.desk, clock, policy, taken)
+        self.reruns = Reruns(store, forges or NoForges(), self.desk.poke, clock, policy)
+        self.runners = Runners(store, forges or NoForges(), self.observed, self.desk, clock, policy, self.reruns)
+        self._attempts = Attempts(store, self.observed, self.desk, clock, policy, taken, self.reruns)
         self._queue = Queue(store, self.market, self.desk, clock, policy, rng, self.runners.sites.blocked)
         self._collector = Collector(store, providers, clock, policy, self.observed)
         self._leftovers = Leftovers(store, can.leftovers, clock, policy)
@@ -121,6 +123,7 @@ class Engine:
             await self._reconciler.close()
             await self.observed.close()
             await self.runners.close()
+            await self.reruns.close()
             await self._limits.close()
             await self._leftovers.close()
             if self._attending:
@@ -165,9 +168,12 @@ class Engine:
             live, jobs = await self._running()
         self.desk.shown(instances.values(), live, jobs)
         await self.runners.turn(live, instances, jobs)
-        lost_soon, runners = interrupted(live, instances, jobs), self.runners.count()
-        scene = Scene(live, await self._store.jobs.waiting(), lost_soon, self._busy_times(instances), runners)
-        self._busy = bool(instances or scene.waiting)
+        queued = await self._store.jobs.waiting()
+        await self.reruns.turn(queued)
+        waiting = await self.reruns.free(queued, ())
+        lost_soon = await self.reruns.free(interrupted(live, instances, jobs), self.runners.at_work())
+        scene = Scene(live, waiting, lost_soon, self._busy_times(instances), self.runners.count())
+        self._busy = bool(instances or queued or self.reruns.pending)
         moved = await self._reconciler.run(scene, poked | freed | self._wanted_otherwise(scene, instances))
         if scene.waiting or scene.interrupted:
             if moved:

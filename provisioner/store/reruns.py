@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, case, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, case, func, insert, select, update
 
 from provisioner.domain.forge import CiJob, ForgeKind, Site
 from provisioner.domain.reruns import Rerun, RerunOutcome
@@ -24,9 +24,9 @@ class SqlReruns:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def given(self, row: RunnerRow, repository: str, run_id: str) -> None:
-        said = {"repository": repository, "run_id": run_id}
-        await self._put(row, {key: case((reruns.c[key] == "", value), else_=reruns.c[key]) for key, value in said.items()})
+    async def given(self, row: RunnerRow, repository: str, run_id: str, name: str) -> None:
+        said = {"repository": repository, "run_id": run_id, "ci_name": name}
+        await self._put(row, {key: _first(key, value) for key, value in said.items()})
 
     async def lost(self, row: RunnerRow, at: datetime) -> None:
         await self._put(row, {"lost_at": func.coalesce(reruns.c.lost_at, codec.stamp(at))})
@@ -38,7 +38,7 @@ class SqlReruns:
             mine = reruns.c.runner == row.name
             if connection.scalar(select(reruns.c.runner).where(mine)) is None:
                 connection.execute(insert(reruns).values(**_values(row)))
-            connection.execute(update(reruns).where(mine).values(**changes))
+            connection.execute(update(reruns).where(mine).values(forge_id=_first("forge_id", row.forge_id), **changes))
 
         await self._db.run(work)
 
@@ -75,6 +75,10 @@ class SqlReruns:
         return await self._db.run(lambda d: d.scalar(query) or 0)
 
 
+def _first(name: str, value: str) -> ColumnElement[str]:
+    return case((reruns.c[name] == "", value), else_=reruns.c[name])
+
+
 def _values(row: RunnerRow) -> dict[str, Any]:
     return {
         "runner": row.name,
@@ -92,6 +96,7 @@ def _row(row: RowMapping) -> Rerun:
         site=Site(ForgeKind(row["kind"]), row["base"], row["path"]),
         job_id=row["job_id"],
         number=row["number"],
+        forge_id=row["forge_id"],
         repository=row["repository"],
         run_id=row["run_id"],
         ci_id=row["ci_id"],

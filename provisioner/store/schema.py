@@ -283,6 +283,7 @@ reruns = Table(
     Column("path", String, nullable=False),
     Column("job_id", String, nullable=False),
     Column("number", Integer, nullable=False),
+    Column("forge_id", String, nullable=False, default=""),
     Column("repository", String, nullable=False, default=""),
     Column("run_id", String, nullable=False, default=""),
     Column("ci_id", String, nullable=False, default=""),

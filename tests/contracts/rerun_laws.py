@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime
 
 from provisioner.domain.forge import CiJob, CiJobState, ForgeKind, Site
@@ -28,15 +29,15 @@ class RerunLaws:
 
     async def test_s13_a_runner_has_one_row_and_what_was_said_first_stays(self, store: Store) -> None:
         await store.reruns.lost(_row(1), later(5))
-        await store.reruns.given(_row(1), "octo/repo", "77")
-        await store.reruns.given(_row(1), "octo/other", "78")
+        await store.reruns.given(dataclasses.replace(_row(1), forge_id="7"), "octo/repo", "77", "train")
+        await store.reruns.given(_row(1), "octo/other", "78", "test")
         await store.reruns.lost(_row(1), later(9))
         assert await store.reruns.of_job("j-1") == [
-            Rerun("runner-i-1", _SITE, "j-1", 1, "octo/repo", "77", lost_at=later(5))
+            Rerun("runner-i-1", _SITE, "j-1", 1, "7", "octo/repo", "77", ci_name="train", lost_at=later(5))
         ]
 
     async def test_s14_it_is_pending_from_its_loss_until_it_is_done(self, store: Store) -> None:
-        await store.reruns.given(_row(1), "octo/repo", "77")
+        await store.reruns.given(_row(1), "octo/repo", "77", "")
         assert await store.reruns.pending() == []
         await store.reruns.lost(_row(2), later(9))
         await store.reruns.lost(_row(1), later(5))

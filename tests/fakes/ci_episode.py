@@ -9,12 +9,15 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+from provisioner.domain.forge import CiJobState
 from provisioner.domain.ids import new_id
-from provisioner.domain.job import Job, JobPhase, JobSpec, MarketPolicy, Need, Outcome, RunnerSpec, Why
+from provisioner.domain.job import Instance, Job, JobPhase, JobSpec, MarketPolicy, Need, Outcome, RunnerSpec, Why
+from provisioner.domain.reruns import RerunOutcome
+from provisioner.domain.runners import RunnerRow
 
 from .episode import Episode, Protection, Tally
 from .simforge import SITE, ForgeFaults, SimForge, SimJob
-from .simulation import Violation
+from .simulation import POLICY, Violation
 from .virtual import SimClock
 
 # What holds these up. The seed is that of an episode that breaks without it, and holds with it.
@@ -98,7 +101,35 @@ class CiEpisode(Episode):
             ends = {attempt.reason.why, instance.reason.why}
             if not (job.cancel_now or ends & _TAKEN):
                 raise Violation("7", f"{lost.id} was killed on {name}: {attempt.reason}; {instance.reason}")
+        await self._check_reruns(forge, tally)
         tally.outcomes.update(Counter(f"ci-{job.state}{'-lost' if job.lost else ''}" for job in forge.jobs.values()))
+
+    async def _check_reruns(self, forge: SimForge, tally: Tally) -> None:
+        """What a machine cut short runs again, and gets a runner; or it is said why not."""
+        store = self._store.port
+        rows = {
+            row.name: row for job in await store.jobs.find(limit=1000) for row in await store.runners.of_job(job.id)
+        }
+        for name, lost in forge.killed:
+            row = rows[name]
+            job, attempt = await store.jobs.get(row.job_id), await store.jobs.attempt(row.job_id, row.number)
+            rerun = next((one for one in await store.reruns.of_job(row.job_id) if one.runner == name), None)
+            wished = rerun is not None and rerun.lost_at is not None
+            if not wished and _nobodys_will(attempt.reason.why, row, job, await store.instances.get(row.instance_id)):
+                raise Violation(
+                    "rerun", f"{lost.id} was lost with {name} ({attempt.reason}), and nobody wished it back"
+                )
+            if rerun is None or not wished:
+                continue
+            tally.outcomes[f"rerun-{rerun.outcome}"] += 1
+            if rerun.pending or (rerun.outcome is RerunOutcome.ASKED) != (lost.again is not None):
+                raise Violation("rerun", f"{lost.id}, lost with {name}: {rerun.outcome}, {lost.again}")
+            if rerun.outcome is RerunOutcome.TOO_OFTEN and lost.number <= POLICY.reruns_most:
+                raise Violation("rerun", f"{lost.id} was given up after {lost.number - 1}")
+            alone = [one for one in forge.jobs.values() if one.labels == lost.labels and one.name != lost.name]
+            waits = lost.again is not None and lost.again.state is CiJobState.QUEUED
+            if waits and not alone and job.cancel_asked_at is None and job.outcome is not Outcome.FAILED:
+                raise Violation("rerun", f"{lost.id} has no runner for its rerun, and {job.id} ended {job.outcome}")
 
     async def check_job(self, job: Job, tally: Tally) -> None:
         attempts = await self._store.port.jobs.attempts(job.id)
@@ -124,3 +155,9 @@ def _runner_job(rng: random.Random, now: object) -> Job:
     need = Need(market=rng.choice((MarketPolicy.SPOT_FIRST, MarketPolicy.SPOT_FIRST, MarketPolicy.ON_DEMAND)))
     spec = JobSpec(run=(), kind="ci-runner", runner=runner, need=need)
     return Job(key, rng.choice(("ada", "bob")), spec, JobPhase.QUEUED, now)  # type: ignore[arg-type]
+
+
+def _nobodys_will(why: Why, row: RunnerRow, job: Job, instance: Instance) -> bool:
+    """Whether it was known to work, and neither a person nor a limit ended it."""
+    taken = why in (Why.PREEMPTED, Why.LOST, Why.SUPERVISOR_LOST)
+    return taken and row.busy_at is not None and job.cancel_asked_at is None and instance.stop_asked_at is None

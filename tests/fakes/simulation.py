@@ -38,6 +38,7 @@ POLICY = Policy(
     drain_s=40,
     runners_every_s=10,
     runner_busy_s=15,
+    rerun_within_s=900,
     terminate_again_s=10,
     list_every_s=10,
     collect_every_s=20,
@@ -109,6 +110,7 @@ class _HookedStore:
         self.instances = _Hooked(world, life, store.instances)
         self.records = _Hooked(world, life, store.records)
         self.runners = _Hooked(world, life, store.runners)
+        self.reruns = _Hooked(world, life, store.reruns)
 
 
 class _Blind:
