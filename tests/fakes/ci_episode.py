@@ -34,6 +34,7 @@ class CiEpisode(Episode):
     """Its users launch runners, and queue jobs for them, at any time: some just when a runner is about to go."""
 
     _only_records_since_s = 0.0
+    lasts_s: tuple[float, ...] = (2.0, 15.0, 60.0)
 
     def forge_of(self, clock: SimClock) -> SimForge:
         rng = random.Random(self._rng.random())
@@ -76,7 +77,7 @@ class CiEpisode(Episode):
         rng, forge = self._rng, self._world.forge
         assert forge is not None
         await self._world.clock.sleep(rng.choice((0.0, rng.uniform(20.0, 60.0), rng.uniform(40.0, 110.0))))
-        forge.queue(SimJob(key, labels, rng.choice((2.0, 15.0, 60.0))))
+        forge.queue(SimJob(key, labels, rng.choice(self.lasts_s)))
 
     async def left(self) -> str:
         forge = self._world.forge
@@ -146,6 +147,12 @@ class CiEpisode(Episode):
             allowed.add(Outcome.CANCELLED)
         if job.outcome not in allowed:
             raise Violation("3", f"{job.id} ended {job.outcome} ({job.reason}) after {served} jobs")
+
+
+class LossEpisode(CiEpisode):
+    """Its CI jobs last so long that many lose their machine."""
+
+    lasts_s = (60.0, 90.0)
 
 
 def _runner_job(rng: random.Random, now: object) -> Job:
