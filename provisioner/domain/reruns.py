@@ -83,6 +83,12 @@ class Reruns(Protocol):
     async def asked(self, rerun: Rerun) -> int: ...
 
 
+def believable(site: Site, repository: str, run_id: str) -> bool:
+    """Whether what a machine says of its job can be: our rights at a forge may reach further than its runner's site."""
+    here, there = f"{site.path}/".lower().lstrip("/"), f"{repository}/".lower()
+    return run_id.isascii() and run_id.isdigit() and there.startswith(here) and ".." not in there
+
+
 def cut_short(job: Job, instance: Instance, row: RunnerRow | None, reason: Reason, told: AttemptReport | None) -> bool:
     """Whether the attempt that ends for `reason` had a CI job, and lost it with its machine: through nobody's will, and
     not by a limit that would end it again."""

@@ -25,7 +25,17 @@ from provisioner.domain.forge import CiJob, Forge, Forges, Given
 from provisioner.domain.job import Job, JobPhase, Reason, Why
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Event, Store
-from provisioner.domain.reruns import Rerun, RerunOutcome, cut_short, given_up, held_back, pause_s, too_late, unneeded
+from provisioner.domain.reruns import (
+    Rerun,
+    RerunOutcome,
+    believable,
+    cut_short,
+    given_up,
+    held_back,
+    pause_s,
+    too_late,
+    unneeded,
+)
 from provisioner.domain.runners import RunnerRow
 
 from .verdicts import Trial
@@ -65,8 +75,9 @@ class Reruns:
     async def given(self, row: RunnerRow, told: RunnerTold | None) -> None:
         """What its program says of the job that it was given, as long as there is somebody to say it."""
         job = told.job if told is not None else {}
-        if row.name not in self._named and job.get("run"):
-            await self._store.reruns.given(row, job.get("repository", ""), job["run"], job.get("job", ""))
+        repository, run_id = job.get("repository", ""), job.get("run", "")
+        if row.name not in self._named and believable(row.site, repository, run_id):
+            await self._store.reruns.given(row, repository, run_id, job.get("job", ""))
             self._named.add(row.name)
 
     async def ended(self, trial: Trial, reason: Reason, told: AttemptReport | None) -> None:
@@ -111,6 +122,7 @@ class Reruns:
         return [job for job in jobs if job.id not in ids]
 
     async def _ask(self, rerun: Rerun) -> None:
+        self._again_s[rerun.runner] = self._clock.monotonic() + self._policy.retry_backoff_s
         try:
             outcome, message = await self._outcome(rerun), ""
         except (ForgeRefused, ForgeUnauthorized) as error:

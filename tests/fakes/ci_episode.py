@@ -25,6 +25,10 @@ CI_PROTECTIONS = (
     Protection("busy-refusal", "7", 33, "a forge removes no runner that has a job (F4)", is_the_clouds=True),
     Protection("remove-again", "10", 4, "a removal is repeated, and a record that is there after all is found"),
 )
+LOSS_STRESS = {"preempted": 0.7}
+LOSS_PROTECTIONS = (
+    Protection("rerun-wish", "rerun", 1, "that a CI job is to be run again is written down first", LOSS_STRESS),
+)
 _IDLE_S = 25.0
 _LINGER_S = 900.0  # what the policy looks at a site for, and more
 _TAKEN = frozenset({Why.PREEMPTED, Why.LOST, Why.STOPPED, Why.LIFETIME, Why.UNHEALTHY})

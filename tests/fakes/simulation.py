@@ -242,6 +242,8 @@ class World:
             self._check_refusal(arguments[0])
         if name == "update" and self.off == "cleanup-before-replan" and "launch_calls" in options:
             options = {**options, "launch_calls": 1}
+        if name == "lost" and self.off == "rerun-wish":
+            return None
         if name == "known" and self.off == "remove-again":
             return set()
         if name == "remove" and self.off == "remove-again":

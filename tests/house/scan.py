@@ -12,7 +12,7 @@ from .places import TOP, sources
 
 _NAME = re.compile(
     r"(job|attempt|forge|runner|instance|machine|host|leftover|charge|collector|provider|result|checkpoint|secret|token"
-    r"|gpu)"
+    r"|gpu|ci)"
     r"\.[a-z]+(_[a-z]+)*"
 )
 _NOT_EVENTS = (".db", ".json", ".yaml", ".lock", ".log", "_s")

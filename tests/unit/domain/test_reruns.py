@@ -23,7 +23,17 @@ from provisioner.domain.job import (
 )
 from provisioner.domain.offer import Market, Offer
 from provisioner.domain.policy import Policy
-from provisioner.domain.reruns import Rerun, RerunOutcome, cut_short, given_up, held_back, pause_s, too_late, unneeded
+from provisioner.domain.reruns import (
+    Rerun,
+    RerunOutcome,
+    believable,
+    cut_short,
+    given_up,
+    held_back,
+    pause_s,
+    too_late,
+    unneeded,
+)
 from provisioner.domain.runners import RunnerFacts, RunnerRow, unwanted
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -77,6 +87,25 @@ def test_a_machine_that_failed_is_nobodys_will() -> None:
 def test_a_runner_that_was_never_seen_at_work_lost_nothing() -> None:
     assert not cut_short(job(), instance(), replace(ROW, busy_at=None), _LOST, None)
     assert not cut_short(job(), instance(), None, _LOST, None)
+
+
+@pytest.mark.parametrize(
+    ("path", "repository", "run_id", "can_be"),
+    [
+        ("octo/repo", "octo/repo", "77", True),
+        ("octo", "Octo/repo", "77", True),
+        ("", "team/vision/train", "77", True),
+        ("octo/repo", "octo/repository", "77", False),
+        ("octo", "other/repo", "77", False),
+        ("octo", "octo/../other/repo", "77", False),
+        ("octo/repo", "octo/repo", "77/../78", False),
+        ("octo/repo", "octo/repo", "", False),
+    ],
+)
+def test_a_machine_is_not_believed_what_its_runner_cannot_have_had(
+    path: str, repository: str, run_id: str, can_be: bool
+) -> None:
+    assert believable(replace(SITE, path=path), repository, run_id) is can_be
 
 
 def test_only_what_serves_one_job_gets_no_machine_before_its_rerun() -> None:
