@@ -131,7 +131,7 @@ class CiEpisode(Episode):
                 raise Violation("rerun", f"{lost.id}, lost with {name}: {rerun.outcome}, {lost.again}")
             if rerun.outcome is RerunOutcome.TOO_OFTEN and lost.number <= POLICY.reruns_most:
                 raise Violation("rerun", f"{lost.id} was given up after {lost.number - 1}")
-            alone = [one for one in forge.jobs.values() if one.labels == lost.labels and one.name != lost.name]
+            alone = [one for one in forge.jobs.values() if one.labels == lost.labels and one.run != lost.run]
             waits = lost.again is not None and lost.again.state is CiJobState.QUEUED
             if waits and not alone and job.cancel_asked_at is None and job.outcome is not Outcome.FAILED:
                 raise Violation("rerun", f"{lost.id} has no runner for its rerun, and {job.id} ended {job.outcome}")

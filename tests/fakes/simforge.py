@@ -54,7 +54,7 @@ class ForgeFaults:
 @dataclass
 class SimJob:
     """A CI job. `lost`: its runner's program died at work; `over_s` when the rest of its run was over then; `again` is
-    what it was run again as, and `name` is the same for both."""
+    what it was run again as, and `run` is the same for both."""
 
     id: str
     labels: tuple[str, ...]
@@ -65,10 +65,7 @@ class SimJob:
     over_s: float = 0.0
     again: SimJob | None = None
     number: int = 1
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        self.name = self.name or self.id
+    run: str = ""
 
 
 @dataclass
@@ -146,7 +143,7 @@ class SimForge:
 
     async def taken(self, site: Site, given: Given) -> CiJob | None:
         def effect() -> CiJob | None:
-            mine = (job for job in self.jobs.values() if job.runner == given.runner_name and job.name == given.run_id)
+            mine = (job for job in self.jobs.values() if job.runner == given.runner_name and job.run == given.run_id)
             return self._shown(next(mine, None))
 
         return await self._call(effect)
@@ -155,7 +152,7 @@ class SimForge:
         if job is None:
             return None
         end = ("failure" if job.lost else "success") if job.state is CiJobState.DONE else ""
-        now, run = self._clock.now(), job.name
+        now, run = self._clock.now(), job.run
         return CiJob(job.id, SITE, SITE.path, job.state, job.labels, now, run, job.number, "train", conclusion=end)
 
     async def rerun(self, site: Site, job: CiJob) -> None:
@@ -165,8 +162,8 @@ class SimForge:
                 raise StillRunning(f"the run of {job.id} has not ended")
             if before.again is None:
                 number = before.number + 1
-                key = f"{before.name}#{number}"
-                before.again = SimJob(key, before.labels, before.seconds, number=number, name=before.name)
+                key = f"{before.id.partition('#')[0]}#{number}"
+                before.again = SimJob(key, before.labels, before.seconds, number=number, run=before.run)
                 self.queue(before.again)
 
         await self._call(effect)
@@ -201,6 +198,7 @@ class SimForge:
     # People, and time
 
     def queue(self, job: SimJob) -> None:
+        job.run = job.run or str(next(self._ids))
         self.jobs[job.id] = job
 
     def go_away(self, seconds: float) -> None:
@@ -221,7 +219,7 @@ class SimForge:
                     self._give(self._rng.choice(idle), job)
 
     def _give(self, record: Record, job: SimJob) -> None:
-        self.jobs[job.id] = job
+        self.queue(job)
         record.job, job.state, job.runner = job, CiJobState.RUNNING, record.name
         record.given.set()
 

@@ -58,7 +58,7 @@ class SimRunner:
         if self.record is None:
             return None
         if self.record.job is not None:
-            self.had = {"repository": SITE.path, "run": self.record.job.name, "job": "train"}
+            self.had = {"repository": SITE.path, "run": self.record.job.run, "job": "train"}
         if self.had and not self.served:  # at its end as well: it was cut short
             return RunnerTold("busy", jobs=1, job=self.had)
         phase = "done" if self.served else "waiting"
