@@ -26,6 +26,7 @@ from provisioner.domain.forge import (
     Forge,
     ForgeCredentials,
     ForgeKind,
+    Given,
     Registration,
     Release,
     Runner,
@@ -248,6 +249,9 @@ class _Pinned:
 
     async def job(self, site: Site, repository: str, job_id: str) -> CiJob | None:
         return await self._forge.job(site, repository, job_id)
+
+    async def taken(self, site: Site, given: Given) -> CiJob | None:
+        return await self._forge.taken(site, given)
 
     async def rerun(self, site: Site, job: CiJob) -> None:
         await self._forge.rerun(site, job)

@@ -189,6 +189,18 @@ class CiJob:
         return self.site.base, self.id, self.attempt
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What is known of a job that a runner was given: where and in which run, the runner's name and its `forge_id`,
+    and what its program called the job, as far as it said: not every forge's programs tell a job's full name."""
+
+    repository: str
+    run_id: str
+    runner_name: str
+    forge_id: str = ""
+    job_name: str = ""
+
+
 def serves(runner_labels: Sequence[str], job_labels: Sequence[str]) -> bool:
     """Whether a runner with these labels may be given a job with those: forges compare without regard to case."""
     have = {label.lower() for label in runner_labels}
@@ -212,6 +224,8 @@ class Forge(Protocol):
     - F10 what the forge asks not to be asked for is not: once it has throttled, nothing is sent before that time is
       over. A share of what it allows is kept for removals: when no more than that is left, only they are sent, and
       everything else is ForgeThrottled without being asked.
+    - F11 `taken` is the job of a run that a runner was given, however it ended, and though the runner is gone; None is
+      that the forge does not say which.
     """
 
     @property
@@ -232,6 +246,7 @@ class Forge(Protocol):
         """None when there is no such job."""
         ...
 
+    async def taken(self, site: Site, given: Given) -> CiJob | None: ...
     async def rerun(self, site: Site, job: CiJob) -> None: ...
     async def software(self, site: Site, system: str, machine: str) -> Software:
         """The program to run: `system` linux, `machine` x86_64 or aarch64."""

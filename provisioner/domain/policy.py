@@ -53,6 +53,8 @@ class Policy:
     webhooks_silent_s: float = 300.0
     redeliver_every_s: float = 300.0
     redeliver_back_s: float = 1800.0
+    rerun_within_s: float = 21600.0
+    reruns_most: int = 2
     leftovers_every_s: float = 900.0
     unused_group_s: float = 86400.0
     collect_share: float = 0.2

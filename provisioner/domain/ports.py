@@ -21,6 +21,7 @@ from .job import Attempt, CiOrigin, Instance, InstancePhase, Job, JobPhase, Need
 from .money import Charge
 from .offer import LaunchOrder, Listing, Machine, Offer
 from .place import Refusal
+from .reruns import Reruns
 from .runners import RunnerRow
 
 
@@ -391,6 +392,8 @@ class Store(Protocol):
     def runners(self) -> Runners: ...
     @property
     def ci_jobs(self) -> CiJobs: ...
+    @property
+    def reruns(self) -> Reruns: ...
     async def close(self) -> None: ...
 
 

@@ -39,7 +39,7 @@ class RunnerRow:
 class RunnerFacts:
     """`attempt` None: it has ended, or its `job` is deleted. `told` is what the agent said last, `seen` what the latest
     complete listing shows, `refused_at` when the forge last refused to remove it because it works; `leaving` why its
-    machine ends."""
+    machine ends; `idle_from` from when on it may count as idle, where something is or was to be run again."""
 
     row: RunnerRow
     job: Job | None
@@ -49,6 +49,7 @@ class RunnerFacts:
     told: RunnerTold | None
     seen: Runner | None
     refused_at: datetime | None
+    idle_from: datetime | None = None
 
 
 def unwanted(facts: RunnerFacts, now: datetime, policy: Policy) -> Reason | None:
@@ -64,7 +65,7 @@ def unwanted(facts: RunnerFacts, now: datetime, policy: Policy) -> Reason | None
     if facts.phase in (InstancePhase.DRAINING, InstancePhase.STOPPING):
         return facts.leaving
     spec, told = facts.job.spec.runner, facts.told
-    if spec is not None and told is not None and told.phase == "waiting" and told.idle_s >= spec.idle_s:
+    if spec is not None and told is not None and told.phase == "waiting" and _idle_s(facts, told, now) >= spec.idle_s:
         return Reason(Why.IDLE, f"no job came within {spec.idle_s:g} s")
     return None
 
@@ -78,3 +79,10 @@ def works(facts: RunnerFacts, now: datetime, policy: Policy) -> bool:
     if facts.seen is not None and facts.seen.busy:
         return True
     return facts.refused_at is not None and now - facts.refused_at < timedelta(seconds=policy.runner_busy_s)
+
+
+def _idle_s(facts: RunnerFacts, told: RunnerTold, now: datetime) -> float:
+    """While it is there for what is run again, and until that has come, it does not wait in vain."""
+    if facts.idle_from is None:
+        return told.idle_s
+    return min(told.idle_s, (now - facts.idle_from).total_seconds())

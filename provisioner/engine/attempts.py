@@ -15,6 +15,7 @@ from .desk import EngineDesk
 from .gpu_events import GpuEvents
 from .interruptions import Interruptions
 from .observe import Observed
+from .reruns import Reruns
 from .verdicts import Trial, Verdict, forgotten, judge, lost
 
 _WAITS = {"spool": "its output comes faster than it can be sent", "disk": "its machine's disk is full"}
@@ -31,9 +32,11 @@ class Attempts:
         clock: Clock,
         policy: Policy,
         interruptions: Interruptions,
+        reruns: Reruns,
     ) -> None:
         self._store = store
         self._interruptions = interruptions
+        self._reruns = reruns
         self._observed = observed
         self._desk = desk
         self._clock = clock
@@ -127,6 +130,7 @@ class Attempts:
         attempt, facts = trial.attempt, told.facts if told else {}
         if verdict.reason.why is Why.PREEMPTED:
             await self._interruptions.lost(attempt, trial.instance, told)
+        await self._reruns.ended(trial, verdict.reason, told)
         await self._store.jobs.end(
             attempt,
             verdict.reason,

@@ -34,12 +34,14 @@ from .market import Marketplace
 from .observe import Observed, deaf_after_s
 from .queue import Queue
 from .reconcile import Reconciler
+from .reruns import Reruns
 from .runners import Runners
 from .scene import Scene, interrupted
 
 _LONGEST_NAP_S = 5.0  # what other controllers of the same database change is seen by then
 _IDLE_NAP_S = 10.0  # the same while nothing lives and nothing waits
 _SHORTEST_NAP_S = 0.02
+_EVERY = 1_000_000  # a machine of a waiting job that was left out would be unwanted
 _ROUNDS = 4  # within one pass: an instance gone frees a job, a machine ready takes one
 
 
@@ -99,7 +101,8 @@ class Engine:
         self._reconciler = Reconciler(
             store, providers, clock, policy, self.observed, self.market, self.desk, actor, holder
         )
-        self.runners = Runners(store, forges or NoForges(), self.observed, self.desk, clock, policy)
+        self.reruns = Reruns(store, forges or NoForges(), self.desk.poke, clock, policy)
+        self.runners = Runners(store, forges or NoForges(), self.observed, self.desk, clock, policy, self.reruns)
         self.demand = PoolDemand(
             store=store,
             forges=forges or NoForges(),
@@ -113,7 +116,7 @@ class Engine:
             redelivers=redelivers,
             alone=controllers is None,
         )
-        self._attempts = Attempts(store, self.observed, self.desk, clock, policy, taken)
+        self._attempts = Attempts(store, self.observed, self.desk, clock, policy, taken, self.reruns)
         self._queue = Queue(store, self.market, self.desk, clock, policy, rng, self.runners.sites.blocked)
         self._collector = Collector(store, providers, clock, policy, self.observed)
         self._leftovers = Leftovers(store, can.leftovers, clock, policy)
@@ -141,6 +144,7 @@ class Engine:
             await self._reconciler.close()
             await self.observed.close()
             await self.runners.close()
+            await self.reruns.close()
             await self._limits.close()
             await self._leftovers.close()
             if self._attending:
@@ -189,12 +193,12 @@ class Engine:
             live, jobs = await self._running()
         self.desk.shown(instances.values(), live, jobs)
         await self.runners.turn(live, instances, jobs)
-        lost_soon, runners = interrupted(live, instances, jobs), self.runners.count()
-        waiting = await self._store.jobs.waiting(
-            limit=1_000_000
-        )  # a machine of one that was left out would be unwanted
-        scene = Scene(live, waiting, lost_soon, self._busy_times(instances), runners)
-        self._busy = bool(instances or scene.waiting)
+        queued = await self._store.jobs.waiting(limit=_EVERY)
+        await self.reruns.turn(queued)
+        waiting = await self.reruns.free(queued, ())
+        lost_soon = await self.reruns.free(interrupted(live, instances, jobs), self.runners.at_work())
+        scene = Scene(live, waiting, lost_soon, self._busy_times(instances), self.runners.count())
+        self._busy = bool(instances or queued or self.reruns.pending)
         moved = await self._reconciler.run(scene, poked | freed | self._wanted_otherwise(scene, instances))
         if scene.waiting or scene.interrupted:
             if moved:

@@ -24,6 +24,7 @@ from provisioner.domain.runners import RunnerFacts, RunnerRow, unwanted
 
 from .desk import EngineDesk
 from .observe import Observed
+from .reruns import Reruns
 from .sites import Sites
 
 _log = structlog.get_logger()
@@ -33,7 +34,14 @@ class Runners:
     """The Registrar port for agents; `turn` once a round."""
 
     def __init__(
-        self, store: Store, forges: Forges, observed: Observed, desk: EngineDesk, clock: Clock, policy: Policy
+        self,
+        store: Store,
+        forges: Forges,
+        observed: Observed,
+        desk: EngineDesk,
+        clock: Clock,
+        policy: Policy,
+        reruns: Reruns,
     ) -> None:
         self._store = store
         self._forges = forges
@@ -41,6 +49,7 @@ class Runners:
         self._desk = desk
         self._clock = clock
         self._policy = policy
+        self._reruns = reruns
         self._rows: dict[str, RunnerRow] = {}
         self._read_s: float | None = None
         self._refused_at: dict[str, datetime] = {}
@@ -104,6 +113,10 @@ class Runners:
         """By instance, those that are not known to be gone."""
         return Counter(row.instance_id for row in self._rows.values())
 
+    def at_work(self) -> set[str]:
+        """Jobs whose runner was given a CI job, and is not known to be gone."""
+        return {row.job_id for row in self._rows.values() if row.busy_at is not None}
+
     async def turn(self, live: Collection[Attempt], instances: Mapping[str, Instance], jobs: Mapping[str, Job]) -> None:
         await self._read()
         if self._rows:
@@ -135,6 +148,7 @@ class Runners:
             told=_told(self._observed.reports.get(row.instance_id), attempt),
             seen=self.sites.seen(row.site, row.name),
             refused_at=self._refused_at.get(row.name),
+            idle_from=self._reruns.since(row.job_id),
         )
 
     async def _look(self, facts: RunnerFacts) -> None:
@@ -158,6 +172,7 @@ class Runners:
             await self._store.runners.note(row.name, busy_at=now)
             await self._tell("runner.busy", row, _what(told))
             row = replace(row, busy_at=now)
+        await self._reruns.given(row, told)
         self._rows[row.name] = row
         return row
 

@@ -21,13 +21,14 @@ from .hosts import SqlHosts
 from .instances import SqlInstances
 from .jobs import SqlJobs
 from .records import SqlRecords
+from .reruns import SqlReruns
 from .runners import SqlRunners
 from .schema import instances, meta, metadata
 from .sealing import Sealer
 from .sql import Database, connect
 
-HEAD = "0005"
-_KNOWN = ("0001", "0002", "0003", "0004", "0005")
+HEAD = "0006"
+_KNOWN = ("0001", "0002", "0003", "0004", "0005", "0006")
 
 
 class SqlStore:
@@ -42,6 +43,7 @@ class SqlStore:
         self.hosts = SqlHosts(database)
         self.runners = SqlRunners(database)
         self.ci_jobs = SqlCiJobs(database)
+        self.reruns = SqlReruns(database)
         self._lock = lock
 
     async def close(self) -> None:

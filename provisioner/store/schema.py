@@ -309,4 +309,30 @@ deliveries = Table(
     Column("seen_at", Double, nullable=False),
 )
 
+# The CI job that each runner was given, and whether it is to be run again because its machine cut it short.
+reruns = Table(
+    "reruns",
+    metadata,
+    Column("runner", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("base", String, nullable=False),
+    Column("path", String, nullable=False),
+    Column("job_id", String, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("forge_id", String, nullable=False, default=""),
+    Column("repository", String, nullable=False, default=""),
+    Column("run_id", String, nullable=False, default=""),
+    Column("ci_id", String, nullable=False, default=""),
+    Column("ci_attempt", Integer, nullable=False, default=0),
+    Column("ci_name", Text, nullable=False, default=""),
+    Column("lost_at", Double),
+    Column("tries", Integer, nullable=False, default=0),
+    Column("done_at", Double),
+    Column("outcome", String, nullable=False, default=""),
+    Index("reruns_job", "job_id"),
+    Index("reruns_run", "run_id"),
+)
+_pending = text("lost_at is not null and done_at is null")
+Index("reruns_pending", reruns.c.lost_at, sqlite_where=_pending, postgresql_where=_pending)
+
 meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", Text, nullable=False))

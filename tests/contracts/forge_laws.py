@@ -23,7 +23,7 @@ from provisioner.domain.errors import (
     RunnerBusy,
     StillRunning,
 )
-from provisioner.domain.forge import CiJobState, Forge, Registration, Runner, RunnerOrder, Site
+from provisioner.domain.forge import CiJobState, Forge, Given, Registration, Runner, RunnerOrder, Site
 from tests.fakes.hand_clock import HandClock
 
 LABELS = ("gpu-t4", "run-4711")
@@ -135,6 +135,7 @@ async def calls(forge: Forge, site: Site, world: ForgeWorld) -> dict[str, Callab
         "remove": lambda: forge.remove(site, there.forge_id, there.name),
         "queued": lambda: forge.queued(site),
         "job": lambda: forge.job(site, site.path, job_id),
+        "taken": lambda: forge.taken(site, Given(site.path, job.run_id, "runner-i-calls")),
         "rerun": lambda: forge.rerun(site, job),
     }
 
@@ -276,7 +277,7 @@ class ForgeLaws:
     async def test_f5_there_is_no_such_job(self, forge: Forge, site: Site, world: ForgeWorld) -> None:
         assert await forge.job(site, site.path, str(int(world.queue(*LABELS)) + 999)) is None
 
-    @pytest.mark.parametrize("call", ["register", "runners", "remove", "queued", "job", "rerun"])
+    @pytest.mark.parametrize("call", ["register", "runners", "remove", "queued", "job", "taken", "rerun"])
     async def test_f6_only_our_errors_come_out_and_they_tell_no_credential(
         self, forge: Forge, site: Site, world: ForgeWorld, call: str
     ) -> None:
@@ -345,6 +346,16 @@ class ForgeLaws:
         world.finish(again)
         await forge.rerun(site, job)
         assert await waiting(forge, site, world) == []
+
+    async def test_f11_the_job_that_a_runner_was_given_is_found_in_its_run(
+        self, forge: Forge, site: Site, world: ForgeWorld
+    ) -> None:
+        given, job_id = await busy(forge, site, world, "runner-i-f11")
+        world.finish(job_id)
+        job = await forge.job(site, site.path, job_id)
+        assert job is not None
+        found = await forge.taken(site, Given(site.path, job.run_id, given.name, given.forge_id, job.name))
+        assert getattr(found, "key", None) == job.key
 
     async def test_f10_once_throttled_nothing_is_sent_before_its_time_is_over(
         self, forge: Forge, site: Site, world: ForgeWorld

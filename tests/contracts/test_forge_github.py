@@ -77,7 +77,7 @@ class GitHubWorld:
         self.fake.state.end(self.fake.state.jobs[int(job_id)], "failure")
 
     def trouble(self, call: str, how: How, *, skip: int = 0, times: int = 1) -> None:
-        self.fake.troubles.append(trouble(call, _HOW[how], skip, times))
+        self.fake.troubles.append(trouble({"taken": "queued"}.get(call, call), _HOW[how], skip, times))
 
     def throttle(self, seconds: float) -> None:
         self.fake.limits.refuse(seconds)

@@ -13,6 +13,7 @@ from tests.fakes import postgres
 
 from .ci_job_laws import CiJobLaws
 from .origin_laws import OriginLaws
+from .rerun_laws import RerunLaws
 from .runner_laws import RunnerLaws
 from .store_laws import StoreLaws
 
@@ -25,7 +26,7 @@ def url() -> Iterator[str]:
         yield running
 
 
-class TestPostgres(StoreLaws, CiJobLaws, OriginLaws, RunnerLaws):
+class TestPostgres(StoreLaws, CiJobLaws, OriginLaws, RunnerLaws, RerunLaws):
     @pytest.fixture
     async def store(self, url: str) -> AsyncIterator[Store]:
         store = await open_store(url, secret_key=b"k" * 32)

@@ -17,13 +17,14 @@ from provisioner.store.schema import metadata
 
 from .ci_job_laws import CiJobLaws
 from .origin_laws import OriginLaws
+from .rerun_laws import RerunLaws
 from .runner_laws import RunnerLaws
 from .store_laws import StoreLaws
 
 KEY = b"k" * 32
 
 
-class TestSqlite(StoreLaws, CiJobLaws, OriginLaws, RunnerLaws):
+class TestSqlite(StoreLaws, CiJobLaws, OriginLaws, RunnerLaws, RerunLaws):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         store = await open_store(f"sqlite:///{tmp_path}/runner.db", secret_key=KEY)
@@ -31,7 +32,7 @@ class TestSqlite(StoreLaws, CiJobLaws, OriginLaws, RunnerLaws):
         await store.close()
 
 
-class TestSqliteInline(StoreLaws, CiJobLaws, OriginLaws, RunnerLaws):
+class TestSqliteInline(StoreLaws, CiJobLaws, OriginLaws, RunnerLaws, RerunLaws):
     @pytest.fixture
     async def store(self) -> AsyncIterator[Store]:
         store = await open_store("sqlite://", secret_key=KEY, inline=True)

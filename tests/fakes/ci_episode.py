@@ -9,18 +9,25 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+from provisioner.domain.forge import CiJobState
 from provisioner.domain.ids import new_id
-from provisioner.domain.job import Job, JobPhase, JobSpec, MarketPolicy, Need, Outcome, RunnerSpec, Why
+from provisioner.domain.job import Instance, Job, JobPhase, JobSpec, MarketPolicy, Need, Outcome, RunnerSpec, Why
+from provisioner.domain.reruns import RerunOutcome
+from provisioner.domain.runners import RunnerRow
 
 from .episode import Episode, Protection, Tally
 from .simforge import SITE, ForgeFaults, SimForge, SimJob
-from .simulation import Violation
+from .simulation import POLICY, Violation
 from .virtual import SimClock
 
 # What holds these up. The seed is that of an episode that breaks without it, and holds with it.
 CI_PROTECTIONS = (
     Protection("busy-refusal", "7", 33, "a forge removes no runner that has a job (F4)", is_the_clouds=True),
     Protection("remove-again", "10", 4, "a removal is repeated, and a record that is there after all is found"),
+)
+LOSS_STRESS = {"preempted": 0.7}
+LOSS_PROTECTIONS = (
+    Protection("rerun-wish", "rerun", 1, "that a CI job is to be run again is written down first", LOSS_STRESS),
 )
 _IDLE_S = 25.0
 _LINGER_S = 900.0  # what the policy looks at a site for, and more
@@ -31,6 +38,7 @@ class CiEpisode(Episode):
     """Its users launch runners, and queue jobs for them, at any time: some just when a runner is about to go."""
 
     _only_records_since_s = 0.0
+    lasts_s: tuple[float, ...] = (2.0, 15.0, 60.0)
 
     def forge_of(self, clock: SimClock) -> SimForge:
         rng = random.Random(self._rng.random())
@@ -73,7 +81,7 @@ class CiEpisode(Episode):
         rng, forge = self._rng, self._world.forge
         assert forge is not None
         await self._world.clock.sleep(rng.choice((0.0, rng.uniform(20.0, 60.0), rng.uniform(40.0, 110.0))))
-        forge.queue(SimJob(key, labels, rng.choice((2.0, 15.0, 60.0))))
+        forge.queue(SimJob(key, labels, rng.choice(self.lasts_s)))
 
     async def left(self) -> str:
         forge = self._world.forge
@@ -98,7 +106,35 @@ class CiEpisode(Episode):
             ends = {attempt.reason.why, instance.reason.why}
             if not (job.cancel_now or ends & _TAKEN):
                 raise Violation("7", f"{lost.id} was killed on {name}: {attempt.reason}; {instance.reason}")
+        await self._check_reruns(forge, tally)
         tally.outcomes.update(Counter(f"ci-{job.state}{'-lost' if job.lost else ''}" for job in forge.jobs.values()))
+
+    async def _check_reruns(self, forge: SimForge, tally: Tally) -> None:
+        """What a machine cut short runs again, and gets a runner; or it is said why not."""
+        store = self._store.port
+        rows = {
+            row.name: row for job in await store.jobs.find(limit=1000) for row in await store.runners.of_job(job.id)
+        }
+        for name, lost in forge.killed:
+            row = rows[name]
+            job, attempt = await store.jobs.get(row.job_id), await store.jobs.attempt(row.job_id, row.number)
+            rerun = next((one for one in await store.reruns.of_job(row.job_id) if one.runner == name), None)
+            wished = rerun is not None and rerun.lost_at is not None
+            if not wished and _nobodys_will(attempt.reason.why, row, job, await store.instances.get(row.instance_id)):
+                raise Violation(
+                    "rerun", f"{lost.id} was lost with {name} ({attempt.reason}), and nobody wished it back"
+                )
+            if rerun is None or not wished:
+                continue
+            tally.outcomes[f"rerun-{rerun.outcome}"] += 1
+            if rerun.pending or (rerun.outcome is RerunOutcome.ASKED) != (lost.again is not None):
+                raise Violation("rerun", f"{lost.id}, lost with {name}: {rerun.outcome}, {lost.again}")
+            if rerun.outcome is RerunOutcome.TOO_OFTEN and lost.number <= POLICY.reruns_most:
+                raise Violation("rerun", f"{lost.id} was given up after {lost.number - 1}")
+            alone = [one for one in forge.jobs.values() if one.labels == lost.labels and one.run != lost.run]
+            waits = lost.again is not None and lost.again.state is CiJobState.QUEUED
+            if waits and not alone and job.cancel_asked_at is None and job.outcome is not Outcome.FAILED:
+                raise Violation("rerun", f"{lost.id} has no runner for its rerun, and {job.id} ended {job.outcome}")
 
     async def check_job(self, job: Job, tally: Tally) -> None:
         attempts = await self._store.port.jobs.attempts(job.id)
@@ -117,6 +153,12 @@ class CiEpisode(Episode):
             raise Violation("3", f"{job.id} ended {job.outcome} ({job.reason}) after {served} jobs")
 
 
+class LossEpisode(CiEpisode):
+    """Its CI jobs last so long that many lose their machine."""
+
+    lasts_s = (60.0, 90.0)
+
+
 def _runner_job(rng: random.Random, now: object) -> Job:
     key = new_id("j", now, rng.getrandbits)  # type: ignore[arg-type]
     labels = ("gpu", f"run-{key}") if rng.random() < 0.7 else ("gpu",)
@@ -124,3 +166,9 @@ def _runner_job(rng: random.Random, now: object) -> Job:
     need = Need(market=rng.choice((MarketPolicy.SPOT_FIRST, MarketPolicy.SPOT_FIRST, MarketPolicy.ON_DEMAND)))
     spec = JobSpec(run=(), kind="ci-runner", runner=runner, need=need)
     return Job(key, rng.choice(("ada", "bob")), spec, JobPhase.QUEUED, now)  # type: ignore[arg-type]
+
+
+def _nobodys_will(why: Why, row: RunnerRow, job: Job, instance: Instance) -> bool:
+    """Whether it was known to work, and neither a person nor a limit ended it."""
+    taken = why in (Why.PREEMPTED, Why.LOST, Why.SUPERVISOR_LOST)
+    return taken and row.busy_at is not None and job.cancel_asked_at is None and instance.stop_asked_at is None

@@ -2,7 +2,8 @@
 
 It gives queued jobs to runners that are online, idle and have the labels, whenever it likes: also between somebody's
 look and their removal. It removes no runner that has a job; one that served its job is gone by itself. Answers get lost
-before and after the effect; listings lag. `refuses` False: it removes a runner at work, and its job is lost.
+before and after the effect; listings lag. `refuses` False: it removes a runner at work, and its job is lost. What was
+lost is run again when it is asked for that, but not before its run is over.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
-from provisioner.domain.errors import ForgeError, ForgeThrottled, ForgeUnreachable, NotFound, RunnerBusy
+from provisioner.domain.errors import ForgeError, ForgeThrottled, ForgeUnreachable, RunnerBusy, StillRunning
 from provisioner.domain.forge import (
     CiJob,
     CiJobState,
     Forge,
     ForgeKind,
+    Given,
     Registration,
     Runner,
     RunnerOrder,
@@ -51,7 +53,8 @@ class ForgeFaults:
 
 @dataclass
 class SimJob:
-    """A CI job. `lost`: its runner's program died at work. `facts` are what its runner's hooks tell of it."""
+    """A CI job. `lost`: its runner's program died at work; `over_s` when the rest of its run was over then; `again` is
+    what it was run again as, and `run` is the same for both. `facts` are what its runner's hooks tell of it."""
 
     id: str
     labels: tuple[str, ...]
@@ -60,6 +63,10 @@ class SimJob:
     runner: str = ""
     lost: bool = False
     facts: dict[str, str] = field(default_factory=dict)
+    over_s: float = 0.0
+    again: SimJob | None = None
+    number: int = 1
+    run: str = ""
 
 
 @dataclass
@@ -133,10 +140,34 @@ class SimForge:
         return [CiJob(j.id, SITE, SITE.path, j.state, j.labels, self._clock.now()) for j in waiting]
 
     async def job(self, site: Site, repository: str, job_id: str) -> CiJob | None:
-        raise NotFound("nobody asks here")
+        return await self._call(lambda: self._shown(self.jobs.get(job_id)))
+
+    async def taken(self, site: Site, given: Given) -> CiJob | None:
+        def effect() -> CiJob | None:
+            mine = (job for job in self.jobs.values() if job.runner == given.runner_name and job.run == given.run_id)
+            return self._shown(next(mine, None))
+
+        return await self._call(effect)
+
+    def _shown(self, job: SimJob | None) -> CiJob | None:
+        if job is None:
+            return None
+        end = ("failure" if job.lost else "success") if job.state is CiJobState.DONE else ""
+        now, run = self._clock.now(), job.run
+        return CiJob(job.id, SITE, SITE.path, job.state, job.labels, now, run, job.number, "train", conclusion=end)
 
     async def rerun(self, site: Site, job: CiJob) -> None:
-        raise NotFound("nobody asks here")
+        def effect() -> None:
+            before = self.jobs[job.id]
+            if before.state is not CiJobState.DONE or self._clock.monotonic() < before.over_s:
+                raise StillRunning(f"the run of {job.id} has not ended")
+            if before.again is None:
+                number = before.number + 1
+                key = f"{before.id.partition('#')[0]}#{number}"
+                before.again = SimJob(key, before.labels, before.seconds, number=number, run=before.run)
+                self.queue(before.again)
+
+        await self._call(effect)
 
     async def software(self, site: Site, system: str, machine: str) -> Software:
         return Software("actions-runner", "2.330.0", "https://github.com/runner.tar.gz", "ab" * 32)
@@ -168,6 +199,7 @@ class SimForge:
     # People, and time
 
     def queue(self, job: SimJob) -> None:
+        job.run = job.run or str(next(self._ids))
         self.jobs[job.id] = job
 
     def go_away(self, seconds: float) -> None:
@@ -188,7 +220,7 @@ class SimForge:
                     self._give(self._rng.choice(idle), job)
 
     def _give(self, record: Record, job: SimJob) -> None:
-        self.jobs[job.id] = job
+        self.queue(job)
         record.job, job.state, job.runner = job, CiJobState.RUNNING, record.name
         record.given.set()
 
@@ -214,6 +246,7 @@ class SimForge:
         record.online = False
         if record.job is not None:
             record.job.state, record.job.lost = CiJobState.DONE, True
+            record.job.over_s = self._clock.monotonic() + self._rng.choice((0.0, 10.0, 60.0))
             self.killed.append((record.name, record.job))
             record.job = None
 

@@ -13,7 +13,7 @@ from provisioner.domain.facts import AttemptReport, RunnerTold
 from provisioner.domain.job import Job
 from provisioner.domain.ports import Clock
 
-from .simforge import Record, SimForge
+from .simforge import SITE, Record, SimForge
 
 Ask = Callable[[Job, int], Awaitable[str]]
 
@@ -41,6 +41,7 @@ class SimRunner:
     idle_from_s: float = math.inf
     served: int = 0
     notice: bool = False
+    had: dict[str, str] = field(default_factory=dict)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -57,9 +58,12 @@ class SimRunner:
         if self.record is None:
             return None
         if self.record.job is not None:
-            return RunnerTold("busy", jobs=1, job=dict(self.record.job.facts))
+            told = {"repository": SITE.path, "run": self.record.job.run, "job": "train"}
+            self.had = dict(self.record.job.facts) or told
+        if self.had and not self.served:  # at its end as well: it was cut short
+            return RunnerTold("busy", jobs=1, job=self.had)
         phase = "done" if self.served else "waiting"
-        return RunnerTold(phase, max(0.0, now_s - self.idle_from_s), self.served)
+        return RunnerTold(phase, max(0.0, now_s - self.idle_from_s), self.served, self.had)
 
     async def live(self) -> None:
         await self.clock.sleep(self.rng.uniform(0.5, 6.0))
@@ -76,6 +80,7 @@ class SimRunner:
             if not self.forge.is_there(self.record):
                 return self._over(1, "")
             await self.clock.sleep(0.2)
+        self._told(self.clock.monotonic())
         assert self.record.job is not None
         ends_s = self.clock.monotonic() + self.record.job.seconds
         while self.clock.monotonic() < ends_s:

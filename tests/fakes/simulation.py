@@ -41,6 +41,7 @@ POLICY = Policy(
     drain_s=40,
     runners_every_s=10,
     runner_busy_s=15,
+    rerun_within_s=900,
     terminate_again_s=10,
     list_every_s=10,
     collect_every_s=20,
@@ -113,6 +114,7 @@ class _HookedStore:
         self.records = _Hooked(world, life, store.records)
         self.runners = _Hooked(world, life, store.runners)
         self.ci_jobs = _Hooked(world, life, store.ci_jobs)
+        self.reruns = _Hooked(world, life, store.reruns)
 
 
 class _Blind:
@@ -257,6 +259,8 @@ class World:
             self._check_refusal(arguments[0])
         if name == "update" and self.off == "cleanup-before-replan" and "launch_calls" in options:
             options = {**options, "launch_calls": 1}
+        if name == "lost" and self.off == "rerun-wish":
+            return None
         if name == "known" and self.off == "remove-again":
             return set()
         if name == "remove" and self.off == "remove-again":

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes.ci_episode import CI_PROTECTIONS, CiEpisode
+from tests.fakes.ci_episode import CI_PROTECTIONS, LOSS_PROTECTIONS, LOSS_STRESS, CiEpisode, LossEpisode
 from tests.fakes.episode import Protection, episode
 from tests.fakes.simstore import SimStore
 from tests.fakes.simulation import Violation
 
 _EPISODES = 40
 _AT_A_TIME = 10
+_LOSSES = 10
 
 
 @pytest.fixture(scope="module")
@@ -33,3 +34,21 @@ def test_without_this_protection_an_invariant_breaks(protection: Protection, sto
         episode(protection.seed, off=protection.name, store=store, kind=CiEpisode)
     assert found.value.invariant == protection.breaks
     episode(protection.seed, store=store, kind=CiEpisode)
+
+
+def test_what_machines_cut_short_is_run_again_or_it_is_said_why_not(store: SimStore) -> None:
+    reruns = 0
+    for seed in range(_LOSSES):
+        try:
+            reruns += episode(seed, stress=LOSS_STRESS, store=store, kind=LossEpisode).outcomes["rerun-asked"]
+        except Violation as error:
+            raise AssertionError(f"seed {seed}: {error}") from error
+    assert reruns >= 4
+
+
+@pytest.mark.parametrize("protection", LOSS_PROTECTIONS, ids=lambda protection: protection.name)
+def test_without_this_protection_a_lost_ci_job_is_forgotten(protection: Protection, store: SimStore) -> None:
+    with pytest.raises(Violation) as found:
+        episode(protection.seed, off=protection.name, stress=protection.stress, store=store, kind=LossEpisode)
+    assert found.value.invariant == protection.breaks
+    episode(protection.seed, stress=protection.stress, store=store, kind=LossEpisode)

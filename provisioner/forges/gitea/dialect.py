@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from provisioner.domain.forge import CiJob, Registration, Runner, RunnerOrder, Site
+from provisioner.domain.forge import CiJob, Given, Registration, Runner, RunnerOrder, Site
 
 
 class Dialect(Protocol):
@@ -25,6 +25,7 @@ class Dialect(Protocol):
 
     async def queued(self, site: Site, scope: str) -> Sequence[CiJob]: ...
     async def job(self, site: Site, repository: str, job_id: str) -> CiJob | None: ...
+    async def taken(self, site: Site, given: Given) -> CiJob | None: ...
     async def rerun(self, site: Site, job: CiJob) -> None: ...
     def file(self, platform: str, version: str) -> str:
         """Where the program is below its source, for such as linux-amd64; its sha256 is beside it, in .sha256."""

@@ -15,6 +15,7 @@ from provisioner.domain.forge import (
     Conclusion,
     ForgeCredentials,
     ForgeKind,
+    Given,
     Registration,
     Release,
     Runner,
@@ -79,6 +80,9 @@ class GiteaForge:
 
     async def job(self, site: Site, repository: str, job_id: str) -> CiJob | None:
         return await (await self._dialect()).job(site, repository, job_id)
+
+    async def taken(self, site: Site, given: Given) -> CiJob | None:
+        return await (await self._dialect()).taken(site, given)
 
     async def rerun(self, site: Site, job: CiJob) -> None:
         await (await self._dialect()).rerun(site, job)

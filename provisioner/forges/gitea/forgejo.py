@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from provisioner.domain.errors import ForgeRefused, RunnerBusy, StillRunning
-from provisioner.domain.forge import CiJob, CiJobState, Registration, Runner, RunnerOrder, Site
+from provisioner.domain.forge import CiJob, CiJobState, Given, Registration, Runner, RunnerOrder, Site
 
 from ..rest import Rest
 from . import secret
@@ -108,6 +108,13 @@ class Forgejo:
         place = f"{repository(path)}/actions/runs/{run_id}/jobs"
         told = await self._rest.call("GET", place, expect=_NO_SUCH_ROUTE)
         return None if told.status in _NO_SUCH_ROUTE else list(told.body or ())
+
+    async def taken(self, site: Site, given: Given) -> CiJob | None:
+        """It does not say which runner a job was given, and its programs call a job by its key, which is its name
+        unless it has another: of a run with more jobs than one it may not be clear."""
+        jobs = await self._of_run(given.repository, given.run_id) or []
+        mine = [one for one in jobs if str(one["name"]) == given.job_name] or jobs
+        return await self._job(site, mine[0]) if len(mine) == 1 else None
 
     async def rerun(self, site: Site, job: CiJob) -> None:
         jobs = await self._of_run(job.repository, job.run_id)

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from provisioner.domain.errors import ForgeError, ForgeRefused, RunnerBusy, StillRunning
-from provisioner.domain.forge import CiJob, CiJobState, Registration, Runner, RunnerOrder, Site
+from provisioner.domain.forge import CiJob, CiJobState, Given, Registration, Runner, RunnerOrder, Site
 
 from ..rest import Rest
 from . import secret
@@ -107,6 +107,14 @@ class Gitea:
     async def job(self, site: Site, path: str, job_id: str) -> CiJob | None:
         told = await self._rest.call("GET", f"{repository(path)}/actions/jobs/{int(job_id)}", expect=(404,))
         return None if told.status == 404 else await self._job(site, path, told.body)
+
+    async def taken(self, site: Site, given: Given) -> CiJob | None:
+        """A job keeps the number of a runner that is deleted, and not its name."""
+        listed = await self._jobs(f"{repository(given.repository)}/actions/runs/{int(given.run_id)}/jobs", {})
+        names = {given.runner_name, given.forge_id} - {""}
+        mine = [one for one in listed if {one.get("runner_name"), str(one.get("runner_id") or "")} & names]
+        first = min(mine, key=lambda one: int(one["id"]), default=None)
+        return None if first is None else await self._job(site, given.repository, first)
 
     async def rerun(self, site: Site, job: CiJob) -> None:
         run = f"{repository(job.repository)}/actions/runs/{int(job.run_id)}"

@@ -16,6 +16,7 @@ from provisioner.domain.forge import (
     PREFIX,
     CiJob,
     ForgeKind,
+    Given,
     Registration,
     Release,
     Runner,
@@ -94,6 +95,15 @@ class GitHub(Discussions):
             return None
         run = await rest.call("GET", f"{repository_of(repository)}/actions/runs/{told['run_id']}")
         return shapes.job(told, site, repository, shapes.from_fork(run.body))
+
+    async def taken(self, site: Site, given: Given) -> CiJob | None:
+        """A later attempt shows what it carried over as well, under its runner of before."""
+        rest = await self.account.at(site)
+        path = f"{repository_of(given.repository)}/actions/runs/{given.run_id}/jobs"
+        listed = await rest.pages(path, {"filter": "all", "per_page": "100"}, key="jobs")
+        said = [shapes.job(told, site, given.repository, None) for told in listed]
+        mine = [job for job in said if job.runner_name == given.runner_name]
+        return min(mine, key=lambda job: (job.attempt, int(job.id)), default=None)
 
     async def rerun(self, site: Site, job: CiJob) -> None:
         """GitHub says the same of a run that still runs and of one that we may not touch: the run itself tells."""

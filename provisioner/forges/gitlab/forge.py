@@ -14,6 +14,7 @@ from provisioner.domain.forge import (
     Conclusion,
     ForgeCredentials,
     ForgeKind,
+    Given,
     Registration,
     Release,
     Runner,
@@ -79,6 +80,9 @@ class GitLab:
 
     async def job(self, site: Site, repository: str, job_id: str) -> CiJob | None:
         return await self._jobs.job(site, repository, job_id)
+
+    async def taken(self, site: Site, given: Given) -> CiJob | None:
+        return await self._jobs.taken(site, given)
 
     async def rerun(self, site: Site, job: CiJob) -> None:
         await self._jobs.rerun(site, job)

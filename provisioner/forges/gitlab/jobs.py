@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from provisioner.domain.errors import ForgeRefused, StillRunning
-from provisioner.domain.forge import CiJob, CiJobState, Site
+from provisioner.domain.forge import CiJob, CiJobState, Given, Site
 
 from ..rest import Rest
 from .scope import Scopes, project
@@ -54,6 +54,14 @@ class Jobs:
         told = await self._rest.call("GET", f"{project(repository)}/jobs/{int(job_id)}", expect=(404,))
         return None if told.status == 404 else await self._told(site, repository, told.body)
 
+    async def taken(self, site: Site, given: Given) -> CiJob | None:
+        """A job forgets a runner that is deleted; its name is in the pipeline once, but for those that were retried."""
+        listed = await self._of_run(given.repository, given.run_id)
+        mine = [one for one in listed if (one.get("runner") or {}).get("description") == given.runner_name]
+        mine = mine or [one for one in listed if one["name"] == given.job_name]
+        last = max(mine, key=lambda one: int(one["id"]), default=None)
+        return None if last is None else await self._told(site, given.repository, last)
+
     async def rerun(self, site: Site, job: CiJob) -> None:
         place = f"{project(job.repository)}/jobs/{int(job.id)}"
         again = await self._rest.call("POST", f"{place}/retry", expect=(403,))
@@ -68,9 +76,12 @@ class Jobs:
             )
 
     async def _was_retried(self, job: CiJob) -> bool:
-        query = {"include_retried": "true", "per_page": "100"}
-        listed = await self._rest.pages(f"{project(job.repository)}/pipelines/{job.run_id}/jobs", query)
+        listed = await self._of_run(job.repository, job.run_id)
         return any(one["name"] == job.name and int(one["id"]) > int(job.id) for one in listed)
+
+    async def _of_run(self, repository: str, run_id: str) -> list[dict[str, Any]]:
+        query = {"include_retried": "true", "per_page": "100"}
+        return await self._rest.pages(f"{project(repository)}/pipelines/{run_id}/jobs", query)
 
     async def _told(self, site: Site, repository: str, told: dict[str, Any]) -> CiJob:
         pipeline, status = told.get("pipeline") or {}, str(told["status"])

@@ -21,6 +21,7 @@ _CALLS = {
     "remove": r"DELETE .*/actions/runners/\d+",
     "queued": "GET .*/actions/(jobs|runners/jobs)",
     "job": r"GET .*/actions/(jobs/\d+|runs/\d+/jobs)",
+    "taken": r"GET .*/actions/runs/\d+/jobs",
     "rerun": r"POST .*/jobs/\d+/rerun",
     "comments": "GET .*/comments",
     "add": "POST .*/comments",

@@ -20,6 +20,7 @@ _CALLS = {
     "remove": r"DELETE /runners/\d+",
     "queued": "GET /projects/[^/]+/jobs",
     "job": r"GET /projects/[^/]+/jobs/\d+",
+    "taken": r"GET /projects/[^/]+/pipelines/\d+/jobs",
     "rerun": r"POST /projects/[^/]+/jobs/\d+/retry",
     "comments": "GET .*/(notes|discussions)",
     "add": "POST .*/(notes|discussions)",

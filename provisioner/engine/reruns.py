@@ -1,0 +1,199 @@
+"""Having the forge run again what a machine cut short, once its run has ended.
+
+The wish is written down before the attempt's end, and asked for beside the passes until it is done, refused or too
+late. Meanwhile a runner that serves that one job gets no machine: after the rerun it is planned like any waiting job,
+on-demand after interruptions, and the job waits at the forge for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from provisioner.domain.errors import (
+    ForgeError,
+    ForgeRefused,
+    ForgeThrottled,
+    ForgeUnauthorized,
+    NotFound,
+    StillRunning,
+)
+from provisioner.domain.facts import AttemptReport, RunnerTold
+from provisioner.domain.forge import CiJob, Forge, Forges, Given
+from provisioner.domain.job import Job, JobPhase, Reason, Why
+from provisioner.domain.policy import Policy
+from provisioner.domain.ports import Clock, Event, Store
+from provisioner.domain.reruns import (
+    Rerun,
+    RerunOutcome,
+    believable,
+    cut_short,
+    given_up,
+    held_back,
+    pause_s,
+    too_late,
+    unneeded,
+)
+from provisioner.domain.runners import RunnerRow
+
+from .verdicts import Trial
+
+_WAITS = "its CI job was cut short, and waits to be run again"
+_ENDS = {
+    RerunOutcome.NOT_NEEDED: "it had ended well",
+    RerunOutcome.TOO_OFTEN: "it was run again as often as is allowed",
+    RerunOutcome.TOO_LATE: "its run has not ended for so long",
+    RerunOutcome.CANCELLED: "the runner for it is not wanted any more",
+    RerunOutcome.UNKNOWN: "its forge does not say which it was",
+}
+
+
+class Reruns:
+    """`turn` once a round; `free` says which jobs are not held back."""
+
+    def __init__(self, store: Store, forges: Forges, news: Callable[[], None], clock: Clock, policy: Policy) -> None:
+        self._store = store
+        self._forges = forges
+        self._news = news
+        self._clock = clock
+        self._policy = policy
+        self._pending: dict[str, Rerun] = {}
+        self._stale = True
+        self._named: set[str] = set()
+        self._asked_at: dict[str, datetime] = {}
+        self._again_s: dict[str, float] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def pending(self) -> Collection[Rerun]:
+        return self._pending.values()
+
+    # What is noted of runners
+
+    async def given(self, row: RunnerRow, told: RunnerTold | None) -> None:
+        """What its program says of the job that it was given, as long as there is somebody to say it."""
+        job = told.job if told is not None else {}
+        repository, run_id = job.get("repository", ""), job.get("run", "")
+        if row.name not in self._named and believable(row.site, repository, run_id):
+            await self._store.reruns.given(row, repository, run_id, job.get("job", ""))
+            self._named.add(row.name)
+
+    async def ended(self, trial: Trial, reason: Reason, told: AttemptReport | None) -> None:
+        """The attempt is about to end for `reason`: called before its row moves, so that a crash repeats it."""
+        row = trial.runner
+        if row is None:
+            return
+        if cut_short(trial.job, trial.instance, row, reason, told):
+            await self.given(row, told.runner if told else None)
+            await self._store.reruns.lost(row, self._clock.now())
+            self._stale = True
+        self._named.discard(row.name)
+
+    def since(self, job_id: str) -> datetime | None:
+        """From when on a runner of the job may count as idle: now, while something is to be run again for it."""
+        if any(rerun.job_id == job_id for rerun in self._pending.values()):
+            return self._clock.now()
+        return self._asked_at.get(job_id)
+
+    # What a round does
+
+    async def turn(self, waiting: Collection[Job]) -> None:
+        """Those that another controller of this database has written down are its runner's as well."""
+        if self._stale or self._pending or any(job.spec.runner is not None and job.attempts for job in waiting):
+            self._stale = False
+            self._pending = {rerun.runner: rerun for rerun in await self._store.reruns.pending()}
+        for rerun in self._pending.values():
+            if rerun.runner not in self._asking and self._clock.monotonic() >= self._again_s.get(rerun.runner, 0.0):
+                task = asyncio.create_task(self._ask(rerun), name=f"rerun {rerun.runner}")
+                self._asking[rerun.runner] = task
+                task.add_done_callback(lambda _, name=rerun.runner: self._asking.pop(name, None) and None)  # type: ignore[misc]
+
+    async def free(self, jobs: Sequence[Job], busy: Collection[str]) -> list[Job]:
+        """Those that may have a machine; `busy` are the jobs whose runner works. One that is about to lose its machine
+        at work will have its CI job run again first."""
+        wanted = {rerun.job_id for rerun in self._pending.values()} | set(busy)
+        held = [job for job in jobs if job.id in wanted and held_back(job)]
+        for job in held:
+            if job.phase is JobPhase.QUEUED and job.reason.detail != _WAITS:
+                await self._store.jobs.explain(job, Reason(Why.FORGE, _WAITS), self._clock.now())
+        ids = {job.id for job in held}
+        return [job for job in jobs if job.id not in ids]
+
+    async def _ask(self, rerun: Rerun) -> None:
+        self._again_s[rerun.runner] = self._clock.monotonic() + self._policy.retry_backoff_s
+        try:
+            outcome, message = await self._outcome(rerun), ""
+        except (ForgeRefused, ForgeUnauthorized) as error:
+            outcome, message = RerunOutcome.REFUSED, error.line
+        except ForgeError as error:
+            if not too_late(rerun, self._clock.now(), self._policy):
+                await self._later(rerun, error)
+                return
+            outcome, message = RerunOutcome.TOO_LATE, "" if isinstance(error, StillRunning) else error.line
+        await self._done(rerun, outcome, message)
+
+    async def _outcome(self, rerun: Rerun) -> RerunOutcome:
+        """Raises: ForgeError; StillRunning when it is to be asked again."""
+        job = await self._job(rerun.job_id)
+        if job is not None and given_up(job):
+            return RerunOutcome.CANCELLED
+        forge = self._forges.of(rerun.site)
+        ci = await self._ci_job(forge, rerun)
+        if ci is None:
+            return RerunOutcome.UNKNOWN
+        named = rerun
+        if not rerun.ci_id:
+            await self._store.reruns.found(rerun.runner, ci)
+            named = replace(rerun, ci_attempt=ci.attempt, ci_name=ci.name)
+        if outcome := unneeded(named, ci):
+            return outcome
+        if await self._store.reruns.asked(named) >= self._policy.reruns_most:
+            return RerunOutcome.TOO_OFTEN
+        await forge.rerun(rerun.site, ci)
+        return RerunOutcome.ASKED
+
+    async def _ci_job(self, forge: Forge, rerun: Rerun) -> CiJob | None:
+        if rerun.ci_id:
+            return await forge.job(rerun.site, rerun.repository, rerun.ci_id)
+        if not (rerun.repository and rerun.run_id):
+            return None
+        said = Given(rerun.repository, rerun.run_id, rerun.runner, rerun.forge_id, rerun.ci_name)
+        return await forge.taken(rerun.site, said)
+
+    async def _job(self, job_id: str) -> Job | None:
+        try:
+            return await self._store.jobs.get(job_id)
+        except NotFound:
+            return None
+
+    async def _later(self, rerun: Rerun, error: ForgeError) -> None:
+        pause = pause_s(rerun.tries, self._policy)
+        if isinstance(error, ForgeThrottled):
+            pause = max(pause, error.retry_after_s)
+        self._again_s[rerun.runner] = self._clock.monotonic() + pause
+        if rerun.tries == 0:
+            await self._tell("ci.rerun_waits", rerun, error.line)
+        await self._store.reruns.tried(rerun.runner, rerun.tries + 1)
+
+    async def _done(self, rerun: Rerun, outcome: RerunOutcome, message: str) -> None:
+        now = self._clock.now()
+        what = "ci.rerun" if outcome is RerunOutcome.ASKED else "ci.rerun_refused"
+        await self._tell(what, rerun, message or _ENDS.get(outcome, str(rerun.site)))
+        await self._store.reruns.done(rerun.runner, outcome, now)
+        self._asked_at[rerun.job_id] = now
+        self._again_s.pop(rerun.runner, None)
+        self._stale = True
+        self._news()
+
+    async def _tell(self, what: str, rerun: Rerun, message: str) -> None:
+        data = {"runner": rerun.runner, "site": rerun.site.url, "repository": rerun.repository, "run": rerun.run_id}
+        await self._store.records.record(Event(what, self._clock.now(), message, rerun.job_id, rerun.number, data=data))
+
+    async def close(self) -> None:
+        """End what is under way. Nothing is lost: the rows say what was intended."""
+        tasks = list(self._asking.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
