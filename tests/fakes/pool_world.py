@@ -19,12 +19,13 @@ from provisioner.domain.job import Instance, MarketPolicy, Need
 from provisioner.domain.pools import NAMED, Pool
 from provisioner.engine import Engine
 
+from .hooked import CrashNow, Life
 from .poolforge import BASE, Mischief, PoolForge, PoolJob
 from .simagent import Troubles
 from .simcloud import Faults
 from .simforge import ForgeFaults
 from .simstore import SimStore
-from .simulation import POLICY, CrashNow, Life, World
+from .simulation import POLICY, World
 from .virtual import SimClock, run_virtually
 
 ACME = Site(ForgeKind.GITHUB, BASE, "acme")

@@ -26,6 +26,7 @@ from provisioner.domain.pools import Pool
 from provisioner.domain.ports import Provider, Store, Wanted
 from provisioner.engine import Engine
 
+from .hooked import CrashNow, Hooked, HookedStore, Life
 from .paced import Meter, Paced
 from .simagent import SimAgent, Troubles
 from .simcloud import Faults, SimCloud, SimMachine
@@ -63,58 +64,12 @@ _NEVER_WORKED = frozenset({Why.LAUNCH_TIMEOUT, Why.BOOT_TIMEOUT, Why.UNHEALTHY, 
 _JUSTIFIED = frozenset({Why.STOPPED, Why.LIFETIME, Why.UNHEALTHY})
 
 
-class CrashNow(BaseException):
-    """The controller is killed here."""
-
-
 class Violation(AssertionError):
     """An invariant does not hold. `invariant` is its number in the architecture, or a word where it has none."""
 
     def __init__(self, invariant: str, what: str) -> None:
         super().__init__(f"invariant {invariant}: {what}")
         self.invariant = invariant
-
-
-class Life:
-    """One run of the controller's process."""
-
-    def __init__(self) -> None:
-        self.dead = False
-        self.killed = asyncio.Event()
-
-
-class _Hooked:
-    """A port whose every call may be the last: killed before the effect, or after it and before it is known."""
-
-    def __init__(self, world: World, life: Life, port: Any) -> None:
-        self._world = world
-        self._life = life
-        self._port = port
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._port, name)
-        if not asyncio.iscoroutinefunction(found):
-            return found
-        world, life = self._world, self._life
-
-        async def call(*arguments: Any, **options: Any) -> Any:
-            await world.moment(life)
-            answer = await world.altered(name, found, arguments, options)
-            await world.moment(life)
-            return answer
-
-        self.__dict__[name] = call
-        return call
-
-
-class _HookedStore:
-    def __init__(self, world: World, life: Life, store: Store) -> None:
-        self.jobs = _Hooked(world, life, store.jobs)
-        self.instances = _Hooked(world, life, store.instances)
-        self.records = _Hooked(world, life, store.records)
-        self.runners = _Hooked(world, life, store.runners)
-        self.ci_jobs = _Hooked(world, life, store.ci_jobs)
-        self.reruns = _Hooked(world, life, store.reruns)
 
 
 class _Blind:
@@ -215,9 +170,9 @@ class World:
         await engine.run()
 
     def _make_engine(self, life: Life) -> Engine:
-        hooked: Any = _HookedStore(self, life, self.store)
+        hooked: Any = HookedStore(self, life, self.store)
         meter = Meter(self.clock, lambda what: self.violated("pace", what))
-        provider: Any = _Hooked(self, life, Paced(self.cloud, self.clock, meter, off=self.off == "pace"))
+        provider: Any = Hooked(self, life, Paced(self.cloud, self.clock, meter, off=self.off == "pace"))
         engine = Engine(
             pools=self.pools,
             store=hooked,
@@ -228,7 +183,7 @@ class World:
             config_for=self._config,
             holder="sim",
             default_providers=("sim",),
-            forges=SimForges(self.forge, lambda port: _Hooked(self, life, port)) if self.forge is not None else None,
+            forges=SimForges(self.forge, lambda port: Hooked(self, life, port)) if self.forge is not None else None,
             redelivers=self.redelivers,
         )
         if self.off == "listening-anew":

@@ -270,7 +270,9 @@ _OPEN_TO_RUNS = {
 
 
 async def test_every_other_route_is_denied_to_a_run(web: WithDoor) -> None:
-    run, closed = await web.run(), [(m, p) for m, p, _ in described() if f"{m} {p}" not in _OPEN_TO_RUNS]
+    """But webhooks', which have a login of their own."""
+    run, routes = await web.run(), [(m, p) for m, p, _ in described() if not p.startswith("/hooks/")]
+    closed = [(m, p) for m, p in routes if f"{m} {p}" not in _OPEN_TO_RUNS]
     assert len(closed) > 15
     words = {"{id}": "ci-job-1", "{sha256}": "0" * 64, "{attempt}": "1", "{path}": "x", "{name}": "x"}
     for method, path in closed:
