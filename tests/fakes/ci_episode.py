@@ -22,7 +22,7 @@ from .virtual import SimClock
 
 # What holds these up. The seed is that of an episode that breaks without it, and holds with it.
 CI_PROTECTIONS = (
-    Protection("busy-refusal", "7", 33, "a forge removes no runner that has a job (F4)", is_the_clouds=True),
+    Protection("busy-refusal", "7", 81, "a forge removes no runner that has a job (F4)", is_the_clouds=True),
     Protection("remove-again", "10", 4, "a removal is repeated, and a record that is there after all is found"),
 )
 LOSS_STRESS = {"preempted": 0.7}

@@ -67,9 +67,9 @@ class Protection:
 PROTECTIONS: tuple[Protection, ...] = (
     Protection("collector", "1", 1, "machines that no row wants are found and ended", {"late_launch": 0.3}),
     Protection(
-        "terminate-again", "1", 0, "a terminate is repeated until the machine is absent", {"deaf_terminate": 0.5}
+        "terminate-again", "1", 1, "a terminate is repeated until the machine is absent", {"deaf_terminate": 0.5}
     ),
-    Protection("launch-by-name", "2", 2, "the computed name makes a launch idempotent", {"answer_lost": 0.3}),
+    Protection("launch-by-name", "2", 3, "the computed name makes a launch idempotent", {"answer_lost": 0.3}),
     Protection("attempt-fence", "3", 5, "an attempt's number fences off what is said of dead ones", _LATE_WORDS),
     Protection("caps", "5", 0, "a plan is made and counted in one transaction"),
     Protection("visibility-grace", "6", 0, "absence is believed only after the cloud's own delay"),
@@ -77,7 +77,7 @@ PROTECTIONS: tuple[Protection, ...] = (
     Protection(
         "complete-listings",
         "7",
-        53,
+        18,
         "a listing is complete or an error, never short (L3)",
         {"short_listing": 0.3},
         is_the_clouds=True,
