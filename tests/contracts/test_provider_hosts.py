@@ -63,7 +63,9 @@ def alone() -> Iterator[None]:
 @pytest.fixture
 def there(alone: None, tmp_path: Path) -> Iterator[Place]:
     root = os.geteuid() == 0
-    with sshd.serving(tmp_path / "sshd", own_users=root) as server, tempfile.TemporaryDirectory() as name:
+    # What was ended on it a moment ago may still write as its folder is removed.
+    folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    with sshd.serving(tmp_path / "sshd", own_users=root) as server, folder as name:
         Path(name).chmod(0o711)
         box = Host("box", "127.0.0.1", server.port, server.user, (server.host_key,), gpu="none", folder=name)
         yield Place(server, Path(name), [box])

@@ -9,9 +9,9 @@ from tests.fakes.episode import Protection, episode
 from tests.fakes.simstore import SimStore
 from tests.fakes.simulation import Violation
 
-_EPISODES = 40
+_EPISODES = 30
 _AT_A_TIME = 10
-_LOSSES = 10
+_LOSSES = 5
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_what_machines_cut_short_is_run_again_or_it_is_said_why_not(store: SimSt
             reruns += episode(seed, stress=LOSS_STRESS, store=store, kind=LossEpisode).outcomes["rerun-asked"]
         except Violation as error:
             raise AssertionError(f"seed {seed}: {error}") from error
-    assert reruns >= 4
+    assert reruns >= 2
 
 
 @pytest.mark.parametrize("protection", LOSS_PROTECTIONS, ids=lambda protection: protection.name)
