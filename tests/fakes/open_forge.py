@@ -63,7 +63,7 @@ class OpenForge:
 
     async def software(self, site: Site, system: str, machine: str) -> Software:
         version = self.release.version or "2.330.0"
-        return Software("actions-runner", version, f"https://forge.example/{version}.tgz", "ab" * 32)
+        return Software("actions-runner", version, f"https://forge.example/{version}", "ab" * 32)
 
     async def register(self, site: Site, order: RunnerOrder) -> Registration:
         raise ForgeRefused("not in this play")

@@ -170,7 +170,7 @@ class SimForge:
         await self._call(effect)
 
     async def software(self, site: Site, system: str, machine: str) -> Software:
-        return Software("actions-runner", "2.330.0", "https://github.com/runner.tar.gz", "ab" * 32)
+        return Software("actions-runner", "2.330.0", "https://github.com/runner", "ab" * 32)
 
     async def close(self) -> None:
         return
