@@ -11,7 +11,8 @@ from provisioner.bootstrap.userdata import Door, launched_with
 from provisioner.domain.credentials import Credentials, Identity, Keys
 from provisioner.domain.errors import Conflict, ProviderError
 from provisioner.domain.offer import LaunchOrder
-from provisioner.domain.ports import Clock, Records
+from provisioner.domain.ports import Clock
+from provisioner.domain.store import Records
 from provisioner.providers.aws.account import Account
 from provisioner.providers.aws.handed import KEYS
 from provisioner.providers.aws.latest import Latest

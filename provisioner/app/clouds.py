@@ -15,7 +15,8 @@ from provisioner.bootstrap.shell import OpenSsh
 from provisioner.domain.facts import Sighting
 from provisioner.domain.job import Instance
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Provider, Store
+from provisioner.domain.ports import Provider
+from provisioner.domain.store import Store
 from provisioner.engine import Engine
 from provisioner.providers.hosts import HostsProvider
 from provisioner.providers.local import LocalProvider

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Logs, Objects, Store
+from provisioner.domain.ports import Logs, Objects
+from provisioner.domain.store import Store
 from provisioner.engine import Engine
 from provisioner.objects import open_objects
 from provisioner.pool_settings import make_pools

@@ -9,8 +9,9 @@ from typing import Any
 from provisioner.domain.errors import Conflict, InvalidRequest, ProviderError
 from provisioner.domain.hosts import Host
 from provisioner.domain.job import Instance
-from provisioner.domain.ports import Clock, Event, Store
+from provisioner.domain.ports import Clock
 from provisioner.domain.shell import Login
+from provisioner.domain.store import Event, Store
 from provisioner.providers.hosts import HostsProvider
 from provisioner.providers.hosts.provider import summary
 from provisioner.settings import HostSettings

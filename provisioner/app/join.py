@@ -17,7 +17,8 @@ from datetime import timedelta
 from provisioner.bootstrap.config import agent_config
 from provisioner.domain.job import Instance
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Records
+from provisioner.domain.ports import Clock
+from provisioner.domain.store import Records
 
 
 class Joining:

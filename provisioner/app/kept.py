@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from cryptography.fernet import Fernet
 
-from provisioner.domain.ports import Records
+from provisioner.domain.store import Records
 
 AUTHORITY = "tls.authority"
 LOGIN = "ssh.login"

@@ -18,7 +18,8 @@ from provisioner.domain.credentials import Credentials, Identity, Keys, Taken
 from provisioner.domain.errors import Conflict, InvalidRequest, NotFound, ProviderError, Unauthorized
 from provisioner.domain.job import Instance, InstancePhase
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Event, Provider, Records, Store
+from provisioner.domain.ports import Clock, Provider
+from provisioner.domain.store import Event, Records, Store
 
 from .held import Held
 

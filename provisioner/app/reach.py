@@ -24,8 +24,9 @@ from provisioner.domain.facts import Seen, Sighting
 from provisioner.domain.hosts import MachineKey
 from provisioner.domain.job import Instance, InstancePhase
 from provisioner.domain.offer import MachineState
-from provisioner.domain.ports import Clock, Event, Provider, Store
+from provisioner.domain.ports import Clock, Provider
 from provisioner.domain.shell import Login, Session, Shell, Way
+from provisioner.domain.store import Event, Store
 
 from .kept import LOGIN, kept
 

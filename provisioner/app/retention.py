@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 from provisioner.domain.job import Job, JobPhase
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Logs, Objects, Store
+from provisioner.domain.ports import Logs, Objects
+from provisioner.domain.store import Store
 
 _EVERY_S = 3600.0
 _EPOCH = "1970-01-01T00:00:00+00:00"

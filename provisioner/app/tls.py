@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from provisioner.domain.ports import Records
+from provisioner.domain.store import Records
 
 from .kept import AUTHORITY, kept
 

@@ -1,4 +1,4 @@
-"""What to do about one runner's record at its forge, given all that is known of it: pure and total.
+"""Runners' records at forges: their rows, and what to do about one given all that is known of it, pure and total.
 
 A runner may be removed only while it has no job, and the forge itself has the last word on that: it refuses to remove
 one that works, and once it has removed one it gives it no job. So a runner that waits is removed first and stopped
@@ -7,8 +7,10 @@ then; one that works is left alone, whoever wants its end, unless its machine go
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from .facts import RunnerTold
 from .forge import Runner, Site
@@ -50,6 +52,35 @@ class RunnerFacts:
     seen: Runner | None
     refused_at: datetime | None
     idle_from: datetime | None = None
+
+
+class Runners(Protocol):
+    """Runners' records at forges.
+
+    - S11 `expect` is idempotent on the attempt, and no two rows have one name. S12 what `note` says happened first
+      stays; a row leaves `there` once it is gone, and is kept.
+    """
+
+    async def expect(self, attempt: Attempt, site: Site, instance_name: str, at: datetime) -> RunnerRow:
+        """The row of the attempt's runner, named after its machine: `NAME`, then `NAME-2` and so on."""
+
+    async def note(
+        self,
+        name: str,
+        *,
+        forge_id: str = "",
+        online_at: datetime | None = None,
+        busy_at: datetime | None = None,
+        gone_at: datetime | None = None,
+        reason: Reason | None = None,
+    ) -> None: ...
+    async def there(self) -> list[RunnerRow]:
+        """Those that no forge has confirmed to be gone, oldest first."""
+
+    async def of_job(self, job_id: str) -> list[RunnerRow]: ...
+    async def known(self, names: Collection[str]) -> set[str]: ...
+    async def sites(self, since: datetime) -> set[Site]:
+        """Those at which a record is there, or was after `since`."""
 
 
 def unwanted(facts: RunnerFacts, now: datetime, policy: Policy) -> Reason | None:

@@ -14,7 +14,8 @@ from provisioner.domain.facts import Seen
 from provisioner.domain.job import Instance, InstancePhase, JobPhase, Outcome, Reason, Why
 from provisioner.domain.offer import LaunchOrder, MachineState
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Event, Provider, Store
+from provisioner.domain.ports import Clock, Provider
+from provisioner.domain.store import Event, Store
 
 from .consoles import Consoles
 from .desk import EngineDesk

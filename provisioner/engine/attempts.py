@@ -9,7 +9,8 @@ from provisioner.domain.errors import StaleWrite
 from provisioner.domain.facts import AttemptReport, Report
 from provisioner.domain.job import Attempt, AttemptPhase, Instance, InstancePhase, Job, Why
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Event, Store
+from provisioner.domain.ports import Clock
+from provisioner.domain.store import Event, Store
 
 from .desk import EngineDesk
 from .gpu_events import GpuEvents

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Controllers
+from provisioner.domain.ports import Clock
+from provisioner.domain.store import Controllers
 
 from .observe import Observed
 

@@ -10,7 +10,8 @@ from provisioner.domain.errors import NotFound
 from provisioner.domain.job import Job, Outcome
 from provisioner.domain.policy import Policy
 from provisioner.domain.pools import Pool
-from provisioner.domain.ports import Clock, Store
+from provisioner.domain.ports import Clock
+from provisioner.domain.store import Store
 
 _IN_A_ROW = 3  # arbitrary
 _BAD = frozenset({Outcome.FAILED, Outcome.IMPOSSIBLE, Outcome.OVER_BUDGET, Outcome.TIMED_OUT})

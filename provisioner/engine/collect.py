@@ -18,7 +18,8 @@ from provisioner.domain.errors import ProviderError
 from provisioner.domain.job import Instance, InstancePhase
 from provisioner.domain.offer import Machine
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Event, Provider, Store
+from provisioner.domain.ports import Clock, Provider
+from provisioner.domain.store import Event, Store
 
 from .observe import Observed
 

@@ -14,7 +14,8 @@ from provisioner.domain.abilities import HasConsole
 from provisioner.domain.console import tail
 from provisioner.domain.job import Instance, Why
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Event, Store
+from provisioner.domain.ports import Clock
+from provisioner.domain.store import Event, Store
 
 _log = structlog.get_logger()
 _TELLING = frozenset({Why.BOOT_TIMEOUT, Why.UNHEALTHY, Why.LOST, Why.PREEMPTED})

@@ -23,7 +23,8 @@ from provisioner.domain.ids import new_id
 from provisioner.domain.job import Job, JobPhase, JobSpec, RunnerSpec
 from provisioner.domain.policy import Policy
 from provisioner.domain.pools import NAMED, Ask, Pool, Sorted, Supply, owner_of, sort_out, supply, untaken
-from provisioner.domain.ports import Clock, Event, Store
+from provisioner.domain.ports import Clock
+from provisioner.domain.store import Event, Store
 from provisioner.domain.urgency import urgently
 
 from .brake import Brakes

@@ -17,7 +17,8 @@ from provisioner.domain.errors import NotFound
 from provisioner.domain.facts import AttemptReport, Report
 from provisioner.domain.job import Attempt, AttemptPhase, Instance, InstancePhase, Job, Need, Why
 from provisioner.domain.place import Ladder
-from provisioner.domain.ports import Clock, Store, Wanted, WantedAttempt
+from provisioner.domain.ports import Clock, Wanted, WantedAttempt
+from provisioner.domain.store import Store
 
 from .market import Marketplace
 from .observe import Observed

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from provisioner.domain.facts import AttemptReport
 from provisioner.domain.job import Attempt
-from provisioner.domain.ports import Clock, Event, Store
+from provisioner.domain.ports import Clock
+from provisioner.domain.store import Event, Store
 
 _RECORDED_AS = {"xid": "gpu.xid", "thermal": "gpu.thermal"}
 Kind = tuple[str, object, object]

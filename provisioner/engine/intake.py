@@ -7,7 +7,8 @@ import asyncio
 from collections.abc import Sequence
 
 from provisioner.domain.forge import CiJob
-from provisioner.domain.ports import Clock, Store
+from provisioner.domain.ports import Clock
+from provisioner.domain.store import Store
 from provisioner.domain.urgency import urgently
 
 

@@ -15,7 +15,8 @@ from provisioner.domain.abilities import HasEndings
 from provisioner.domain.facts import AttemptReport
 from provisioner.domain.job import Attempt, Instance
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Event, Store
+from provisioner.domain.ports import Clock
+from provisioner.domain.store import Event, Store
 
 _log = structlog.get_logger()
 _HOUR_S = 3600.0

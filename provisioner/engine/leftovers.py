@@ -20,7 +20,8 @@ from provisioner.domain.errors import ProviderError
 from provisioner.domain.job import Instance, InstancePhase
 from provisioner.domain.leftover import Leftover
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Event, Store
+from provisioner.domain.ports import Clock
+from provisioner.domain.store import Event, Store
 
 from .collect import past
 

@@ -19,7 +19,8 @@ from provisioner.domain.abilities import HasHardLimit
 from provisioner.domain.errors import ProviderError
 from provisioner.domain.job import Instance, InstancePhase
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Event, Store
+from provisioner.domain.ports import Clock
+from provisioner.domain.store import Event, Store
 
 _log = structlog.get_logger()
 _LONGEST_S = 10 * 365 * 86400.0  # arbitrary: longer than any machine

@@ -15,7 +15,8 @@ from provisioner.domain.job import Instance, Need
 from provisioner.domain.offer import Offer
 from provisioner.domain.place import Ladder, Refusal, place
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Provider, Store
+from provisioner.domain.ports import Clock, Provider
+from provisioner.domain.store import Store
 
 _log = structlog.get_logger()
 

@@ -17,7 +17,8 @@ import structlog
 from provisioner.domain.errors import ForgeError
 from provisioner.domain.forge import CiJob, Forges, Site
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Store
+from provisioner.domain.ports import Clock
+from provisioner.domain.store import Store
 
 _log = structlog.get_logger()
 _REMEMBERED = 10_000  # arbitrary: runs of which it is known

@@ -18,7 +18,8 @@ from provisioner.domain.demand import Source
 from provisioner.domain.errors import ForgeError, ForgeThrottled
 from provisioner.domain.forge import CiJob, Forges, Site
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Store
+from provisioner.domain.ports import Clock
+from provisioner.domain.store import Store
 
 _log = structlog.get_logger()
 _AT_ONCE = 8  # arbitrary; GitHub wants no more than 100 requests at once, and this is not all that is asked of it

@@ -16,7 +16,8 @@ from provisioner.domain.job import Instance, InstancePhase, Job, JobPhase, Need,
 from provisioner.domain.offer import Offer
 from provisioner.domain.place import Ladder, ceilings
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Store
+from provisioner.domain.ports import Clock
+from provisioner.domain.store import Store
 
 from .desk import EngineDesk
 from .market import Marketplace

@@ -18,7 +18,8 @@ from provisioner.domain.errors import StaleWrite, StoreError
 from provisioner.domain.facts import Facts
 from provisioner.domain.job import Instance
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Claim, Clock, Event, Provider, Store
+from provisioner.domain.ports import Clock, Provider
+from provisioner.domain.store import Claim, Event, Store
 from provisioner.domain.urgency import urgently
 
 from .act import Actor

@@ -24,7 +24,7 @@ from provisioner.domain.facts import AttemptReport, RunnerTold
 from provisioner.domain.forge import CiJob, Forge, Forges, Given
 from provisioner.domain.job import Job, JobPhase, Reason, Why
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Event, Store
+from provisioner.domain.ports import Clock
 from provisioner.domain.reruns import (
     Rerun,
     RerunOutcome,
@@ -37,6 +37,7 @@ from provisioner.domain.reruns import (
     unneeded,
 )
 from provisioner.domain.runners import RunnerRow
+from provisioner.domain.store import Event, Store
 
 from .verdicts import Trial
 

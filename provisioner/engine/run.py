@@ -17,7 +17,8 @@ from provisioner.domain.forge import Forges, NoForges
 from provisioner.domain.job import Attempt, Instance, Job, JobPhase
 from provisioner.domain.policy import Policy
 from provisioner.domain.pools import Pool
-from provisioner.domain.ports import Clock, Controllers, Provider, Store
+from provisioner.domain.ports import Clock, Provider
+from provisioner.domain.store import Controllers, Store
 from provisioner.domain.urgency import urgently
 
 from .act import Actor, nothing_more

@@ -19,8 +19,9 @@ from provisioner.domain.facts import Report, RunnerTold
 from provisioner.domain.forge import Forges, Registration, Runner, RunnerOrder, RunnerProgram, Site
 from provisioner.domain.job import NO_REASON, Attempt, Instance, InstancePhase, Job, Reason
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Event, Store
+from provisioner.domain.ports import Clock
 from provisioner.domain.runners import RunnerFacts, RunnerRow, unwanted
+from provisioner.domain.store import Event, Store
 
 from .desk import EngineDesk
 from .observe import Observed

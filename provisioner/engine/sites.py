@@ -18,7 +18,8 @@ from provisioner.domain.forge import Forges, Runner, Site, Software, parse_site
 from provisioner.domain.ids import made_at
 from provisioner.domain.job import Job, RunnerSpec
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Event, Store
+from provisioner.domain.ports import Clock
+from provisioner.domain.store import Event, Store
 
 _log = structlog.get_logger()
 _LISTINGS_AN_HOUR = 1500  # arbitrary: of the 5,000 calls that GitHub allows; the rest is for what is done

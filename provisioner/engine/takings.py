@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from provisioner.domain.pools import Taken
-from provisioner.domain.ports import Clock, Store
+from provisioner.domain.ports import Clock
+from provisioner.domain.store import Store
 
 from .polls import Polls
 

@@ -27,7 +27,7 @@ from provisioner.domain.job import (
 )
 from provisioner.domain.money import Charge
 from provisioner.domain.offer import Offer
-from provisioner.domain.ports import Event
+from provisioner.domain.store import Event
 
 
 @cache

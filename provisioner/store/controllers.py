@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, delete, select
 
-from provisioner.domain.ports import Attendance, Other
+from provisioner.domain.store import Attendance, Other
 
 from .schema import controllers, heard
 from .sql import Database

@@ -15,7 +15,7 @@ from provisioner.domain import lifecycle
 from provisioner.domain.errors import Conflict, InvalidRequest, NotFound, OverBudget, StaleWrite
 from provisioner.domain.job import CiOrigin, Instance, InstancePhase, Reason
 from provisioner.domain.money import show
-from provisioner.domain.ports import Claim
+from provisioner.domain.store import Claim
 
 from . import codec, ledger
 from .schema import instances

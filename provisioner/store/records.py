@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from provisioner.domain.errors import Forbidden, StaleWrite
 from provisioner.domain.money import ADJUSTED, Charge
 from provisioner.domain.place import Refusal
-from provisioner.domain.ports import Event, ManifestRow, TokenRow
+from provisioner.domain.store import Event, ManifestRow, TokenRow
 
 from . import codec, ledger
 from .schema import charges, events, jobs, joins, manifests, meta, readings, refusals, secrets, tokens

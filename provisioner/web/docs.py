@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from provisioner.domain.job import Instance, Job, JobSpec
-from provisioner.domain.ports import Event, TokenRow
+from provisioner.domain.store import Event, TokenRow
 
 _ERROR = {
     "type": "object",

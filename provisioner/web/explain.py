@@ -7,8 +7,8 @@ from datetime import datetime
 
 from provisioner.domain.job import Attempt, Job, JobPhase, Reason, Why
 from provisioner.domain.place import Ladder
-from provisioner.domain.ports import Event
 from provisioner.domain.runners import RunnerRow
+from provisioner.domain.store import Event
 
 _TOLD = frozenset({"instance.interrupted", "attempt.interrupted"})
 

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 
 from provisioner.domain.demand import Webhooks
 from provisioner.domain.errors import InvalidRequest, RunnerError, Unauthenticated
-from provisioner.domain.ports import Event
+from provisioner.domain.store import Event
 
 from .auth import Use
 from .body import whole

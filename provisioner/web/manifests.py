@@ -13,7 +13,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from provisioner.domain.errors import InvalidRequest, ObjectsError
-from provisioner.domain.ports import ManifestRow
+from provisioner.domain.store import ManifestRow
 
 from .grants import LEFT, MANIFEST, checked_put_key, prefix_of
 from .services import Services

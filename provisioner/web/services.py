@@ -16,7 +16,8 @@ from provisioner.domain.demand import Demand, NoDemand, NoWebhooks, Webhooks
 from provisioner.domain.forge import ForgeKeyring, Registrar
 from provisioner.domain.hosts import Hosting
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Clock, Desk, Logs, Objects, Store
+from provisioner.domain.ports import Clock, Desk, Logs, Objects
+from provisioner.domain.store import Store
 
 from .ending import Ending
 

@@ -11,7 +11,7 @@ from typing import Any
 from provisioner.domain import money
 from provisioner.domain.money import Charge
 from provisioner.domain.place import Ladder
-from provisioner.domain.ports import Records
+from provisioner.domain.store import Records
 
 _FEW = 20  # up to here each one's charges are asked for by themselves; arbitrary
 

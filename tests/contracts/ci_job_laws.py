@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from provisioner.domain.demand import WAITS_FOR
 from provisioner.domain.forge import CiJob, CiJobState, ForgeKind, Site
 from provisioner.domain.job import InstancePhase, Job, Outcome, Reason
-from provisioner.domain.ports import Store
+from provisioner.domain.store import Store
 
 from .store_laws import CAPS, NOW, instance, job, later, moved
 

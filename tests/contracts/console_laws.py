@@ -1,4 +1,4 @@
-"""The laws of `domain.ports.HasConsole`. An adapter inherits them with the fixtures of its provider's laws.
+"""The laws of `domain.abilities.HasConsole`. An adapter inherits them with the fixtures of its provider's laws.
 
 `prints` makes a machine print a line.
 """

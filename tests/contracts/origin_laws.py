@@ -9,7 +9,7 @@ import pytest
 
 from provisioner.domain.errors import OverBudget
 from provisioner.domain.job import CiOrigin, Instance, InstancePhase
-from provisioner.domain.ports import Store
+from provisioner.domain.store import Store
 
 from .store_laws import CAPS, instance, moved
 

@@ -6,9 +6,9 @@ import dataclasses
 from datetime import datetime
 
 from provisioner.domain.forge import CiJob, CiJobState, ForgeKind, Site
-from provisioner.domain.ports import Store
 from provisioner.domain.reruns import Rerun, RerunOutcome
 from provisioner.domain.runners import RunnerRow
+from provisioner.domain.store import Store
 
 from .store_laws import later
 

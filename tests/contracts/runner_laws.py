@@ -6,7 +6,7 @@ import dataclasses
 
 from provisioner.domain.forge import ForgeKind, Site
 from provisioner.domain.job import Reason, Why
-from provisioner.domain.ports import Store
+from provisioner.domain.store import Store
 
 from .store_laws import later, running
 

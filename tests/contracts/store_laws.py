@@ -35,7 +35,7 @@ from provisioner.domain.job import (
 from provisioner.domain.money import total
 from provisioner.domain.offer import Market, Offer
 from provisioner.domain.place import Refusal
-from provisioner.domain.ports import Event, ManifestRow, Store, TokenRow
+from provisioner.domain.store import Event, ManifestRow, Store, TokenRow
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CAPS = {"max_instances": 8, "max_usd_per_hour": Decimal(10), "reserve_usd_per_hour": Decimal(1)}

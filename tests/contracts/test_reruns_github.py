@@ -11,7 +11,7 @@ from provisioner.domain.facts import AttemptReport, RunnerTold
 from provisioner.domain.forge import Forge, RunnerOrder, Site
 from provisioner.domain.job import Job, JobPhase, JobSpec, Reason, RunnerSpec, Why
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Store
+from provisioner.domain.store import Store
 from provisioner.engine.reruns import Reruns
 from provisioner.engine.verdicts import Trial
 from provisioner.forges.github.forge import GitHub

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from sqlalchemy import text
 
-from provisioner.domain.ports import Store
+from provisioner.domain.store import Store
 from provisioner.store.open import open_store
 from tests.fakes import postgres
 

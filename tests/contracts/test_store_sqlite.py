@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import create_engine, inspect
 
 from provisioner.domain.errors import StoreError
-from provisioner.domain.ports import Store
+from provisioner.domain.store import Store
 from provisioner.store.migrate import upgrade
 from provisioner.store.open import open_store
 from provisioner.store.schema import metadata

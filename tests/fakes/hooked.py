@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from provisioner.domain.ports import Store
+from provisioner.domain.store import Store
 
 
 class CrashNow(BaseException):

@@ -10,7 +10,7 @@ from provisioner.domain.job import Attempt, Instance, Job
 class FakeRegistrar:
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.software: Software | None = Software("actions-runner", "2.330.0", "https://forge.example/program", "ab" * 32)
+        self.software: Software | None = Software("actions-runner", "2.330.0", "https://forge.example/r", "ab" * 32)
 
     async def program(self, job: Job, attempt: Attempt, instance: Instance) -> RunnerProgram:
         if self.software is None:

@@ -23,7 +23,8 @@ from provisioner.domain.offer import LaunchOrder, Listing, Machine, Offer
 from provisioner.domain.place import Refusal
 from provisioner.domain.policy import Policy
 from provisioner.domain.pools import Pool
-from provisioner.domain.ports import Provider, Store, Wanted
+from provisioner.domain.ports import Provider, Wanted
+from provisioner.domain.store import Store
 from provisioner.engine import Engine
 
 from .hooked import CrashNow, Hooked, HookedStore, Life

@@ -97,10 +97,7 @@ def test_no_module_is_too_long() -> None:
     for path, lines in sorted(lengths.items(), key=lambda pair: -pair[1]):
         if LOOK_AGAIN < lines <= LONGEST:
             warnings.warn(f"{path.relative_to(TOP)} has {lines} lines: look again", stacklevel=1)
-    assert {str(p.relative_to(TOP)): n for p, n in lengths.items() if n > LONGEST and p.name not in _LONG} == {}
-
-
-_LONG = {"ports.py"}  # all the laws on one page, so that they can be read together
+    assert {str(p.relative_to(TOP)): n for p, n in lengths.items() if n > LONGEST} == {}
 
 
 def test_no_file_names_a_path_of_the_machine_it_was_written_on() -> None:

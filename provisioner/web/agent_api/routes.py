@@ -18,7 +18,7 @@ from starlette.routing import Route
 from agent import wire
 from provisioner.domain.errors import InvalidRequest, NotFound
 from provisioner.domain.job import Attempt, Job
-from provisioner.domain.ports import ManifestRow
+from provisioner.domain.store import ManifestRow
 
 from ..agent_access import AgentAccess
 from ..body import store_stream, whole

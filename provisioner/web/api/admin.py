@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from provisioner.domain.errors import Forbidden, NotFound
 from provisioner.domain.ids import new_id
 from provisioner.domain.job import JobPhase
-from provisioner.domain.ports import TokenRow
+from provisioner.domain.store import TokenRow
 
 from ..auth import Admin, Looker, Use, User, Viewer, checked_name, hashed, new_token
 from ..shape import dollars, plain_all

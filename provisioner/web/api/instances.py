@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from provisioner.domain.errors import Forbidden, InvalidRequest, NotFound
 from provisioner.domain.gpu import parse_gpu
 from provisioner.domain.job import Instance, InstancePhase, MarketPolicy, Need
-from provisioner.domain.ports import Event
+from provisioner.domain.store import Event
 
 from ..auth import Caller, Doer, Looker, Use, Viewer
 from ..services import Services

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from provisioner.domain.errors import Forbidden, RequestError
-from provisioner.domain.ports import Event
+from provisioner.domain.store import Event
 
 from ..auth import Use
 from ..services import Services

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, Field
 
 from provisioner.domain.errors import NotFound
-from provisioner.domain.ports import ManifestRow
+from provisioner.domain.store import ManifestRow
 
 from ..auth import Use, Viewer
 from ..manifests import left_behind

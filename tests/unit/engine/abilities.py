@@ -13,7 +13,7 @@ from provisioner.domain.job import Attempt, Instance, InstancePhase, Job, JobPha
 from provisioner.domain.leftover import Leftover, Remains
 from provisioner.domain.offer import Market, Offer
 from provisioner.domain.policy import Policy
-from provisioner.domain.ports import Event
+from provisioner.domain.store import Event
 from tests.fakes.simstore import SimStore
 from tests.fakes.virtual import SimClock
 

@@ -12,7 +12,7 @@ from provisioner.domain.errors import Unreachable
 from provisioner.domain.facts import AttemptReport
 from provisioner.domain.job import Attempt, InstancePhase, Reason, Why
 from provisioner.domain.money import ADJUSTED
-from provisioner.domain.ports import ManifestRow
+from provisioner.domain.store import ManifestRow
 from provisioner.engine.interruptions import Interruptions
 from tests.fakes.simstore import SimStore
 from tests.fakes.virtual import run_virtually

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from provisioner.domain.job import Attempt, AttemptPhase, Job, JobPhase, JobSpec, Outcome, Reason, Why
 from provisioner.domain.place import Ladder, Rung
-from provisioner.domain.ports import Event
+from provisioner.domain.store import Event
 from provisioner.web.explain import lines
 
 from .served import OFFER

@@ -15,7 +15,7 @@ import pytest
 
 from provisioner.domain.job import JobSpec
 from provisioner.domain.place import Ladder, Rung
-from provisioner.domain.ports import Event
+from provisioner.domain.store import Event
 
 from .served import OFFER, Http, Served
 
