@@ -16,7 +16,7 @@ import structlog
 from provisioner.domain.decide import Wait, decide
 from provisioner.domain.errors import StaleWrite, StoreError
 from provisioner.domain.facts import Facts
-from provisioner.domain.job import Instance
+from provisioner.domain.job import Instance, InstancePhase
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Provider
 from provisioner.domain.store import Claim, Event, Store
@@ -30,6 +30,7 @@ from .scene import Scene
 
 _log = structlog.get_logger()
 _AT_ONCE = 256  # effects in flight; providers pace themselves
+_LAUNCHING = (InstancePhase.PLANNED, InstancePhase.LAUNCHING)  # those that wait for their turn there hold up no other
 _STEPS = 6  # phases that one instance may pass in one go
 _PATIENCE_S = 0.05  # what a pass waits for effects before it goes on without them
 _LISTINGS_MISSED = 6
@@ -70,7 +71,7 @@ class Reconciler:
         self._desk = desk
         self._actor = actor
         self._holder = holder
-        self._limit = asyncio.Semaphore(_AT_ONCE)
+        self._limits = {launching: asyncio.Semaphore(_AT_ONCE) for launching in (False, True)}
         self._at_work: dict[str, _Work] = {}
         self._stumbles: dict[str, int] = {}
         self._renewed_s = clock.monotonic()
@@ -123,7 +124,7 @@ class Reconciler:
 
     async def _limited(self, claim: Claim, scene: Scene) -> tuple[datetime, bool]:
         with urgently(False):
-            async with self._limit:
+            async with self._limits[claim.instance.phase in _LAUNCHING]:
                 return await self._one(claim, scene)
 
     async def _one(self, claim: Claim, scene: Scene) -> tuple[datetime, bool]:

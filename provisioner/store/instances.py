@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -23,6 +23,9 @@ from .sql import Database
 
 _PLANNING_LOCK = 71001  # arbitrary; one planner at a time, so that caps hold
 _LIVE = instances.c.phase != "gone"
+_RESERVED = (
+    select(instances.c.reserved_usd_per_hour, func.count()).where(_LIVE).group_by(instances.c.reserved_usd_per_hour)
+)
 # A row that is being worked on is not due before its lease ends.
 _NEXT_DUE = select(
     func.min(case((instances.c.lease_until > instances.c.due_at, instances.c.lease_until), else_=instances.c.due_at))
@@ -79,12 +82,11 @@ class SqlInstances:
         def work(connection: Connection) -> Instance:
             if not self._db.sqlite:
                 connection.execute(text(f"select pg_advisory_xact_lock({_PLANNING_LOCK})"))
-            live = self._live(connection, instance)
-            _check_caps(live, max_instances, max_usd_per_hour, reserve_usd_per_hour)
+            _check_free(connection, instance)
+            _check_caps(connection, "", max_instances, max_usd_per_hour, reserve_usd_per_hour)
             if origin is not None:
-                scoped = [(owner, usd) for owner, usd in live if owner.startswith(origin.scope)]
                 caps = origin.max_instances, origin.max_usd_per_hour
-                _check_caps(scoped, *caps, reserve_usd_per_hour, f" of CI runs ({origin.scope}*)")
+                _check_caps(connection, origin.scope, *caps, reserve_usd_per_hour, f" of CI runs ({origin.scope}*)")
             planned = replace(instance, reserved_usd_per_hour=reserve_usd_per_hour)
             row = codec.instance_row(planned) | {"due_at": instance.created_at.timestamp()}
             connection.execute(insert(instances).values(**row))
@@ -102,14 +104,6 @@ class SqlInstances:
             return await self._db.run(work)
         except IntegrityError as error:
             raise Conflict(f"an instance is already planned for {instance.planned_for}") from error
-
-    def _live(self, connection: Connection, instance: Instance) -> list[tuple[str, Decimal]]:
-        """Owner and price of those short of GONE. Raises: Conflict when one is planned for its job already."""
-        columns = instances.c.planned_for, instances.c.owner, instances.c.reserved_usd_per_hour
-        rows = connection.execute(select(*columns).where(_LIVE)).all()
-        if instance.planned_for and any(row[0] == instance.planned_for for row in rows):
-            raise Conflict(f"an instance is already planned for {instance.planned_for}")
-        return [(row[1], Decimal(row[2])) for row in rows]
 
     async def get(self, instance_id: str) -> Instance:
         def work(connection: Connection) -> list[Instance]:
@@ -242,13 +236,25 @@ class SqlInstances:
             return await self.ask_stop(instance_id, at)
 
 
+def _check_free(connection: Connection, instance: Instance) -> None:
+    """Raises: Conflict when one is planned for its job already."""
+    mine = select(instances.c.id).where(_LIVE, instances.c.planned_for == instance.planned_for).limit(1)
+    if instance.planned_for and connection.execute(mine).first() is not None:
+        raise Conflict(f"an instance is already planned for {instance.planned_for}")
+
+
 def _check_caps(
-    live: Sequence[tuple[str, Decimal]], max_instances: int, max_usd: Decimal, reserve: Decimal, whose: str = ""
+    connection: Connection, scope: str, max_instances: int, max_usd: Decimal, reserve: Decimal, whose: str = ""
 ) -> None:
-    """Raises: OverBudget."""
-    if len(live) >= max_instances:
-        raise OverBudget(f"{len(live)} machines{whose} are live and max_instances is {max_instances}")
-    reserved = sum((usd for _, usd in live), Decimal(0))
+    """Of those whose owner begins with `scope`. There are few prices, however many machines. Raises: OverBudget."""
+    rows = connection.execute(
+        _RESERVED.where(instances.c.owner.startswith(scope, autoescape=True)) if scope else _RESERVED
+    )
+    counts = [(int(count), Decimal(usd)) for usd, count in rows]
+    live = sum(count for count, _ in counts)
+    if live >= max_instances:
+        raise OverBudget(f"{live} machines{whose} are live and max_instances is {max_instances}")
+    reserved = sum((count * usd for count, usd in counts), Decimal(0))
     if reserved + reserve > max_usd:
         cap = f"max_usd_per_hour of {show(max_usd)}"
         raise OverBudget(f"{show(reserved)}/h is reserved{whose}; {show(reserve)}/h more would pass {cap}")

@@ -6,7 +6,7 @@ full ones; so does its meter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from provisioner.domain.errors import Throttled
 from provisioner.domain.job import Need
@@ -14,20 +14,21 @@ from provisioner.domain.offer import LaunchOrder, Listing, Machine, Offer
 from provisioner.domain.ports import Clock, Provider
 from provisioner.providers.aws.pace import Bucket, Calls, Rate
 
-RATES = {Calls.READ: Rate(6, 0.5), Calls.LAUNCH: Rate(2, 0.2), Calls.DELETE: Rate(3, 0.5)}
+RATES: Mapping[Calls, Rate] = {Calls.READ: Rate(6, 0.5), Calls.LAUNCH: Rate(2, 0.2), Calls.DELETE: Rate(3, 0.5)}
 
 
 class Meter:
     """Counts as the cloud does. `over` is told of each call that came without a token."""
 
-    def __init__(self, clock: Clock, over: Callable[[str], None]) -> None:
+    def __init__(self, clock: Clock, over: Callable[[str], None], rates: Mapping[Calls, Rate] = RATES) -> None:
         self._clock = clock
         self._over = over
-        self._left = {calls: rate.size for calls, rate in RATES.items()}
-        self._at_s = dict.fromkeys(RATES, clock.monotonic())
+        self._rates = rates
+        self._left = {calls: rate.size for calls, rate in rates.items()}
+        self._at_s = dict.fromkeys(rates, clock.monotonic())
 
     def arrived(self, calls: Calls) -> None:
-        now_s, rate = self._clock.monotonic(), RATES[calls]
+        now_s, rate = self._clock.monotonic(), self._rates[calls]
         came_back = (now_s - self._at_s[calls]) * rate.per_s
         self._left[calls] = min(rate.size, self._left[calls] + came_back) - 1
         self._at_s[calls] = now_s
@@ -40,10 +41,12 @@ class Paced:
 
     name = "sim"
 
-    def __init__(self, cloud: Provider, clock: Clock, meter: Meter, *, off: bool = False) -> None:
+    def __init__(
+        self, cloud: Provider, clock: Clock, meter: Meter, *, off: bool = False, rates: Mapping[Calls, Rate] = RATES
+    ) -> None:
         self._cloud = cloud
         self._meter = meter
-        self._buckets = {} if off else {calls: Bucket(rate, clock) for calls, rate in RATES.items()}
+        self._buckets = {} if off else {calls: Bucket(rate, clock) for calls, rate in rates.items()}
 
     @property
     def visibility_s(self) -> float:

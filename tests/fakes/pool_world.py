@@ -18,6 +18,7 @@ from provisioner.domain.forge import CiJobState, Delivery, ForgeKind, Site
 from provisioner.domain.job import Instance, MarketPolicy, Need
 from provisioner.domain.pools import NAMED, Pool
 from provisioner.engine import Engine
+from provisioner.providers.aws.pace import Calls, Rate
 
 from .hooked import CrashNow, Life
 from .poolforge import BASE, Mischief, PoolForge, PoolJob
@@ -45,6 +46,8 @@ class PoolWorld(World):
     policy = replace(
         POLICY, max_instances=5000, max_usd_per_hour=Decimal(10**6), lifetime_default_s=7200, poll_every_s=50.0
     )
+
+    rates = dict.fromkeys(Calls, Rate(100, 20))
 
     def __init__(
         self,

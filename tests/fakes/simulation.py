@@ -26,9 +26,10 @@ from provisioner.domain.pools import Pool
 from provisioner.domain.ports import Provider, Wanted
 from provisioner.domain.store import Store
 from provisioner.engine import Engine
+from provisioner.providers.aws.pace import Calls, Rate
 
 from .hooked import CrashNow, Hooked, HookedStore, Life
-from .paced import Meter, Paced
+from .paced import RATES, Meter, Paced
 from .simagent import SimAgent, Troubles
 from .simcloud import Faults, SimCloud, SimMachine
 from .simforge import SimForge, SimForges
@@ -99,6 +100,7 @@ class World:
     """`off` is a protection to do without. `reopen` is what a new process does to the store first."""
 
     policy = POLICY
+    rates: Mapping[Calls, Rate] = RATES
     pools: Sequence[Pool] = ()
     redelivers: Mapping[str, Redelivers] = MappingProxyType({})
 
@@ -172,8 +174,9 @@ class World:
 
     def _make_engine(self, life: Life) -> Engine:
         hooked: Any = HookedStore(self, life, self.store)
-        meter = Meter(self.clock, lambda what: self.violated("pace", what))
-        provider: Any = Hooked(self, life, Paced(self.cloud, self.clock, meter, off=self.off == "pace"))
+        meter = Meter(self.clock, lambda what: self.violated("pace", what), self.rates)
+        paced = Paced(self.cloud, self.clock, meter, off=self.off == "pace", rates=self.rates)
+        provider: Any = Hooked(self, life, paced)
         engine = Engine(
             pools=self.pools,
             store=hooked,

@@ -43,9 +43,10 @@ async def burst(world: PoolWorld, count: int, cancelled: int) -> list[PoolJob]:
             jobs.append(job)
             world.ci.queue(job)
             await world.clock.sleep(60 / count)
-    for job in dice.sample([one for one in jobs if one.state is CiJobState.QUEUED], cancelled):
-        world.ci.cancel(job)
-        await world.clock.sleep(dice.uniform(0, 0.5))
+    for job in dice.sample(jobs, len(jobs)):
+        if job.state is CiJobState.QUEUED and sum(one.cancelled for one in jobs) < cancelled:
+            world.ci.cancel(job)
+            await world.clock.sleep(dice.uniform(0, 0.2))
     return jobs
 
 
