@@ -21,19 +21,7 @@ from provisioner.domain.errors import (
     ForgeUnreachable,
     InvalidRequest,
 )
-from provisioner.domain.forge import (
-    CiJob,
-    Forge,
-    ForgeCredentials,
-    ForgeKind,
-    Given,
-    Registration,
-    Release,
-    Runner,
-    RunnerOrder,
-    Site,
-    Software,
-)
+from provisioner.domain.forge import Forge, ForgeCredentials, ForgeKind, Release, Site
 from provisioner.domain.ports import Clock
 from provisioner.forge_settings import ForgeSettings
 
@@ -44,10 +32,7 @@ _LOST = "no rights at {} were handed over since the controller started, which ke
 
 @dataclass
 class _Open:
-    """`plain` is the forge as it was opened, `forge` the same with what the settings pin."""
-
     credentials: ForgeCredentials
-    plain: Forge
     forge: Forge
 
 
@@ -100,7 +85,7 @@ class OpenForges:
         able, held = redelivering(site.kind), self._of_settings(site.base)
         if able is None or held is None:
             return ()
-        return await able.redeliver(cast("Opened", held.plain), since, url, sites)
+        return await able.redeliver(cast("Opened", held.forge), since, url, sites)
 
     # The ForgeKeyring port
 
@@ -163,15 +148,14 @@ class OpenForges:
 
     def _made(self, kind: ForgeKind, base: str, given: ForgeCredentials) -> _Open:
         credentials, known = given, self._settings.get(base)
-        release = Release(known.runner_version, known.runner_url) if known else Release()
+        release = Release(known.runner_version, known.runner_url, known.runner_sha256) if known else Release()
         if known is not None and known.api and not credentials.api:
             credentials = replace(credentials, api=known.api)
         try:
             forge = self._opener(kind, base, credentials, self._clock, release)
         except InvalidRequest as error:
             raise ForgeUnauthorized(error.message, hint=error.hint) from error
-        pinned = known is not None and known.runner_sha256
-        return _Open(given, forge, _Pinned(forge, release.version, known.runner_sha256) if known and pinned else forge)
+        return _Open(given, forge)
 
     def _lacking(self, base: str) -> str:
         known = self._settings.get(base)
@@ -208,53 +192,3 @@ def _not_opened(site: Site, error: ForgeError) -> Conflict:
     if isinstance(error, ForgeUnreachable | ForgeThrottled):
         return Conflict(f"{site.host} could not be asked: {error.message}; nothing was kept", hint="try again later")
     return Conflict(f"{site} was not opened: {error.message}; nothing was kept", hint=error.hint)
-
-
-class _Pinned:
-    """A forge whose runner program has to be the one that the settings name, by version and sha256."""
-
-    def __init__(self, forge: Forge, version: str, sha256: Mapping[str, str]) -> None:
-        self._forge = forge
-        self._version = version
-        self._sha256 = sha256
-
-    @property
-    def kind(self) -> ForgeKind:
-        return self._forge.kind
-
-    @property
-    def visibility_s(self) -> float:
-        return self._forge.visibility_s
-
-    async def software(self, site: Site, system: str, machine: str) -> Software:
-        found = await self._forge.software(site, system, machine)
-        if found.version != self._version or machine not in self._sha256:
-            told = f"the settings pin {found.name} {self._version} for {', '.join(self._sha256)}"
-            raise ForgeUnauthorized(
-                f"{told}, and {site.host} has {found.version} for {machine}", hint="change `runner_version`"
-            )
-        return replace(found, sha256=self._sha256[machine])
-
-    async def register(self, site: Site, order: RunnerOrder) -> Registration:
-        return await self._forge.register(site, order)
-
-    async def runners(self, site: Site) -> Sequence[Runner]:
-        return await self._forge.runners(site)
-
-    async def remove(self, site: Site, forge_id: str, name: str) -> None:
-        await self._forge.remove(site, forge_id, name)
-
-    async def queued(self, site: Site) -> Sequence[CiJob]:
-        return await self._forge.queued(site)
-
-    async def job(self, site: Site, repository: str, job_id: str) -> CiJob | None:
-        return await self._forge.job(site, repository, job_id)
-
-    async def taken(self, site: Site, given: Given) -> CiJob | None:
-        return await self._forge.taken(site, given)
-
-    async def rerun(self, site: Site, job: CiJob) -> None:
-        await self._forge.rerun(site, job)
-
-    async def close(self) -> None:
-        await self._forge.close()

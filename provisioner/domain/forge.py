@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-from .errors import ForgeUnauthorized, InvalidRequest
+from .errors import ForgeRefused, ForgeUnauthorized, InvalidRequest
 from .job import Attempt, Instance, Job
 
 PREFIX = "runner-"  # what the name of every runner of ours begins with: instances' names do
@@ -100,10 +100,20 @@ class ForgeCredentials:
 @dataclass(frozen=True, slots=True)
 class Release:
     """Which version of a forge's runner program machines get, and the address it is fetched below: a mirror's, or
-    "" for the publisher's own. A `version` of "" is the one that this controller was made with."""
+    "" for the publisher's own. A `version` of "" is the one that this controller was made with. `sha256`: what the
+    file for each machine (x86_64, aarch64) has to be, whatever its publisher says; with none, the publisher is
+    believed."""
 
     version: str = ""
     source: str = ""
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+    def pinned(self, machine: str) -> str:
+        """What the file for it has to be, or "". Raises: ForgeRefused, only files for other machines are pinned."""
+        if self.sha256 and machine not in self.sha256:
+            told = f"the settings pin the runner program {self.version} for {', '.join(self.sha256)}, not for {machine}"
+            raise ForgeRefused(told, hint="add it to `runner_sha256`")
+        return self.sha256.get(machine, "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,6 +245,20 @@ async def test_a_mirror_has_the_program_and_the_sha256_of_what_github_does_not_l
     await forge.close()
 
 
+async def test_a_version_whose_sha256_is_pinned_is_fetched_from_github_itself(fake: FakeGitHub, site: Site) -> None:
+    fake.publish(b"newest", "2.330.0")
+    for version, pinned in (("2.329.0", "ab" * 32), ("2.330.0", "cd" * 32)):
+        forge = GitHub(fake.url, Token(TOKEN), fake.clock, release=Release(version, sha256={"x86_64": pinned}))
+        found = await forge.software(site, "linux", "x86_64")
+        assert (found.version, found.sha256) == (version, pinned)
+        assert found.url.endswith(f"v{version}/actions-runner-linux-x64-{version}.tar.gz")
+        await forge.close()
+    forge = GitHub(fake.url, Token(TOKEN), fake.clock, release=Release("2.330.0", sha256={"aarch64": "ab" * 32}))
+    with pytest.raises(ForgeRefused, match=r"pin the runner program 2\.330\.0 for aarch64, not for x86_64"):
+        await forge.software(site, "linux", "x86_64")
+    await forge.close()
+
+
 # Logins
 
 

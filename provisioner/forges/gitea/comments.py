@@ -21,6 +21,8 @@ _STATES = {Conclusion.SUCCESS: "success", Conclusion.FAILURE: "failure", Conclus
 
 
 class Comments:
+    longest = LONGEST
+
     def __init__(self, rest: Rest) -> None:
         self._rest = rest
 

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from provisioner.domain.forge import (
     PREFIX,
     CiJob,
-    Comment,
-    Conclusion,
     ForgeCredentials,
     ForgeKind,
     Given,
@@ -22,7 +20,6 @@ from provisioner.domain.forge import (
     RunnerOrder,
     Site,
     Software,
-    Target,
 )
 from provisioner.domain.ports import Clock
 
@@ -31,7 +28,7 @@ from ..line import Line
 from ..records import Keeper, Records
 from ..rest import Rest
 from . import secret
-from .comments import LONGEST, Comments
+from .comments import Comments
 from .dialect import Dialect
 from .forgejo import Forgejo
 from .gitea import Gitea
@@ -40,10 +37,9 @@ from .server import API, Server, Token
 VISIBILITY_S = 5.0  # arbitrary: one database, whose answers are at once
 
 
-class GiteaForge:
+class GiteaForge(Comments):
     kind = ForgeKind.GITEA
     visibility_s = VISIBILITY_S
-    longest = LONGEST
 
     def __init__(
         self, base: str, credentials: ForgeCredentials, clock: Clock, release: Release, line: Line | None = None
@@ -52,7 +48,8 @@ class GiteaForge:
         self._release = release
         root = (credentials.api or base).rstrip("/").removesuffix(API)
         rest = Rest(root, Token(credentials.token), self._line, clock)
-        self._server, self._comments = Server(rest), Comments(rest)
+        super().__init__(rest)
+        self._server = Server(rest)
         self._gitea, self._forgejo = Gitea(rest, self._server), Forgejo(rest, self._server)
         self._records = Records(clock, VISIBILITY_S)
         self._software: dict[str, Software] = {}
@@ -93,24 +90,10 @@ class GiteaForge:
         if platform not in self._software:
             version = self._release.version or dialect.version
             url = f"{(self._release.source or dialect.source).rstrip('/')}/{dialect.file(platform, version)}"
-            sha256 = await checksums.published(self._line, f"{url}.sha256", url.rpartition("/")[2])
+            pinned = self._release.pinned(machine)
+            sha256 = pinned or await checksums.published(self._line, f"{url}.sha256", url.rpartition("/")[2])
             self._software[platform] = Software(dialect.program, version, url, sha256)
         return self._software[platform]
-
-    async def comments(self, site: Site, target: Target) -> Sequence[Comment]:
-        return await self._comments.comments(site, target)
-
-    async def add(self, site: Site, target: Target, body: str) -> Comment:
-        return await self._comments.add(site, target, body)
-
-    async def edit(self, site: Site, target: Target, comment_id: str, body: str) -> Comment:
-        return await self._comments.edit(site, target, comment_id, body)
-
-    async def drop(self, site: Site, target: Target, comment_id: str) -> None:
-        await self._comments.drop(site, target, comment_id)
-
-    async def check(self, site: Site, sha: str, name: str, conclusion: Conclusion, title: str, text: str) -> str:
-        return await self._comments.check(site, sha, name, conclusion, title, text)
 
     async def close(self) -> None:
         await self._records.close()

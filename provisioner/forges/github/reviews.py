@@ -21,10 +21,7 @@ class Discussions:
     """A pull request's comments are those of its issue: what is said on lines of its code is something else."""
 
     account: Account
-
-    @property
-    def longest(self) -> int:
-        return LONGEST
+    longest = LONGEST
 
     async def comments(self, site: Site, target: Target) -> Sequence[Comment]:
         rest = await self.account.at(site)

@@ -1,7 +1,7 @@
 """The runner program that GitHub offers, and when it will refuse it.
 
 GitHub lists its newest version with its sha256, and that is what machines get, from a mirror if there is one. Of
-another version only a mirror can say what its sha256 is: as FILE.sha256 beside the file.
+another version only the settings can say what its sha256 is, or a mirror: as FILE.sha256 beside the file.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Listed:
 async def find_software(listed: Listed, line: Line, release: Release, system: str, machine: str) -> Software:
     """Raises: ForgeError."""
     newest, file = await _newest(listed, system, machine)
-    version, sha256, source = newest.version, newest.sha256, release.source.rstrip("/")
-    if release.version and release.version != version:
-        if not source:
-            hint = f"name none, or a mirror that has {file}.sha256"
-            raise ForgeRefused(f"GitHub tells no sha256 of its runner {release.version}, only of {version}", hint=hint)
-        version, file = release.version, file.replace(version, release.version)
-        sha256 = await published(line, f"{source}/v{version}/{file}.sha256", file)
-    url = f"{source}/v{version}/{file}" if source else newest.url
+    version, source = release.version or newest.version, release.source.rstrip("/")
+    file = file.replace(newest.version, version)
+    url = f"{source}/v{version}/{file}" if source else newest.url.replace(newest.version, version)
+    sha256 = release.pinned(machine) or (newest.sha256 if version == newest.version else "")
+    if not sha256 and not source:
+        hint = f"give its `runner_sha256`, or a mirror that has {file}.sha256"
+        raise ForgeRefused(f"GitHub tells no sha256 of its runner {version}, only of {newest.version}", hint=hint)
+    sha256 = sha256 or await published(line, f"{url}.sha256", file)
     return Software(NAME, version, url, sha256, await _refused_at(listed, version))
 
 

@@ -7,11 +7,10 @@ create_runner, and the role that may make runners: maintainer of a project, owne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from provisioner.domain.forge import (
     CiJob,
-    Comment,
-    Conclusion,
     ForgeCredentials,
     ForgeKind,
     Given,
@@ -21,7 +20,6 @@ from provisioner.domain.forge import (
     RunnerOrder,
     Site,
     Software,
-    Target,
 )
 from provisioner.domain.ports import Clock
 
@@ -29,7 +27,7 @@ from .. import checksums
 from ..line import Line
 from ..rest import Dialect, Rest
 from .jobs import Jobs
-from .notes import LONGEST, Notes
+from .notes import Notes
 from .runners import VISIBILITY_S, Runners
 from .scope import Scopes
 
@@ -50,20 +48,22 @@ class Token:
         """There is no other."""
 
 
-class GitLab:
+class GitLab(Notes):
     kind = ForgeKind.GITLAB
     visibility_s = VISIBILITY_S
-    longest = LONGEST
 
     def __init__(
         self, base: str, credentials: ForgeCredentials, clock: Clock, release: Release, line: Line | None = None
     ) -> None:
         self._line = line or Line()
-        self._release = Release(release.version or VERSION, (release.source or SOURCE).rstrip("/"))
+        self._release = replace(
+            release, version=release.version or VERSION, source=(release.source or SOURCE).rstrip("/")
+        )
         api = (credentials.api or f"{base}/api/v4").rstrip("/")
         rest = Rest(api, Token(credentials.token), self._line, clock, _DIALECT)
+        super().__init__(rest)
         scopes = Scopes(rest)
-        self._runners, self._jobs, self._notes = Runners(rest, scopes, clock), Jobs(rest, scopes), Notes(rest)
+        self._runners, self._jobs = Runners(rest, scopes, clock), Jobs(rest, scopes)
         self._software: dict[str, Software] = {}
 
     async def register(self, site: Site, order: RunnerOrder) -> Registration:
@@ -92,25 +92,11 @@ class GitLab:
         name = f"gitlab-runner-{checksums.platform(system, machine)}"
         if name not in self._software:
             place = f"{self._release.source}/v{self._release.version}"
-            sha256 = await checksums.published(self._line, f"{place}/release.sha256", name)
+            pinned = self._release.pinned(machine)
+            sha256 = pinned or await checksums.published(self._line, f"{place}/release.sha256", name)
             url = f"{place}/binaries/{name}"
             self._software[name] = Software("gitlab-runner", self._release.version, url, sha256)
         return self._software[name]
-
-    async def comments(self, site: Site, target: Target) -> Sequence[Comment]:
-        return await self._notes.comments(site, target)
-
-    async def add(self, site: Site, target: Target, body: str) -> Comment:
-        return await self._notes.add(site, target, body)
-
-    async def edit(self, site: Site, target: Target, comment_id: str, body: str) -> Comment:
-        return await self._notes.edit(site, target, comment_id, body)
-
-    async def drop(self, site: Site, target: Target, comment_id: str) -> None:
-        await self._notes.drop(site, target, comment_id)
-
-    async def check(self, site: Site, sha: str, name: str, conclusion: Conclusion, title: str, text: str) -> str:
-        return await self._notes.check(site, sha, name, conclusion, title, text)
 
     async def close(self) -> None:
         await self._runners.close()

@@ -23,6 +23,8 @@ _STATES = {Conclusion.SUCCESS: "success", Conclusion.FAILURE: "failed", Conclusi
 
 
 class Notes:
+    longest = LONGEST
+
     def __init__(self, rest: Rest) -> None:
         self._rest = rest
 

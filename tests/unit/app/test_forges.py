@@ -10,7 +10,7 @@ import pytest
 
 from provisioner.app.forges import OpenForges
 from provisioner.domain.errors import Conflict, ForgeUnauthorized
-from provisioner.domain.forge import ForgeCredentials, ForgeKind, Site
+from provisioner.domain.forge import ForgeCredentials, ForgeKind, Release, Site
 from provisioner.forge_settings import ForgeSettings
 from tests.fakes.gitlab.server import TOKEN as GITLAB_TOKEN
 from tests.fakes.gitlab.server import GitLabServer
@@ -158,15 +158,12 @@ async def test_credentials_are_in_no_representation(ground: Ground) -> None:
     assert SECRET not in repr([forges, vars(forges), forges.wanted(), forges._handed])
 
 
-async def test_the_program_has_to_be_the_one_that_is_pinned(ground: Ground) -> None:
+async def test_a_forge_is_opened_with_the_program_that_the_settings_pin(ground: Ground) -> None:
     ground.environment["HUB"] = SECRET
     pin = {"runner_version": "2.331.0", "runner_url": "https://mirror.example", "runner_sha256": {"x86_64": "cd" * 32}}
     forges = ground.forges({"kind": "github", "token_env": "HUB", "preinstalled": ["/usr/local/actions"], **pin})
-    found = await forges.of(VISION).software(VISION, "linux", "x86_64")
-    assert (found.version, found.sha256) == ("2.331.0", "cd" * 32)
-    assert ground.world.opened[0].release.source == "https://mirror.example"
-    with pytest.raises(ForgeUnauthorized, match=r"pin actions-runner 2\.331\.0 for x86_64"):
-        await forges.of(VISION).software(VISION, "linux", "aarch64")
+    forges.of(VISION)
+    assert ground.world.opened[0].release == Release("2.331.0", "https://mirror.example", {"x86_64": "cd" * 32})
     assert (forges.preinstalled(VISION), forges.preinstalled(Site(ForgeKind.GITEA, "https://x", ""))) == (
         ("/usr/local/actions",),
         (),

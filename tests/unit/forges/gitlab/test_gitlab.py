@@ -206,6 +206,10 @@ async def test_the_program_is_that_of_the_release_with_the_sha256_that_its_list_
     with pytest.raises(ForgeRefused, match="no runner program for darwin"):
         await forge.software(site_of(world), "darwin", "x86_64")
     await forge.close()
+    release = Release("17.1.0", world.server.url, {"x86_64": "cd" * 32})
+    pinned = GitLab(world.server.url, ForgeCredentials(token="t"), world.clock, release)
+    assert (await pinned.software(site_of(world), "linux", "x86_64")).sha256 == "cd" * 32
+    await pinned.close()
 
 
 async def test_removals_of_many_at_once_are_each_done(forge: GitLab, world: GitLabWorld) -> None:
