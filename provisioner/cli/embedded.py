@@ -19,8 +19,10 @@ from provisioner import __version__
 
 from .client import Client
 from .failures import CliError, Unreachable
+from .render import say
 
-_READY_S = 15.0
+_READY_S = 60.0  # arbitrary: it needs one second of processor, which a busy machine may take long to give
+_SLOW_S = 10.0  # arbitrary: after which whoever waits is told what for
 _POLL_S = 0.01
 _SUN_PATH = 107  # bytes of a Unix socket's path. Source: unix(7), sun_path[108].
 _TAIL = 5  # lines of its log that are shown when it says nothing better; arbitrary
@@ -120,7 +122,11 @@ def _begin(client: Client, folder: Path, deadline: float) -> None:
     """Until one of our version answers. One that is leaving may still hold the home: then ours is tried again."""
     said_from = starts = 0
     child: subprocess.Popen[bytes] | None = None
+    quiet_until = time.monotonic() + _SLOW_S
     while time.monotonic() < deadline:
+        if time.monotonic() > quiet_until:
+            say("runner: the embedded controller is slow to start; waiting for it")
+            quiet_until = deadline
         if _answers(client):
             if child is not None:
                 child.returncode = 0  # it is not ours to wait for

@@ -129,8 +129,19 @@ def test_what_is_said_is_of_this_start_and_not_of_an_earlier_one(home: Terminal)
     assert done.returncode == 4
     assert "last week" not in done.stderr
     assert "max_instances" in done.stderr
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("runner: the embedded controller did not start; ")
+    assert done.stderr.splitlines()[-1].startswith("runner: the embedded controller did not start; ")
+
+
+@pytest.mark.system
+def test_a_controller_that_is_slow_to_start_is_waited_for_and_that_is_said(home: Terminal) -> None:
+    (home.folder / "slow").mkdir()
+    (home.folder / "slow" / "sitecustomize.py").write_text(
+        "import sys, time\ntime.sleep(16 if 'serve' in sys.orig_argv else 0)\n"
+    )
+    home.extra["PYTHONPATH"] = str(home.folder / "slow")
+    done = home.run("ps")
+    assert done.returncode == 0
+    assert done.stderr == "runner: the embedded controller is slow to start; waiting for it\n"
 
 
 def test_the_environment_is_clean() -> None:
