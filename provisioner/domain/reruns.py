@@ -110,11 +110,6 @@ def unneeded(rerun: Rerun, now_is: CiJob) -> RerunOutcome:
     return RerunOutcome.NOT_NEEDED if ended_well else RerunOutcome.NONE
 
 
-def pause_s(tries: int, policy: Policy) -> float:
-    pause: float = policy.retry_backoff_s * 2 ** min(tries, 16)
-    return min(pause, policy.retry_backoff_max_s)
-
-
 def too_late(rerun: Rerun, now: datetime, policy: Policy) -> bool:
     return rerun.lost_at is not None and now - rerun.lost_at > timedelta(seconds=policy.rerun_within_s)
 

@@ -6,7 +6,6 @@ passes, which never wait for them; a forge that does not answer stops what would
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -24,6 +23,7 @@ from provisioner.domain.runners import RunnerFacts, RunnerRow, unwanted
 from provisioner.domain.store import Event, Store
 
 from .desk import EngineDesk
+from .errands import Errands
 from .observe import Observed
 from .reruns import Reruns
 from .sites import Sites
@@ -56,7 +56,7 @@ class Runners:
         self._refused_at: dict[str, datetime] = {}
         self._failures: Counter[str] = Counter()
         self._again_s: dict[str, float] = {}
-        self._removing: dict[str, asyncio.Task[None]] = {}
+        self._removing = Errands("remove")
         self.sites = Sites(store, forges, clock, policy, desk.poke)
 
     # What agents ask for
@@ -157,9 +157,7 @@ class Runners:
         if row.name in self._removing or self._clock.monotonic() < self._again_s.get(row.name, 0.0):
             return
         if (reason := unwanted(facts, self._clock.now(), self._policy)) is not None:
-            task = asyncio.create_task(self._remove(row, reason), name=f"remove {row.name}")
-            self._removing[row.name] = task
-            task.add_done_callback(lambda _: self._removing.pop(row.name, None) and None)
+            self._removing.start(row.name, self._remove(row, reason))
 
     async def _noted(self, row: RunnerRow, told: RunnerTold | None, seen: Runner | None) -> RunnerRow:
         """What is seen of it for the first time is written down, and told."""
@@ -188,7 +186,7 @@ class Runners:
             await self._store.runners.note(row.name, reason=NO_REASON)
         except ForgeError as error:
             self._failures[row.name] += 1
-            self._later(row.name, self._pause_s(row.name))
+            self._later(row.name, self._policy.pause_s(self._failures[row.name]))
             if self._failures[row.name] == 1:
                 await self._tell("runner.not_removed", row, error.line)
         else:
@@ -206,20 +204,12 @@ class Runners:
     def _later(self, name: str, seconds: float) -> None:
         self._again_s[name] = self._clock.monotonic() + seconds
 
-    def _pause_s(self, name: str) -> float:
-        pause_s: float = self._policy.retry_backoff_s * 2 ** min(self._failures[name], 8)
-        return min(pause_s, self._policy.retry_backoff_max_s)
-
     async def _tell(self, what: str, row: RunnerRow, message: str) -> None:
         now, data = self._clock.now(), {"runner": row.name, "site": row.site.url}
         await self._store.records.record(Event(what, now, message, row.job_id, row.number, row.instance_id, data))
 
     async def close(self) -> None:
-        """End what is under way. Nothing is lost: the rows say what was intended."""
-        tasks = list(self._removing.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._removing.close()
         await self.sites.close()
 
 
