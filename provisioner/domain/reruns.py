@@ -15,10 +15,10 @@ from .facts import AttemptReport
 from .forge import CiJob, CiJobState, Site
 from .job import Instance, Job, JobPhase, Reason, Why
 from .policy import Policy
+from .pools import NAMED
 from .runners import RunnerRow
 
 _TAKEN = frozenset({Why.PREEMPTED, Why.LOST, Why.SUPERVISOR_LOST})
-_POOLS = "pool/"  # what a job is called that was submitted for a pool
 _ENDED_WELL = frozenset({"success", "skipped", "neutral"})
 
 
@@ -128,4 +128,4 @@ def held_back(job: Job) -> bool:
 
 
 def _of_pool(job: Job) -> bool:
-    return job.spec.name.startswith(_POOLS)
+    return job.spec.name.startswith(NAMED)

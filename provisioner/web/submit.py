@@ -12,6 +12,7 @@ from provisioner.domain.ci import granted
 from provisioner.domain.errors import Conflict, Forbidden, Impossible, InvalidRequest, NotFound, OverBudget
 from provisioner.domain.job import CheckpointSpec, InputSpec, Job, JobPhase, JobSpec, Need, Workspace
 from provisioner.domain.place import Ladder
+from provisioner.domain.pools import NAMED
 
 from .auth import Caller
 from .runner_spec import check_runner, runner_site
@@ -109,6 +110,8 @@ def check(spec: JobSpec, *, local: bool) -> None:
         raise InvalidRequest("spec.runner: only a ci-runner has one", hint="leave it out, or set spec.kind")
     elif not words or not words[0].strip():
         raise InvalidRequest("spec.run: no command was given")
+    if spec.name.startswith(NAMED):
+        raise InvalidRequest(f"spec.name: only a pool's own runners are called {NAMED}NAME", hint="choose another name")
     if any("\0" in text for text in (*words, spec.setup, *spec.env.values(), *spec.params.values())):
         raise InvalidRequest("spec: a NUL byte cannot be in a command or a variable")
     for what, names in (("env", spec.env), ("params", spec.params), ("secrets", spec.secrets)):
