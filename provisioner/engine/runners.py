@@ -72,13 +72,16 @@ class Runners:
 
     async def register(self, job: Job, attempt: Attempt) -> Registration:
         """The row is there before it is asked whether anybody still wants it: who takes the wish back meanwhile sees
-        the row, and waits for the forge."""
+        the row, and waits for the forge. Who has had a job is nobody anew: that job may be root on the machine, and ask
+        in its agent's name for a runner that is given another's."""
         site, spec = self._site(job), job.spec.runner
         instance = await self._store.instances.get(attempt.instance_id)
         row = await self._store.runners.expect(attempt, site, instance.name, self._clock.now())
         job = await self._store.jobs.get(job.id)
         if spec is None or row.gone_at is not None or job.cancel_asked_at or instance.phase is not InstancePhase.READY:
             raise Conflict(f"{attempt.key} is to be no runner any more")
+        if row.busy_at is not None or await self._store.ci_jobs.begun_by([row.name]):
+            raise Conflict(f"{row.name} has had its job")
         order = RunnerOrder(row.name, spec.labels, spec.group)
         try:
             registration = await self._forges.of(site).register(site, order)
@@ -130,12 +133,19 @@ class Runners:
     async def _read(self) -> None:
         """Those of other controllers of this database are known within `runners_every_s`, those of before at once."""
         now_s = self._clock.monotonic()
-        if self._read_s is None or (self._rows and now_s - self._read_s >= self._policy.runners_every_s):
-            if self._read_s is None:
-                linger = timedelta(seconds=self._policy.runners_linger_s)
-                self.sites.remember(await self._store.runners.sites(self._clock.now() - linger))
-            self._read_s = now_s
-            self._rows = {row.name: row for row in await self._store.runners.there()}
+        if self._read_s is not None and now_s - self._read_s < self._policy.runners_every_s:
+            return
+        if self._read_s is None:
+            linger = timedelta(seconds=self._policy.runners_linger_s)
+            self.sites.remember(await self._store.runners.sites(self._clock.now() - linger))
+        self._read_s, before = now_s, self._rows.keys() | set()
+        read = {row.name: row for row in await self._store.runners.there()}
+        come = {name: row for name, row in self._rows.items() if name not in before}  # meanwhile
+        gone = before - self._rows.keys()
+        self._rows = {name: row for name, row in read.items() if name not in gone} | come
+        for known in (self._refused_at, self._failures, self._again_s):
+            for name in known.keys() - self._rows.keys():
+                del known[name]  # another controller has removed it
 
     def _facts(
         self, row: RunnerRow, attempt: Attempt | None, instance: Instance | None, job: Job | None
@@ -172,7 +182,8 @@ class Runners:
             await self._tell("runner.busy", row, _what(told))
             row = replace(row, busy_at=now)
         await self._reruns.given(row, told)
-        self._rows[row.name] = row
+        if (latest := self._rows.get(row.name)) is not None:  # it may have been made, or removed, meanwhile
+            row = self._rows[row.name] = replace(row, forge_id=latest.forge_id)
         return row
 
     async def _remove(self, row: RunnerRow, reason: Reason) -> None:
