@@ -219,7 +219,7 @@ class PoolDemand:
             max_lifetime_s=pool.max_lifetime_s,
             runner=runner,
         )
-        return Job(key, owner_of(pool, ask, key), spec, JobPhase.QUEUED, now)
+        return Job(key, owner_of(pool, ask), spec, JobPhase.QUEUED, now)
 
     async def _refuse(self, job: CiJob, why: str) -> None:
         if await self._store.ci_jobs.note_refused(job, why):

@@ -30,7 +30,9 @@ def test_a_queued_job_gets_a_machine_and_nothing_is_left(store: SimStore) -> Non
         assert await world.rest(120) < 60
         (done,) = await world.store.jobs.find()
         assert (done.spec.name, done.spec.kind, done.outcome) == ("pool/gpu", "ci-runner", Outcome.SUCCEEDED)
-        assert done.owner == f"pool/gpu/github.com/acme/app#{done.id}"
+        assert done.owner == "pool/gpu/github.com/acme/app"
+        (machine,) = await world.store_rows()
+        assert machine.owner == f"pool/gpu/github.com/acme/app#{done.id}"
         assert not job.lost
 
     PoolWorld(store, [pool("gpu")]).live(main)
