@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 import structlog
 
 from provisioner.domain.errors import ForgeError, InvalidRequest
-from provisioner.domain.forge import Forges, Runner, Site, Software, parse_site
+from provisioner.domain.forge import Forges, Runner, Site, Software, site_of
 from provisioner.domain.ids import made_at
-from provisioner.domain.job import Job, RunnerSpec
+from provisioner.domain.job import Job
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock
 from provisioner.domain.store import Event, Store
@@ -55,10 +55,6 @@ class Sites:
         self._software: dict[tuple[Site, str], tuple[float, Software]] = {}
         self._listing = Errands("list")
 
-    def of(self, spec: RunnerSpec) -> Site:
-        host = spec.url.split("://", 1)[-1].split("/", 1)[0]
-        return parse_site(spec.url, {host: spec.forge})
-
     def seen(self, site: Site, name: str) -> Runner | None:
         known = self._known.get(site)
         return known.runners.get(name) if known else None
@@ -89,7 +85,7 @@ class Sites:
         if job.spec.runner is None:
             return ""
         try:
-            site = self.of(job.spec.runner)
+            site = site_of(job.spec.runner)
         except InvalidRequest as error:
             return error.line
         known = self._known.setdefault(site, _Known())
