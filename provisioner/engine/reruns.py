@@ -16,11 +16,12 @@ from provisioner.domain.errors import (
     ForgeRefused,
     ForgeThrottled,
     ForgeUnauthorized,
+    ForgeUnreachable,
     NotFound,
     StillRunning,
 )
 from provisioner.domain.facts import AttemptReport, RunnerTold
-from provisioner.domain.forge import CiJob, Forge, Forges, Given
+from provisioner.domain.forge import CiJob, Forge, Forges, Given, Site
 from provisioner.domain.job import Job, JobPhase, Reason, Why
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock
@@ -97,6 +98,12 @@ class Reruns:
             return self._clock.now()
         return self._asked_at.get(job_id)
 
+    def resume(self, site: Site) -> None:
+        """It can be asked again: what failed there is tried at the next turn."""
+        for rerun in self._pending.values():
+            if rerun.site == site:
+                self._again_s.pop(rerun.runner, None)
+
     # What a round does
 
     async def turn(self, waiting: Collection[Job]) -> None:
@@ -137,7 +144,7 @@ class Reruns:
         job = await self._job(rerun.job_id)
         if job is not None and given_up(job):
             return RerunOutcome.CANCELLED
-        forge = self._forges.of(rerun.site)
+        forge = self._forge(rerun)
         ci = await self._ci_job(forge, rerun)
         if ci is None:
             return RerunOutcome.UNKNOWN
@@ -151,6 +158,13 @@ class Reruns:
             return RerunOutcome.TOO_OFTEN
         await forge.rerun(rerun.site, ci)
         return RerunOutcome.ASKED
+
+    def _forge(self, rerun: Rerun) -> Forge:
+        """That this controller has no rights there now, having lost them perhaps with its memory, is no refusal."""
+        try:
+            return self._forges.of(rerun.site)
+        except ForgeUnauthorized as error:
+            raise ForgeUnreachable(error.line) from error
 
     async def _ci_job(self, forge: Forge, rerun: Rerun) -> CiJob | None:
         if rerun.ci_id:

@@ -102,6 +102,7 @@ class Runners:
     def resume(self, site: Site) -> None:
         """It can be asked again: what failed there is tried now."""
         self.sites.resume(site)
+        self._reruns.resume(site)
         for row in self._rows.values():
             if row.site == site:
                 self._again_s.pop(row.name, None)

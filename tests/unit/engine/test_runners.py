@@ -10,15 +10,15 @@ from typing import Any, cast
 import pytest
 
 from provisioner.domain.demand import WAITS_FOR
-from provisioner.domain.errors import Conflict
+from provisioner.domain.errors import Conflict, ForgeUnauthorized
 from provisioner.domain.facts import RunnerTold
-from provisioner.domain.forge import CiJob, CiJobState
+from provisioner.domain.forge import CiJob, CiJobState, Forge, Site
 from provisioner.domain.job import Attempt, Job, JobPhase, JobSpec, RunnerSpec
 from provisioner.domain.policy import Policy
 from provisioner.domain.runners import RunnerRow
 from provisioner.engine.reruns import Reruns
 from provisioner.engine.runners import Runners
-from tests.fakes.simforge import SITE, ForgeFaults, SimForge, SimForges
+from tests.fakes.simforge import SITE, ForgeFaults, SimForge, SimForges, SimJob
 from tests.fakes.simstore import SimStore
 from tests.fakes.virtual import run_virtually
 
@@ -93,6 +93,40 @@ def test_a_runner_that_was_given_a_job_is_not_made_again(
         with pytest.raises(Conflict, match="runner-i-1 has had its job"):
             await runners.register(job, scene.attempt)
         assert scene.forge.records == {}
+
+    play(store, main)
+
+
+def test_a_job_that_was_cut_short_is_run_again_when_lost_rights_are_back(store: SimStore) -> None:
+    """An embedded controller keeps what it was handed in memory, and has been restarted."""
+
+    class Rights(SimForges):
+        there = False
+
+        def of(self, site: Site) -> Forge:
+            if not self.there:
+                raise ForgeUnauthorized("no rights were handed over since the controller started")
+            return super().of(site)
+
+    async def main(scene: Play) -> None:
+        rights, clock = Rights(scene.forge), scene.clock
+        row = await scene.port.runners.expect(scene.attempt, SITE, "runner-i-1", clock.now())
+        scene.forge.queue(SimJob("7", ("gpu",), 5.0, CiJobState.DONE, row.name, lost=True, run="3"))
+        await scene.port.reruns.given(row, SITE.path, "3", "train")
+        await scene.port.reruns.lost(row, clock.now())
+        reruns = Reruns(scene.port, rights, lambda: None, clock, Policy())
+        for later_s in (0, 600, 600, 1):
+            await clock.sleep(later_s)
+            if later_s == 1:
+                rights.there = True
+                reruns.resume(SITE)
+            await reruns.turn([])
+            await clock.sleep(5)
+        assert [one.what for one in await scene.told("ci.rerun", "ci.rerun_waits", "ci.rerun_refused")] == [
+            "ci.rerun_waits",
+            "ci.rerun",
+        ]
+        assert [job.number for job in scene.forge.jobs.values()] == [1, 2]
 
     play(store, main)
 
