@@ -39,5 +39,8 @@ def redelivers(settings: Settings, pools: Sequence[Pool], forges: OpenForges) ->
         if one.webhook_secret_file and settings.public_url and ours and site.kind is ForgeKind.GITHUB:
             hook = f"{settings.public_url}/hooks/{one.kind}"
             urls = (hook, f"{hook}/{hook_name(site)}")
-            found[site.host] = _OfForge(forges, site, urls, tuple(dict.fromkeys(ours)))
+            if one.app_id:  # it has a hook of its own, one for all sites, and no right to look at theirs
+                found[site.host] = _OfForge(forges, site, urls[:1], ())
+            else:
+                found[site.host] = _OfForge(forges, site, urls, tuple(dict.fromkeys(ours)))
     return found

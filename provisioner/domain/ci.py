@@ -158,8 +158,8 @@ def session_of(policy: CiPolicy, claims: CiClaims, fork: bool, now: datetime) ->
 
 
 def _owner(policy: CiPolicy, repository: str, fork: str) -> str:
-    """Machines are shared within one owner only: so it is the repository's, and a fork's run has one of its own.
-    What they have in common are their first letters, under which caps are counted."""
+    """The repository's; a fork's run has one of its own. What they have in common are their first letters, under which
+    caps are counted."""
     digest = hashlib.sha256(f"{repository.lower()} {fork}".encode()).hexdigest()[:12]
     path = repository.removeprefix(f"{policy.site.base}/")
     readable = re.sub(r"[^A-Za-z0-9_.-]", "-", f"{path}-fork" if fork else path)

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from .errors import ForgeRefused, ForgeUnauthorized, InvalidRequest
-from .job import Attempt, Instance, Job
+from .job import Attempt, Instance, Job, RunnerSpec
 
 PREFIX = "runner-"  # what the name of every runner of ours begins with: instances' names do
 _KNOWN_HOSTS = {"github.com": "github", "gitlab.com": "gitlab", "gitea.com": "gitea", "codeberg.org": "gitea"}
@@ -67,6 +67,13 @@ def parse_site(url: str, kinds: Mapping[str, str] | None = None) -> Site:
     if kind not in set(ForgeKind):
         raise InvalidRequest(f"{kind[:40]!r} is not a kind of forge", hint=", ".join(ForgeKind))
     return Site(ForgeKind(kind), f"{parts.scheme}://{root}", path[len(root) - len(parts.netloc) :].strip("/"))
+
+
+def site_of(runner: RunnerSpec) -> Site:
+    """Where it is registered. Raises: InvalidRequest."""
+    root = runner.base or runner.url
+    place = root.split("://", 1)[-1].rstrip("/")
+    return parse_site(runner.url, {place if runner.base else place.split("/", 1)[0]: runner.forge})
 
 
 def _forge_at(host: str, path: str, kinds: Mapping[str, str]) -> tuple[str, str]:

@@ -77,8 +77,9 @@ class Workspace:
 class RunnerSpec:
     """What a `ci-runner` job is to be: a runner of the site at `url`, with `labels` and no others.
 
-    `forge` is the kind of forge. `jobs`: `one` (it serves one job and goes) or `many` (one after the other, each by a
-    runner of its own). It goes as well once it has waited `idle_s` seconds for a job."""
+    `forge` is the kind of forge, `base` where it begins if that is below its host's root. `jobs`: `one` (it serves one
+    job and goes) or `many` (one after the other, each by a runner of its own). It goes as well once it has waited
+    `idle_s` seconds for a job."""
 
     url: str
     forge: str
@@ -86,6 +87,7 @@ class RunnerSpec:
     jobs: str = "one"
     group: str = ""
     idle_s: float = 600.0
+    base: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,12 @@ class Job:
     cancel_asked_at: datetime | None = None
     cancel_now: bool = False
 
+    @property
+    def tenant(self) -> str:
+        """Whose the machines are that may do its work: its owner's. A runner's are for that one alone, since which job
+        it is given, a fork's perhaps, only its forge decides."""
+        return self.owner if self.spec.runner is None else f"{self.owner}#{self.id}"
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -272,6 +280,7 @@ class Attempt:
 class Instance:
     """Our row of one machine that we intend to have, launched at most once under `name`.
 
+    `owner` is the tenant of the jobs that it may be given: a used machine is given to no other one's.
     `planned_for` is the job that made us plan it. `launch_calls` counts calls whose answer we may have missed.
     `idle_timeout_s` None means: end at once when no waiting job fits. Durations count from `launched_at`.
     `reserved_usd_per_hour` counts against the cap on spending, and is what a spot request asks for at most.
@@ -300,3 +309,8 @@ class Instance:
     image: str = ""
     disk_gib: float = 0.0
     reserved_usd_per_hour: Decimal = Decimal(0)
+
+    @property
+    def belongs_to(self) -> str:
+        """The owner of its jobs."""
+        return self.owner.partition("#")[0]

@@ -67,6 +67,11 @@ class Policy:
     logs_keep_s: float = 90 * 86400.0
     objects_keep_s: float = 90 * 86400.0
 
+    def pause_s(self, failures: int) -> float:
+        """Before what has failed so often in a row, from 0, is tried again: twice as long each time."""
+        doubled: float = self.retry_backoff_s * 2 ** min(failures, 32)
+        return min(doubled, self.retry_backoff_max_s)
+
     def scaled(self, factor: float) -> Policy:
         """The same policy with every duration multiplied by `factor`."""
         changes = {f.name: getattr(self, f.name) * factor for f in fields(self) if f.name.endswith("_s")}

@@ -275,12 +275,11 @@ def _too_many(pool: Pool, runners: Sequence[PoolRunner], targets: Counter[Site],
     return found
 
 
-def owner_of(pool: Pool, ask: Ask, job_id: str) -> str:
-    """Whose the machine is: nobody's but this one runner's, since which job it will be given, a fork's perhaps, only
-    its forge decides. A used machine is given to none but its own owner."""
-    return f"{pool.job_name}/{ask.site.host}/{ask.repository}#{job_id}"
+def owner_of(pool: Pool, ask: Ask) -> str:
+    """Whose the runner's job is: the repository's in this pool, among which the queue is fair."""
+    return f"{pool.job_name}/{ask.site.host}/{ask.repository}"
 
 
 def repository_of(owner: str) -> str:
     """What `owner_of` was given."""
-    return owner.partition("#")[0].split("/", 3)[3] if owner.count("/") >= 3 else ""
+    return owner.split("/", 3)[3] if owner.count("/") >= 3 else ""

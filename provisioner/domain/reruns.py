@@ -15,10 +15,10 @@ from .facts import AttemptReport
 from .forge import CiJob, CiJobState, Site
 from .job import Instance, Job, JobPhase, Reason, Why
 from .policy import Policy
+from .pools import NAMED
 from .runners import RunnerRow
 
 _TAKEN = frozenset({Why.PREEMPTED, Why.LOST, Why.SUPERVISOR_LOST})
-_POOLS = "pool/"  # what a job is called that was submitted for a pool
 _ENDED_WELL = frozenset({"success", "skipped", "neutral"})
 
 
@@ -110,11 +110,6 @@ def unneeded(rerun: Rerun, now_is: CiJob) -> RerunOutcome:
     return RerunOutcome.NOT_NEEDED if ended_well else RerunOutcome.NONE
 
 
-def pause_s(tries: int, policy: Policy) -> float:
-    pause: float = policy.retry_backoff_s * 2 ** min(tries, 16)
-    return min(pause, policy.retry_backoff_max_s)
-
-
 def too_late(rerun: Rerun, now: datetime, policy: Policy) -> bool:
     return rerun.lost_at is not None and now - rerun.lost_at > timedelta(seconds=policy.rerun_within_s)
 
@@ -133,4 +128,4 @@ def held_back(job: Job) -> bool:
 
 
 def _of_pool(job: Job) -> bool:
-    return job.spec.name.startswith(_POOLS)
+    return job.spec.name.startswith(NAMED)

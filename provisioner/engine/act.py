@@ -188,7 +188,7 @@ class Actor:
         now = self._clock.now()
         stopping = instance.phase is InstancePhase.STOPPING
         calls = instance.terminate_calls if stopping else instance.launch_calls
-        pause_s = min(self._policy.retry_backoff_s * 2 ** min(calls - 1, 8), self._policy.retry_backoff_max_s)
+        pause_s = self._policy.pause_s(calls - 1)
         if stopping:
             pause_s = min(pause_s, self._policy.terminate_again_s)
         if calls == 1:

@@ -57,8 +57,7 @@ class Brakes:
             brake.bad += 1
             brake.why = f"{job.id} {job.outcome}: {job.reason}"
         if brake.bad >= _IN_A_ROW and job.outcome in _BAD:
-            doubled = self._policy.retry_backoff_s * 2 ** min(brake.bad, 12)
-            brake.until_s = self._clock.monotonic() + min(doubled, self._policy.retry_backoff_max_s)
+            brake.until_s = self._clock.monotonic() + self._policy.pause_s(brake.bad)
 
     def hold(self, pool: Pool) -> str:
         """Empty when there is no reason."""

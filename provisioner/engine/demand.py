@@ -18,7 +18,7 @@ import structlog
 
 from provisioner.domain.demand import Believed, PoolShown, Redelivers, Source, Waiting
 from provisioner.domain.errors import ForgeError
-from provisioner.domain.forge import CiJob, CiJobState, Delivery, Forges, Site
+from provisioner.domain.forge import CiJob, CiJobState, Delivery, Forges, Site, site_of
 from provisioner.domain.ids import new_id
 from provisioner.domain.job import Job, JobPhase, JobSpec, RunnerSpec
 from provisioner.domain.policy import Policy
@@ -210,7 +210,8 @@ class PoolDemand:
         now = self._clock.now() + timedelta(microseconds=number)
         key = new_id("j", now, self._rng.getrandbits)
         life_s = pool.max_lifetime_s or self._policy.lifetime_default_s
-        runner = RunnerSpec(ask.site.url, str(ask.site.kind), pool.labels, "one", pool.group, idle_s=life_s)
+        site = ask.site
+        runner = RunnerSpec(site.url, str(site.kind), pool.labels, "one", pool.group, idle_s=life_s, base=site.base)
         spec = JobSpec(
             run=(),
             name=pool.job_name,
@@ -219,7 +220,7 @@ class PoolDemand:
             max_lifetime_s=pool.max_lifetime_s,
             runner=runner,
         )
-        return Job(key, owner_of(pool, ask, key), spec, JobPhase.QUEUED, now)
+        return Job(key, owner_of(pool, ask), spec, JobPhase.QUEUED, now)
 
     async def _refuse(self, job: CiJob, why: str) -> None:
         if await self._store.ci_jobs.note_refused(job, why):
@@ -229,9 +230,9 @@ class PoolDemand:
 
     def _site_of(self, spec: RunnerSpec) -> Site:
         """Asked for every runner at every turn."""
-        key = (spec.url, spec.forge)
+        key = (spec.url, spec.base)
         if key not in self._places:
-            self._places[key] = self._runners.sites.of(spec)
+            self._places[key] = site_of(spec)
         return self._places[key]
 
     def _narrowest(self, job: CiJob) -> Site | None:

@@ -92,8 +92,7 @@ class Limits:
 
     async def _failed(self, kept: _Kept, error: Exception) -> None:
         kept.failures += 1
-        pause_s = self._policy.retry_backoff_s * 2 ** min(kept.failures - 1, 8)
-        kept.again_s = self._clock.monotonic() + min(pause_s, self._policy.retry_backoff_max_s)
+        kept.again_s = self._clock.monotonic() + self._policy.pause_s(kept.failures - 1)
         said = error.message if isinstance(error, ProviderError) else repr(error)
         _log.warning("instance.limit_refused", instance=kept.instance.id, times=kept.failures, error=said)
         if kept.failures == 1 and not kept.made:

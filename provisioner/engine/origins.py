@@ -20,6 +20,8 @@ from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock
 from provisioner.domain.store import Store
 
+from .errands import Errands
+
 _log = structlog.get_logger()
 _REMEMBERED = 10_000  # arbitrary: runs of which it is known
 _AT_ONCE = 8
@@ -40,7 +42,7 @@ class Origins:
         self._policy = policy
         self._news = news
         self._forks: OrderedDict[Run, bool] = OrderedDict()
-        self._asking: dict[Run | CiJob, asyncio.Task[None]] = {}
+        self._asking = Errands("ask for")
         self._tried: dict[Run | CiJob, _Tried] = {}
         self._lane = asyncio.Semaphore(_AT_ONCE)
 
@@ -64,7 +66,7 @@ class Origins:
         for key, group in groups.items():
             site = site_of(group[0])
             if site is not None and key not in self._asking and self._tried.get(key, _Tried()).again_s <= now_s:
-                self._asking[key] = asyncio.create_task(self._ask(key, group, site), name=f"ask for {group[0].id}")
+                self._asking.start(key, self._ask(key, group, site))
 
     async def _ask(self, key: Run | CiJob, group: Sequence[CiJob], site: Site) -> None:
         try:
@@ -77,11 +79,10 @@ class Origins:
             self._tried.pop(key, None)
         except ForgeError as error:
             tried = self._tried.setdefault(key, _Tried())
-            pause_s = min(self._policy.retry_backoff_s * 2**tried.times, self._policy.poll_every_s)
+            pause_s = min(self._policy.pause_s(tried.times), self._policy.poll_every_s)
             tried.times, tried.again_s = tried.times + 1, self._clock.monotonic() + pause_s
             _log.warning("job.origin_not_told", job=group[0].id, site=site.url, error=error.message)
         finally:
-            self._asking.pop(key, None)
             self._news()
 
     async def _look_up(self, job: CiJob, site: Site) -> None:
@@ -93,10 +94,7 @@ class Origins:
         self.told(*_run(job), found.fork)
 
     async def close(self) -> None:
-        tasks = list(self._asking.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._asking.close()
 
 
 def _run(job: CiJob) -> Run:

@@ -152,7 +152,7 @@ class Queue:
         return Instance(
             id=key,
             name=instance_name(key),
-            owner=job.owner,
+            owner=job.tenant,
             phase=InstancePhase.PLANNED,
             offer=offer,
             created_at=now,
@@ -198,9 +198,9 @@ class _Turn:
         return self._take(job, self._coming)
 
     def _take(self, job: Job, pool: list[Instance]) -> Instance | None:
-        found = next((i for i in pool if i.planned_for == job.id), None)
-        if found is None or not fits(job.owner, job.spec.need, found):
-            found = next((i for i in pool if fits(job.owner, job.spec.need, i)), None)
+        found, tenant = next((i for i in pool if i.planned_for == job.id), None), job.tenant
+        if found is None or not fits(tenant, job.spec.need, found):
+            found = next((i for i in pool if fits(tenant, job.spec.need, i)), None)
         if found is not None:
             pool.remove(found)
         return found

@@ -176,8 +176,7 @@ class Reconciler:
         now = self._clock.now()
         if times == 1:
             await self._store.records.record(Event("instance.stumbled", now, repr(error), instance_id=instance.id))
-        pause_s = min(self._policy.retry_backoff_s * 2 ** min(times, 16), self._policy.retry_backoff_max_s)
-        return now + timedelta(seconds=pause_s)
+        return now + timedelta(seconds=self._policy.pause_s(times))
 
     async def close(self) -> None:
         """End what is under way. Nothing is lost: the rows say what was intended."""

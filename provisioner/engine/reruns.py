@@ -7,7 +7,6 @@ on-demand after interruptions, and the job waits at the forge for it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -17,11 +16,12 @@ from provisioner.domain.errors import (
     ForgeRefused,
     ForgeThrottled,
     ForgeUnauthorized,
+    ForgeUnreachable,
     NotFound,
     StillRunning,
 )
 from provisioner.domain.facts import AttemptReport, RunnerTold
-from provisioner.domain.forge import CiJob, Forge, Forges, Given
+from provisioner.domain.forge import CiJob, Forge, Forges, Given, Site
 from provisioner.domain.job import Job, JobPhase, Reason, Why
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock
@@ -32,13 +32,13 @@ from provisioner.domain.reruns import (
     cut_short,
     given_up,
     held_back,
-    pause_s,
     too_late,
     unneeded,
 )
 from provisioner.domain.runners import RunnerRow
 from provisioner.domain.store import Event, Store
 
+from .errands import Errands
 from .verdicts import Trial
 
 _WAITS = "its CI job was cut short, and waits to be run again"
@@ -65,7 +65,7 @@ class Reruns:
         self._named: set[str] = set()
         self._asked_at: dict[str, datetime] = {}
         self._again_s: dict[str, float] = {}
-        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._asking = Errands("rerun")
 
     @property
     def pending(self) -> Collection[Rerun]:
@@ -98,6 +98,12 @@ class Reruns:
             return self._clock.now()
         return self._asked_at.get(job_id)
 
+    def resume(self, site: Site) -> None:
+        """It can be asked again: what failed there is tried at the next turn."""
+        for rerun in self._pending.values():
+            if rerun.site == site:
+                self._again_s.pop(rerun.runner, None)
+
     # What a round does
 
     async def turn(self, waiting: Collection[Job]) -> None:
@@ -107,9 +113,7 @@ class Reruns:
             self._pending = {rerun.runner: rerun for rerun in await self._store.reruns.pending()}
         for rerun in self._pending.values():
             if rerun.runner not in self._asking and self._clock.monotonic() >= self._again_s.get(rerun.runner, 0.0):
-                task = asyncio.create_task(self._ask(rerun), name=f"rerun {rerun.runner}")
-                self._asking[rerun.runner] = task
-                task.add_done_callback(lambda _, name=rerun.runner: self._asking.pop(name, None) and None)  # type: ignore[misc]
+                self._asking.start(rerun.runner, self._ask(rerun))
 
     async def free(self, jobs: Sequence[Job], busy: Collection[str]) -> list[Job]:
         """Those that may have a machine; `busy` are the jobs whose runner works. One that is about to lose its machine
@@ -140,7 +144,7 @@ class Reruns:
         job = await self._job(rerun.job_id)
         if job is not None and given_up(job):
             return RerunOutcome.CANCELLED
-        forge = self._forges.of(rerun.site)
+        forge = self._forge(rerun)
         ci = await self._ci_job(forge, rerun)
         if ci is None:
             return RerunOutcome.UNKNOWN
@@ -154,6 +158,13 @@ class Reruns:
             return RerunOutcome.TOO_OFTEN
         await forge.rerun(rerun.site, ci)
         return RerunOutcome.ASKED
+
+    def _forge(self, rerun: Rerun) -> Forge:
+        """That this controller has no rights there now, having lost them perhaps with its memory, is no refusal."""
+        try:
+            return self._forges.of(rerun.site)
+        except ForgeUnauthorized as error:
+            raise ForgeUnreachable(error.line) from error
 
     async def _ci_job(self, forge: Forge, rerun: Rerun) -> CiJob | None:
         if rerun.ci_id:
@@ -170,7 +181,7 @@ class Reruns:
             return None
 
     async def _later(self, rerun: Rerun, error: ForgeError) -> None:
-        pause = pause_s(rerun.tries, self._policy)
+        pause = self._policy.pause_s(rerun.tries)
         if isinstance(error, ForgeThrottled):
             pause = max(pause, error.retry_after_s)
         self._again_s[rerun.runner] = self._clock.monotonic() + pause
@@ -193,8 +204,4 @@ class Reruns:
         await self._store.records.record(Event(what, self._clock.now(), message, rerun.job_id, rerun.number, data=data))
 
     async def close(self) -> None:
-        """End what is under way. Nothing is lost: the rows say what was intended."""
-        tasks = list(self._asking.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._asking.close()

@@ -6,7 +6,6 @@ passes, which never wait for them; a forge that does not answer stops what would
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -16,7 +15,7 @@ import structlog
 
 from provisioner.domain.errors import Conflict, ForgeError, NotFound, RunnerBusy
 from provisioner.domain.facts import Report, RunnerTold
-from provisioner.domain.forge import Forges, Registration, Runner, RunnerOrder, RunnerProgram, Site
+from provisioner.domain.forge import Forges, Registration, Runner, RunnerOrder, RunnerProgram, Site, site_of
 from provisioner.domain.job import NO_REASON, Attempt, Instance, InstancePhase, Job, Reason
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock
@@ -24,6 +23,7 @@ from provisioner.domain.runners import RunnerFacts, RunnerRow, unwanted
 from provisioner.domain.store import Event, Store
 
 from .desk import EngineDesk
+from .errands import Errands
 from .observe import Observed
 from .reruns import Reruns
 from .sites import Sites
@@ -56,7 +56,7 @@ class Runners:
         self._refused_at: dict[str, datetime] = {}
         self._failures: Counter[str] = Counter()
         self._again_s: dict[str, float] = {}
-        self._removing: dict[str, asyncio.Task[None]] = {}
+        self._removing = Errands("remove")
         self.sites = Sites(store, forges, clock, policy, desk.poke)
 
     # What agents ask for
@@ -72,13 +72,16 @@ class Runners:
 
     async def register(self, job: Job, attempt: Attempt) -> Registration:
         """The row is there before it is asked whether anybody still wants it: who takes the wish back meanwhile sees
-        the row, and waits for the forge."""
+        the row, and waits for the forge. Who has had a job is nobody anew: that job may be root on the machine, and ask
+        in its agent's name for a runner that is given another's."""
         site, spec = self._site(job), job.spec.runner
         instance = await self._store.instances.get(attempt.instance_id)
         row = await self._store.runners.expect(attempt, site, instance.name, self._clock.now())
         job = await self._store.jobs.get(job.id)
         if spec is None or row.gone_at is not None or job.cancel_asked_at or instance.phase is not InstancePhase.READY:
             raise Conflict(f"{attempt.key} is to be no runner any more")
+        if row.busy_at is not None or await self._store.ci_jobs.begun_by([row.name]):
+            raise Conflict(f"{row.name} has had its job")
         order = RunnerOrder(row.name, spec.labels, spec.group)
         try:
             registration = await self._forges.of(site).register(site, order)
@@ -94,11 +97,12 @@ class Runners:
     def _site(self, job: Job) -> Site:
         if job.spec.runner is None:
             raise NotFound(f"{job.id} is no runner")
-        return self.sites.of(job.spec.runner)
+        return site_of(job.spec.runner)
 
     def resume(self, site: Site) -> None:
         """It can be asked again: what failed there is tried now."""
         self.sites.resume(site)
+        self._reruns.resume(site)
         for row in self._rows.values():
             if row.site == site:
                 self._again_s.pop(row.name, None)
@@ -130,12 +134,19 @@ class Runners:
     async def _read(self) -> None:
         """Those of other controllers of this database are known within `runners_every_s`, those of before at once."""
         now_s = self._clock.monotonic()
-        if self._read_s is None or (self._rows and now_s - self._read_s >= self._policy.runners_every_s):
-            if self._read_s is None:
-                linger = timedelta(seconds=self._policy.runners_linger_s)
-                self.sites.remember(await self._store.runners.sites(self._clock.now() - linger))
-            self._read_s = now_s
-            self._rows = {row.name: row for row in await self._store.runners.there()}
+        if self._read_s is not None and now_s - self._read_s < self._policy.runners_every_s:
+            return
+        if self._read_s is None:
+            linger = timedelta(seconds=self._policy.runners_linger_s)
+            self.sites.remember(await self._store.runners.sites(self._clock.now() - linger))
+        self._read_s, before = now_s, self._rows.keys() | set()
+        read = {row.name: row for row in await self._store.runners.there()}
+        come = {name: row for name, row in self._rows.items() if name not in before}  # meanwhile
+        gone = before - self._rows.keys()
+        self._rows = {name: row for name, row in read.items() if name not in gone} | come
+        for known in (self._refused_at, self._failures, self._again_s):
+            for name in known.keys() - self._rows.keys():
+                del known[name]  # another controller has removed it
 
     def _facts(
         self, row: RunnerRow, attempt: Attempt | None, instance: Instance | None, job: Job | None
@@ -157,9 +168,7 @@ class Runners:
         if row.name in self._removing or self._clock.monotonic() < self._again_s.get(row.name, 0.0):
             return
         if (reason := unwanted(facts, self._clock.now(), self._policy)) is not None:
-            task = asyncio.create_task(self._remove(row, reason), name=f"remove {row.name}")
-            self._removing[row.name] = task
-            task.add_done_callback(lambda _: self._removing.pop(row.name, None) and None)
+            self._removing.start(row.name, self._remove(row, reason))
 
     async def _noted(self, row: RunnerRow, told: RunnerTold | None, seen: Runner | None) -> RunnerRow:
         """What is seen of it for the first time is written down, and told."""
@@ -174,7 +183,8 @@ class Runners:
             await self._tell("runner.busy", row, _what(told))
             row = replace(row, busy_at=now)
         await self._reruns.given(row, told)
-        self._rows[row.name] = row
+        if (latest := self._rows.get(row.name)) is not None:  # it may have been made, or removed, meanwhile
+            row = self._rows[row.name] = replace(row, forge_id=latest.forge_id)
         return row
 
     async def _remove(self, row: RunnerRow, reason: Reason) -> None:
@@ -188,7 +198,7 @@ class Runners:
             await self._store.runners.note(row.name, reason=NO_REASON)
         except ForgeError as error:
             self._failures[row.name] += 1
-            self._later(row.name, self._pause_s(row.name))
+            self._later(row.name, self._policy.pause_s(self._failures[row.name]))
             if self._failures[row.name] == 1:
                 await self._tell("runner.not_removed", row, error.line)
         else:
@@ -206,20 +216,12 @@ class Runners:
     def _later(self, name: str, seconds: float) -> None:
         self._again_s[name] = self._clock.monotonic() + seconds
 
-    def _pause_s(self, name: str) -> float:
-        pause_s: float = self._policy.retry_backoff_s * 2 ** min(self._failures[name], 8)
-        return min(pause_s, self._policy.retry_backoff_max_s)
-
     async def _tell(self, what: str, row: RunnerRow, message: str) -> None:
         now, data = self._clock.now(), {"runner": row.name, "site": row.site.url}
         await self._store.records.record(Event(what, now, message, row.job_id, row.number, row.instance_id, data))
 
     async def close(self) -> None:
-        """End what is under way. Nothing is lost: the rows say what was intended."""
-        tasks = list(self._removing.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._removing.close()
         await self.sites.close()
 
 

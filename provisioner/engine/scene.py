@@ -11,9 +11,9 @@ from provisioner.domain.job import Attempt, Instance, InstancePhase, Job, JobPha
 from provisioner.domain.place import unfit
 
 
-def fits(owner: str, need: Need, instance: Instance) -> bool:
-    """Whether `instance` could do this work: large enough, as asked for, and never another owner's."""
-    if instance.owner != owner or unfit(need, instance.offer) or need.image != instance.image:
+def fits(tenant: str, need: Need, instance: Instance) -> bool:
+    """Whether `instance` could do this work: large enough, as asked for, and never another tenant's."""
+    if instance.owner != tenant or unfit(need, instance.offer) or need.image != instance.image:
         return False
     if need.market is not MarketPolicy.SPOT_FIRST and instance.offer.market != str(need.market):
         return False
@@ -39,7 +39,7 @@ class Scene:
         self._needs: dict[str, set[Need]] = {}
         for job in wanting:
             if job.phase is JobPhase.QUEUED:
-                self._needs.setdefault(job.owner, set()).add(job.spec.need)
+                self._needs.setdefault(job.tenant, set()).add(job.spec.need)
 
     def demand(self, instance: Instance) -> Demand:
         return Demand(

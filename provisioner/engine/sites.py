@@ -6,7 +6,6 @@ seldom enough that a forge's hourly limit suffices for all sites together.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,12 +13,14 @@ from datetime import datetime, timedelta
 import structlog
 
 from provisioner.domain.errors import ForgeError, InvalidRequest
-from provisioner.domain.forge import Forges, Runner, Site, Software, parse_site
+from provisioner.domain.forge import Forges, Runner, Site, Software, site_of
 from provisioner.domain.ids import made_at
-from provisioner.domain.job import Job, RunnerSpec
+from provisioner.domain.job import Job
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock
 from provisioner.domain.store import Event, Store
+
+from .errands import Errands
 
 _log = structlog.get_logger()
 _LISTINGS_AN_HOUR = 1500  # arbitrary: of the 5,000 calls that GitHub allows; the rest is for what is done
@@ -52,11 +53,7 @@ class Sites:
         self._wanted: set[Site] = set()
         self._until_s: dict[Site, float] = {}
         self._software: dict[tuple[Site, str], tuple[float, Software]] = {}
-        self._listing: dict[Site, asyncio.Task[None]] = {}
-
-    def of(self, spec: RunnerSpec) -> Site:
-        host = spec.url.split("://", 1)[-1].split("/", 1)[0]
-        return parse_site(spec.url, {host: spec.forge})
+        self._listing = Errands("list")
 
     def seen(self, site: Site, name: str) -> Runner | None:
         known = self._known.get(site)
@@ -88,7 +85,7 @@ class Sites:
         if job.spec.runner is None:
             return ""
         try:
-            site = self.of(job.spec.runner)
+            site = site_of(job.spec.runner)
         except InvalidRequest as error:
             return error.line
         known = self._known.setdefault(site, _Known())
@@ -118,16 +115,14 @@ class Sites:
         self._until_s = {site: until_s for site, until_s in self._until_s.items() if until_s > now_s}
         sites = self._until_s.keys() | self._wanted
         every_s = max(self._policy.runners_every_s, len(sites) * 3600.0 / _LISTINGS_AN_HOUR)
-        for site in sites - self._listing.keys():
+        for site in (site for site in sites if site not in self._listing):
             known = self._known.setdefault(site, _Known())
             pause_s = self._policy.retry_backoff_s if site in self._wanted else every_s
             if known.asked_s is not None and now_s - known.asked_s < pause_s:
                 continue
             known.asked_s = now_s
             self._wanted.discard(site)
-            task = asyncio.create_task(self._list(site, known), name=f"list {site}")
-            self._listing[site] = task
-            task.add_done_callback(lambda _, site=site: self._listing.pop(site, None) and None)  # type: ignore[misc]
+            self._listing.start(site, self._list(site, known))
 
     async def _list(self, site: Site, known: _Known) -> None:
         try:
@@ -188,7 +183,4 @@ class Sites:
         await self._store.records.record(Event("runner.collected", now, f"{runner.name}: no machine of it", data=data))
 
     async def close(self) -> None:
-        tasks = list(self._listing.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._listing.close()

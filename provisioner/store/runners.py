@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
 from provisioner.domain.forge import ForgeKind, Site
 from provisioner.domain.job import Attempt, Reason, Why
@@ -37,7 +38,10 @@ class SqlRunners:
             connection.execute(insert(runners).values(**_values(fresh)))
             return fresh
 
-        return await self._db.run(work)
+        try:
+            return await self._db.run(work)
+        except IntegrityError:  # somebody else was first
+            return await self._db.run(work)
 
     async def note(
         self,

@@ -6,8 +6,8 @@ import math
 import re
 
 from provisioner.domain.errors import InvalidRequest
-from provisioner.domain.forge import Site, parse_site
-from provisioner.domain.job import JobSpec, RunnerSpec
+from provisioner.domain.forge import site_of
+from provisioner.domain.job import JobSpec
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:=/@+-]{0,99}")
 _MOST_LABELS = 100  # Source: reference "forges", 2.1.3
@@ -22,7 +22,7 @@ def check_runner(spec: JobSpec) -> None:
     for name in _ITS_FORGES:
         if getattr(spec, name):
             raise InvalidRequest(f"spec.{name}: a ci-runner runs what its forge gives it", hint="leave it out")
-    runner_site(runner)
+    site_of(runner)
     if runner.jobs not in ("one", "many"):
         raise InvalidRequest(f"spec.runner.jobs: {runner.jobs[:40]!r} is neither one nor many")
     if not 1 <= len(runner.labels) <= _MOST_LABELS:
@@ -34,9 +34,3 @@ def check_runner(spec: JobSpec) -> None:
             )
     if not (runner.idle_s > 0 and math.isfinite(runner.idle_s)):
         raise InvalidRequest(f"spec.runner.idle_s: {runner.idle_s} is not above zero")
-
-
-def runner_site(runner: RunnerSpec) -> Site:
-    """Where it is registered. Raises: InvalidRequest."""
-    host = runner.url.split("://", 1)[-1].split("/", 1)[0]
-    return parse_site(runner.url, {host: runner.forge})

@@ -10,11 +10,13 @@ from typing import Any
 
 from provisioner.domain.ci import granted
 from provisioner.domain.errors import Conflict, Forbidden, Impossible, InvalidRequest, NotFound, OverBudget
+from provisioner.domain.forge import site_of
 from provisioner.domain.job import CheckpointSpec, InputSpec, Job, JobPhase, JobSpec, Need, Workspace
 from provisioner.domain.place import Ladder
+from provisioner.domain.pools import NAMED
 
 from .auth import Caller
-from .runner_spec import check_runner, runner_site
+from .runner_spec import check_runner
 from .services import Services
 from .shape import adapter
 
@@ -58,7 +60,7 @@ def _granted(services: Services, caller: Caller, spec: JobSpec) -> JobSpec:
     if spec.runner is None or services.ci is None:
         raise Forbidden("a CI run launches runners and nothing else", hint="`runner launch`")
     check_runner(spec)
-    return granted(services.ci.granted(caller.session), caller.session, spec, runner_site(spec.runner))
+    return granted(services.ci.granted(caller.session), caller.session, spec, site_of(spec.runner))
 
 
 def check_known(ladder: Ladder) -> None:
@@ -109,6 +111,8 @@ def check(spec: JobSpec, *, local: bool) -> None:
         raise InvalidRequest("spec.runner: only a ci-runner has one", hint="leave it out, or set spec.kind")
     elif not words or not words[0].strip():
         raise InvalidRequest("spec.run: no command was given")
+    if spec.name.startswith(NAMED):
+        raise InvalidRequest(f"spec.name: only a pool's own runners are called {NAMED}NAME", hint="choose another name")
     if any("\0" in text for text in (*words, spec.setup, *spec.env.values(), *spec.params.values())):
         raise InvalidRequest("spec: a NUL byte cannot be in a command or a variable")
     for what, names in (("env", spec.env), ("params", spec.params), ("secrets", spec.secrets)):

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from provisioner.domain.demand import WAITS_FOR
 from provisioner.domain.forge import CiJob, CiJobState, ForgeKind, Site
-from provisioner.domain.job import InstancePhase, Job, Outcome, Reason
+from provisioner.domain.job import InstancePhase, Job, Outcome, Reason, RunnerSpec
 from provisioner.domain.store import Store
 
 from .store_laws import CAPS, NOW, instance, job, later, moved
@@ -33,7 +33,8 @@ async def took(store: Store, delivery_id: str, jobs: list[CiJob], at: datetime) 
 
 
 def of_pool(number: int) -> Job:
-    return replace(job(f"j-{number}", owner=f"pool/gpu/github.com/acme#j-{number}", at=number, name="pool/gpu"))
+    more = {"name": "pool/gpu", "kind": "ci-runner", "runner": RunnerSpec(ACME.url, "github", ("gpu",))}
+    return job(f"j-{number}", owner="pool/gpu/github.com/acme", at=number, **more)
 
 
 class CiJobLaws:
@@ -123,7 +124,7 @@ class CiJobLaws:
         assert await store.ci_jobs.submit("gpu", [of_pool(3), of_pool(4)], made=2, at_most=3) == 1
         assert await store.ci_jobs.submit("gpu", [of_pool(4)], made=3, at_most=3) == 0
         first = await store.jobs.get("j-1")
-        row = replace(instance("i-1", "j-1"), owner=first.owner)
+        row = replace(instance("i-1", "j-1"), owner=first.tenant)
         machine = await store.instances.plan(row, **CAPS)  # type: ignore[arg-type]
         assert await store.ci_jobs.submit("gpu", [of_pool(4)], made=3, at_most=3) == 0
         await store.jobs.finish(first, Outcome.CANCELLED, Reason(), NOW + timedelta(seconds=9))

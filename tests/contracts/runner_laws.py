@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
 from provisioner.domain.forge import ForgeKind, Site
@@ -23,6 +24,14 @@ class RunnerLaws:
         again = dataclasses.replace(first, number=2)
         assert (await store.runners.expect(again, site, one.name, later(10))).name == f"{one.name}-2"
         assert await store.runners.known([one.name, "runner-i-other"]) == {one.name}
+
+    async def test_s11_of_many_who_expect_it_at_once_one_makes_the_row(self, store: Store) -> None:
+        site = Site(ForgeKind.GITHUB, "https://github.com", "octo/repo")
+        first, one = await running(store, "1")
+        rows = await asyncio.gather(*(store.runners.expect(first, site, one.name, later(6)) for _ in range(8)))
+        assert {row.name for row in rows} == {one.name}
+        await asyncio.gather(*(store.reruns.lost(rows[0], later(7)) for _ in range(8)))
+        assert [one.runner for one in await store.reruns.pending()] == [one.name]
 
     async def test_s12_a_runner_is_there_until_it_is_gone_and_what_came_first_stays(self, store: Store) -> None:
         first, one = await running(store, "1")

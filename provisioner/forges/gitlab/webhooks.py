@@ -27,7 +27,7 @@ def delivery(site: Site, headers: Mapping[str, str], body: bytes, secret: str) -
         raise ForgeUnauthorized("a webhook without the right X-Gitlab-Token", hint="set it on both sides")
     told = _object(body)
     event = str(told.get("object_kind") or headers.get("x-gitlab-event", ""))
-    key = headers.get("idempotency-key") or headers.get("x-gitlab-event-uuid") or headers.get("x-gitlab-webhook-uuid")
+    key = headers.get("idempotency-key") or headers.get("x-gitlab-event-uuid")
     if not key:
         raise ForgeRefused("a webhook without Idempotency-Key and X-Gitlab-Event-UUID", hint="GitLab 15.0 sends them")
     if event != "build":

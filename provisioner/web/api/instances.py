@@ -29,7 +29,7 @@ async def list_instances(services: Use, caller: Looker, all: bool = False) -> JS
     """Newest first; without `all`, those short of gone."""
     found = await services.store.instances.find(phases=tuple(InstancePhase) if all else (), limit=1000)
     if caller.session is not None:
-        found = [one for one in found if one.owner == caller.owner and await _made(services, caller, one)]
+        found = [one for one in found if one.belongs_to == caller.owner and await _made(services, caller, one)]
     return JSONResponse(await _shown(services, found))
 
 
@@ -43,7 +43,7 @@ async def show_instance(id: str, services: Use, caller: Looker) -> JSONResponse:
 async def stop_instance(id: str, services: Use, caller: Doer) -> JSONResponse:
     """Drain it, then end it."""
     instance = await _seen(services, caller, id)
-    caller.check_owns(instance.owner, instance.id)
+    caller.check_owns(instance.belongs_to, instance.id)
     if caller.session is not None:
         for attempt in await services.store.jobs.live_attempts():
             if attempt.instance_id == instance.id:

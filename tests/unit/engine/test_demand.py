@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from provisioner.domain.forge import CiJobState, Delivery
+from provisioner.domain.forge import CiJobState, Delivery, ForgeKind, Site, site_of
 from provisioner.domain.job import JobPhase, Outcome
 from tests.fakes.pool_world import ACME, PoolWorld, pool
 from tests.fakes.poolforge import Mischief, PoolJob
@@ -30,7 +30,9 @@ def test_a_queued_job_gets_a_machine_and_nothing_is_left(store: SimStore) -> Non
         assert await world.rest(120) < 60
         (done,) = await world.store.jobs.find()
         assert (done.spec.name, done.spec.kind, done.outcome) == ("pool/gpu", "ci-runner", Outcome.SUCCEEDED)
-        assert done.owner == f"pool/gpu/github.com/acme/app#{done.id}"
+        assert done.owner == "pool/gpu/github.com/acme/app"
+        (machine,) = await world.store_rows()
+        assert machine.owner == f"pool/gpu/github.com/acme/app#{done.id}"
         assert not job.lost
 
     PoolWorld(store, [pool("gpu")]).live(main)
@@ -88,6 +90,20 @@ def test_what_a_poll_does_not_show_twice_rents_nothing_any_more(store: SimStore)
         assert "0 jobs wait; 0 runners" in await world.told()
 
     PoolWorld(store, [pool("gpu", max=1)], mischief=Mischief(lose=1.0)).live(main)
+
+
+def test_a_pool_at_a_forge_below_its_hosts_root_counts_its_runners_there(store: SimStore) -> None:
+    below = Site(ForgeKind.GITLAB, "https://git.example.org/gitlab", "team")
+
+    async def main(world: PoolWorld) -> None:
+        await world.until(lambda: world.cloud.calls > 0, 30)
+        await world.clock.sleep(5)
+        (made,) = await world.store.jobs.find()
+        assert made.spec.runner is not None
+        assert site_of(made.spec.runner) == below
+        assert "1 runners without a job ought to be there, and 1 are" in await world.told()
+
+    PoolWorld(store, [pool("gpu", site=below, min_idle=1)]).live(main)
 
 
 def test_a_stolen_runner_strands_nobody(store: SimStore) -> None:

@@ -150,7 +150,7 @@ async def test_a_pull_request_comes_when_its_forge_says_that_it_is_no_forks(web:
     assert (await web.exchange(web.token(**pull))).status == 403
 
 
-async def test_a_forks_run_shares_no_machine_with_any_other(web: WithDoor) -> None:
+async def test_a_forks_run_is_an_owner_of_its_own(web: WithDoor) -> None:
     pull = {"event_name": "pull_request", "repository": "open/vision"}
     answers = [
         await web.exchange(web.token(**more)) for more in (pull, pull | {"run_id": "8"}, {"repository": "open/vision"})
@@ -226,7 +226,7 @@ async def test_a_run_sees_and_cancels_its_own_jobs_and_no_others(web: WithDoor) 
 async def _machine(web: WithDoor, job: Job) -> Instance:
     """One that was planned for that job."""
     now = web.services.clock.now()
-    row = replace(await web.instance(job.owner), id="i-mine", name="runner-mine", planned_for=job.id, created_at=now)
+    row = replace(await web.instance(job.tenant), id="i-mine", name="runner-mine", planned_for=job.id, created_at=now)
     caps = {"max_instances": 100, "max_usd_per_hour": Decimal(100), "reserve_usd_per_hour": Decimal(0)}
     return await web.store.instances.plan(row, **caps)  # type: ignore[arg-type]
 

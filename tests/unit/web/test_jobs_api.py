@@ -48,6 +48,7 @@ async def test_somebody_elses_id_is_a_conflict(web: Served) -> None:
         ({"runn": "x"}, "unknown field 'runn'"),
         ({"need": {"gpus": 1}}, "spec.need: unknown field 'gpus'"),
         ({"kind": "mystery"}, "spec.kind"),
+        ({"name": "pool/gpu"}, "spec.name: only a pool's own runners are called pool/NAME"),
         ({"retries": -1}, "spec.retries"),
         ({"retries": "many"}, "spec.retries"),
         ({"timeout_s": 0}, "spec.timeout_s"),

@@ -107,3 +107,10 @@ def test_what_is_not_understood_is_refused(wrong: bytes) -> None:
 def test_without_an_id_it_cannot_be_told_from_one_that_was_there_before() -> None:
     with pytest.raises(ForgeRefused, match="Idempotency-Key"):
         delivery(SITE, {"x-gitlab-token": SECRET}, body(), SECRET)
+
+
+def test_the_webhooks_own_id_is_not_its_deliveries() -> None:
+    """It is the same for each of them: all but the first would count as delivered before."""
+    headers = {"x-gitlab-token": SECRET, "x-gitlab-webhook-uuid": "9d1a6f4e-0001-4c5b-8d0e-2f6a3b7c9e10"}
+    with pytest.raises(ForgeRefused, match="X-Gitlab-Event-UUID"):
+        delivery(SITE, headers, body(), SECRET)
