@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from provisioner.cli import render
+from provisioner.cli import arguments, render
 from provisioner.cli.embedded import connected
 from provisioner.cli.failures import CliError
 from provisioner.cli.left import Published
@@ -45,7 +45,7 @@ def create(file: str, **asked: Any) -> None:
 
 @command.command()
 @_shared
-@click.option("--title", default="comment", help="Which one: comments of another title are left alone.")
+@click.option("--title", default="comment", callback=arguments.named, help="Which one: comments of another title are left alone.")
 def update(file: str, title: str, **asked: Any) -> None:
     """Bring the comment of this title up to date, or add it."""
     _say(file, title, **asked)

@@ -6,8 +6,11 @@ import json
 import signal
 from pathlib import Path
 
+import click
 import pytest
 
+from provisioner.cli.commands.comment import command as comment
+from provisioner.cli.commands.report import command as report
 from tests.fakes.api_server import FakeApi, Script
 from tests.unit.reports.parsed import parse
 
@@ -134,6 +137,22 @@ def test_what_cannot_be_is_one_line(terminal: Terminal, words: list[str], extra:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"runner: {said}")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "said"),
+    [
+        (comment, ["update", "notes.md", "--title", " "], "is empty"),
+        (report, ["--post", "--title", ""], "is empty"),
+        (report, [""], "is no name"),
+        (report, ["j-1", ".."], "is no name"),
+    ],
+)
+def test_what_has_no_name_is_refused(command: click.Command, words: list[str], said: str) -> None:
+    """A comment without one would be another comment each time; a job without one is every job."""
+    with pytest.raises(click.UsageError) as refused:
+        command.main(words, standalone_mode=False)
+    assert said in refused.value.format_message()
 
 
 def test_a_watched_report_follows_the_job_to_its_end(terminal: Terminal, api: FakeApi) -> None:
