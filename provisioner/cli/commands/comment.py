@@ -76,7 +76,8 @@ def _say(file: str, key: str, *, target: str, repo: str, forge: str, publish: bo
 def _read(file: str) -> tuple[str, Path]:
     """The Markdown, and the folder that its images are in."""
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise CliError(f"cannot read {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -153,6 +155,15 @@ def test_what_has_no_name_is_refused(command: click.Command, words: list[str], s
     with pytest.raises(click.UsageError) as refused:
         command.main(words, standalone_mode=False)
     assert said in refused.value.format_message()
+
+
+def test_what_is_no_text_is_not_posted(terminal: Terminal) -> None:
+    """Where the locale is no UTF-8, Python would have read it as if it were."""
+    program = [sys.executable, "-m", "provisioner", "comment", "create", "-"]
+    words = ["--repo", "https://github.com/a/b", "--target", "pr/1"]
+    environment = {**terminal.environment, "GITHUB_TOKEN": "x", "LC_ALL": "C"}
+    done = subprocess.run([*program, *words], env=environment, input=b"\xff\xfe", capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (2, b"runner: - is not UTF-8 text\n")
 
 
 def test_a_watched_report_follows_the_job_to_its_end(terminal: Terminal, api: FakeApi) -> None:
