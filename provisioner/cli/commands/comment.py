@@ -45,7 +45,9 @@ def create(file: str, **asked: Any) -> None:
 
 @command.command()
 @_shared
-@click.option("--title", default="comment", callback=arguments.named, help="Which one: comments of another title are left alone.")
+@click.option(
+    "--title", default="comment", callback=arguments.named, help="Which one: comments of another title are left alone."
+)
 def update(file: str, title: str, **asked: Any) -> None:
     """Bring the comment of this title up to date, or add it."""
     _say(file, title, **asked)
