@@ -1,13 +1,15 @@
 """How each forge's runner program is run: a table, so that another forge is another row.
 
 Words in braces are filled in for an attempt: {name} and {labels} are the runner's, {base} the forge's address, {folder}
-where the program was put, {started} and {completed} the hooks' scripts, {settings} the file that `settings` is written
-to. The secret is in one variable of the environment, never among the words: those can be read by anybody.
+where the program was put, {started} and {completed} the hooks' scripts, {tell_started} the shell's words for the first
+of them, {settings} the file that `settings` is written to. The secret is in one variable of the environment, never
+among the words: those can be read by anybody.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -84,7 +86,7 @@ _GITLAB = Program(
     argv=(
         *("run-single", "--url", "{base}", "--name", "{name}", "--executor", "shell", "--max-builds", "1"),
         *("--builds-dir", "{folder}/builds", "--cache-dir", "{folder}/cache", "--env", "CI_SERVER_TOKEN="),
-        *("--pre-get-sources-script", "sh {started}", "--pre-build-script", "sh {started}"),
+        *("--pre-get-sources-script", "{tell_started}", "--pre-build-script", "{tell_started}"),
     ),
     secret="CI_SERVER_TOKEN",
     stop=signal.SIGTERM,
@@ -117,12 +119,14 @@ PROGRAMS = {"github": _GITHUB, "gitlab": _GITLAB, "gitea": _GITEA}
 def words(order: wire.RunnerOrder, name: str, workspace: str) -> dict[str, str]:
     """What the braces stand for."""
     label, folder = PROGRAMS[order.forge].label, hooks.folder_of(workspace)
+    started = os.path.join(folder, hooks.STARTED)
     return {
         "name": name,
         "labels": ",".join(one if ":" in one else label.format(one) for one in order.labels),
         "base": order.base,
         "folder": workspace,
-        "started": os.path.join(folder, hooks.STARTED),
+        "started": started,
+        "tell_started": f"sh {shlex.quote(started)}",
         "completed": os.path.join(folder, hooks.COMPLETED),
         "settings": os.path.join(folder, hooks.SETTINGS),
         "software": order.software,

@@ -232,7 +232,7 @@ class Supervisor:
             self._stop("cancelled", "cancelled at once", 0.0)
         elif asked or self._told:
             self._leave("" if self._told else asked)
-        elif timeout_s is not None and boot_clock() - self._began > timeout_s:
+        if timeout_s is not None and boot_clock() - self._began > timeout_s:
             self._stop("timeout", f"ran longer than {timeout_s:g} s", self._order.grace_s)
         if self._kill_at is not None and boot_clock() >= self._kill_at:
             workload.signal_all(workload.descendants({os.getpid()}), signal.SIGKILL)

@@ -17,7 +17,7 @@ from provisioner.domain.forge import Conclusion
 from provisioner.domain.gates import Verdict
 from provisioner.domain.metrics import Change, changes
 from provisioner.domain.step import Step
-from provisioner.reports import files
+from provisioner.reports import pictures
 from provisioner.reports.charts import Chart, charts, mermaid, svg
 from provisioner.reports.found import Found
 from provisioner.reports.gather import BaseOf, Inputs, check_metrics, gates_of, gather, judged, usual, with_base
@@ -212,8 +212,8 @@ def _finite(value: float | None) -> float | None:
 def comment_text(markdown: str, folder: Path, shown: Callable[[Path], str], aside: Path) -> str:
     """The Markdown with its local images at addresses that others can open; what has none stays as it is."""
     text, at = [], 0
-    for start, end, target in files.image_targets(markdown):
-        path = files.kept_picture(target, folder, aside)
+    for start, end, target in pictures.image_targets(markdown):
+        path = pictures.kept_picture(target, folder, Path(), aside)
         address = shown(path) if path is not None else ""
         text += [markdown[at:start], address or target]
         at = end

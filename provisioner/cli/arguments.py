@@ -36,5 +36,17 @@ def _as_path(ctx: click.Context, param: click.Parameter, value: str | None) -> s
     return value and quote(value, safe="")
 
 
+def _as_paths(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> list[str | None]:
+    return [_as_path(ctx, param, one) for one in value]
+
+
+def named(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """What something is called, and found again by."""
+    if not value.strip():
+        raise click.BadParameter("is empty", ctx, param)
+    return value
+
+
 job = click.argument("job", shell_complete=complete_jobs, callback=_as_path)
+jobs = click.argument("jobs", nargs=-1, shell_complete=complete_jobs, callback=_as_paths)
 machine = click.argument("instance", required=False, shell_complete=complete_machines, callback=_as_path)

@@ -22,6 +22,7 @@ MOST_LINES = 6
 COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b")
 _COLOUR_NAMES = ("blue", "orange", "green", "red", "violet", "brown")
 _SAFE = re.compile(r"[^\w .:/@()+,=*^-]+")
+_NO_XML = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 700, 320, 70, 20, 40, 50
 
 
@@ -125,7 +126,7 @@ def svg(chart: Chart) -> str:
 
 
 def _label(x: float, y: float, text: str, anchor: str, size: int = 12, colour: str = "#333") -> str:
-    clean = html.escape(re.sub(r"[\x00-\x1f\x7f]", " ", text)[:80])
+    clean = html.escape(_NO_XML.sub(" ", text)[:80])
     return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" font-size="{size}" fill="{colour}">{clean}</text>'
 
 

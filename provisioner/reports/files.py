@@ -1,39 +1,31 @@
-"""Files that jobs leave: metrics as JSON, series as TSV, CSV or JSON, images, DVCLive's folder, `dvc metrics diff`.
+"""Files that jobs leave: metrics as JSON, series as TSV, CSV or JSON, DVCLive's folder, `dvc metrics diff`.
 
 They are somebody else's: sizes are bounded, and what cannot be used is said in one line.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import csv
-import hashlib
 import io
 import json
-import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from provisioner.domain.errors import InvalidRequest, NotFound
 from provisioner.domain.metrics import Source, as_float, flatten
 
-from .found import Found, Picture, Series
+from .found import Found, Series
+from .pictures import PICTURES, pictures_of, take_picture, within
 
 LARGEST = 64 * 2**20  # bytes of one file of numbers; arbitrary
-LARGEST_PICTURE = 10 * 2**20  # bytes; arbitrary
-MOST_PICTURES = 60
 MOST_POINTS = 200_000  # rows of one series; arbitrary
-PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg"}
+MOST_COLUMNS = 200  # of one table; arbitrary
 SERIES = {".tsv", ".csv", ".json"}
 _COUNTERS = ("step", "epoch", "iteration", "iter", "global_step")
 _NO_SERIES = {"timestamp", "time", "index"}
-_CODE = r"(?<!`)(?P<ticks>`+)(?!`)(?s:.*?)(?<!`)(?P=ticks)(?!`)"
-_IMAGE = re.compile(_CODE + r"|!\[[^\]\n]*\]\(<?(?P<target>[^)\s>]+)>?[^)\n]*\)")
-_DATA = re.compile(r"data:image/(png|jpeg|gif|webp);base64,([A-Za-z0-9+/=]+)")
+_GREATEST, _LEAST = 1e100, 1e-100  # that a chart is drawn to; arbitrary
 
 
 def read_metrics(path: Path, name: str = "") -> Source:
@@ -75,9 +67,10 @@ def take_plots(found: Found, paths: Iterable[Path], top: Path | None = None) -> 
     for path in paths:
         if not path.exists():
             raise NotFound(f"there is no {path}", hint="name files or folders with --plots")
-        folder = top or (path if path.is_dir() else path.parent)
+        named = path if path.is_dir() else path.parent
+        inner = top is not None and path.is_relative_to(top) and ".." not in path.parts
         for one in sorted(_below(path)):
-            _take(found, one, one.relative_to(folder).as_posix() if one.is_relative_to(folder) else one.name)
+            _take(found, one, top if top is not None and inner else named)
 
 
 def take_dvclive(found: Found, folder: Path) -> None:
@@ -88,47 +81,12 @@ def take_dvclive(found: Found, folder: Path) -> None:
     if (folder / "metrics.json").is_file():
         found.metrics.append(read_metrics(folder / "metrics.json"))
     for below in ("plots/metrics", "plots/images"):
-        if (folder / below).is_dir():
+        if (folder / below).is_dir() and within(folder / below, folder):
             take_plots(found, [folder / below])
     if (folder / "report.md").is_file():
         known = {picture.path.resolve() for picture in found.pictures}
         text = _bytes(folder / "report.md", str(folder / "report.md")).decode(errors="replace")
         found.pictures += [one for one in pictures_of(text, folder) if one.path.resolve() not in known]
-
-
-def pictures_of(markdown: str, folder: Path) -> list[Picture]:
-    """Local images that Markdown shows; those inside of it (data:) are written beside, named by their content."""
-    shown = []
-    for target in dict.fromkeys(target for _, _, target in image_targets(markdown)):
-        path = kept_picture(target, folder)
-        if path is not None:
-            shown.append(Picture(path.name, path))
-    return shown[:MOST_PICTURES]
-
-
-def kept_picture(target: str, folder: Path, aside: Path | None = None) -> Path | None:
-    """The file behind an image's target; None for what is elsewhere, or no image. One that is inside of the Markdown
-    is written to `aside`, or to the folder."""
-    if match := _DATA.fullmatch(target):
-        try:
-            data = base64.b64decode(match[2], validate=True)
-        except binascii.Error:
-            return None
-        path = (aside or folder) / f"{hashlib.sha256(data).hexdigest()[:16]}.{match[1]}"
-        if not path.exists():
-            path.write_bytes(data)
-        return path
-    if "://" in target or target.startswith(("data:", "//", "#")):
-        return None
-    path = folder / unquote(target.partition("?")[0])
-    fits = path.suffix.lower() in PICTURES and path.is_file() and path.stat().st_size <= LARGEST_PICTURE
-    return path if fits else None
-
-
-def image_targets(markdown: str) -> list[tuple[int, int, str]]:
-    """(start, end, target) of each image's target in Markdown; what stands in code is text."""
-    found = (match for match in _IMAGE.finditer(markdown) if match["target"])
-    return [(match.start("target"), match.end("target"), match["target"]) for match in found]
 
 
 def _below(path: Path) -> Iterator[Path]:
@@ -138,34 +96,26 @@ def _below(path: Path) -> Iterator[Path]:
         yield from (one for one in path.rglob("*") if one.is_file() and not one.name.startswith("."))
 
 
-def _take(found: Found, path: Path, name: str) -> None:
-    suffix = path.suffix.lower()
+def _take(found: Found, path: Path, folder: Path) -> None:
+    suffix, name = path.suffix.lower(), path.relative_to(folder).as_posix()
     try:
         if suffix in PICTURES:
-            _take_picture(found, path, name)
+            take_picture(found, path, name, folder)
         elif suffix in SERIES:
             found.series += read_series(path, name)
     except InvalidRequest as error:
         found.notes.append(error.line)
 
 
-def _take_picture(found: Found, path: Path, name: str) -> None:
-    size = path.stat().st_size
-    if size > LARGEST_PICTURE:
-        found.notes.append(f"{name} has {size} bytes, more than {LARGEST_PICTURE}: it is not shown")
-    elif len(found.pictures) >= MOST_PICTURES:
-        found.notes.append(f"{name} is not shown: {MOST_PICTURES} images are the most")
-    else:
-        found.pictures.append(Picture(name, path))
-
-
 def read_series(path: Path, name: str) -> list[Series]:
     """Every column of numbers but the one that counts. Raises: InvalidRequest."""
-    text = _bytes(path, name).decode(errors="replace")
-    rows = _json_rows(text, name) if path.suffix.lower() == ".json" else _rows(text, path.suffix.lower())
+    text = _bytes(path, name).decode("utf-8-sig", errors="replace")
+    rows = _json_rows(text, name) if path.suffix.lower() == ".json" else _rows(text, path.suffix.lower(), name)
     if len(rows) > MOST_POINTS:
-        raise InvalidRequest(f"{name} has {len(rows)} rows", hint=f"{MOST_POINTS} are the most")
+        raise InvalidRequest(f"{name} has more rows than {MOST_POINTS}", hint="keep every tenth of them, or so")
     columns = list(dict.fromkeys(key for row in rows[:100] for key in row if key))
+    if len(columns) > MOST_COLUMNS:
+        raise InvalidRequest(f"{name} has {len(columns)} columns", hint=f"{MOST_COLUMNS} are the most")
     counter = next((one for one in columns if one.lower() in _COUNTERS), "")
     stem = name.rpartition(".")[0]
     wanted = [one for one in columns if one != counter and one.lower() not in _NO_SERIES]
@@ -185,11 +135,15 @@ def _points(rows: list[dict[str, Any]], counter: str, column: str) -> list[tuple
     return sorted(points, key=lambda point: point[0])
 
 
-def _rows(text: str, suffix: str) -> list[dict[str, Any]]:
+def _rows(text: str, suffix: str, name: str) -> list[dict[str, Any]]:
+    """One more than is wanted at most."""
     try:
-        return list(csv.DictReader(io.StringIO(text), delimiter="\t" if suffix == ".tsv" else ","))
+        lines = csv.reader(io.StringIO(text), delimiter="\t" if suffix == ".tsv" else ",")
+        head = next(lines, [])
+        filled = (line for line in lines if line)
+        return [dict(zip(head, line, strict=False)) for line in islice(filled, MOST_POINTS + 1)]
     except csv.Error as error:
-        raise InvalidRequest(f"not a table: {error}") from error
+        raise InvalidRequest(f"{name} is not a table: {error}") from error
 
 
 def _json_rows(text: str, name: str) -> list[dict[str, Any]]:
@@ -200,11 +154,14 @@ def _json_rows(text: str, name: str) -> list[dict[str, Any]]:
 
 
 def _float(value: object) -> float | None:
+    """None for what no chart can show; nothing for what is next to nothing."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
+    if not abs(number) <= _GREATEST:
+        return None
+    return number if abs(number) >= _LEAST else 0.0
 
 
 def _bytes(path: Path, shown: str) -> bytes:

@@ -13,6 +13,7 @@ from provisioner.domain.metrics import Source, find
 from . import files, junit
 from .found import Found, Suite
 from .history import commit_of, merge_base, metrics_at
+from .pictures import PICTURES
 
 IMPLIED = ("junit.failures == 0", "junit.errors == 0", "junit.tests > 0")
 _METRICS = ("metrics.json",)
@@ -55,13 +56,11 @@ def usual(folder: Path, *, anywhere: bool = False) -> Inputs:
         metrics = [one for one in sorted(folder.rglob("metrics.json")) if _below(one.parent, folder) not in dvclive]
         reports = sorted({one for pattern in _JUNIT_ANYWHERE for one in folder.rglob(pattern)})
         outside = [one for one in sorted(folder.iterdir()) if _below(one, folder) not in dvclive]
-        pictured = [one for one in outside if one.is_dir() or one.suffix.lower() in files.PICTURES]
+        pictured = [one for one in outside if one.is_dir() or one.suffix.lower() in PICTURES]
         return Inputs(
             metrics=tuple(_below(one, folder) for one in metrics),
             junit=tuple(_below(one, folder) for one in reports),
-            plots=tuple(
-                _below(one, folder) for one in pictured if one.is_dir() or one.suffix.lower() in files.PICTURES
-            ),
+            plots=tuple(_below(one, folder) for one in pictured),
             dvclive=tuple(dvclive),
         )
     return Inputs(

@@ -18,6 +18,7 @@ from .found import Failed, Suite
 LARGEST = 64 * 2**20  # bytes; arbitrary
 MOST_FAILED = 200  # failures that are kept with their words; arbitrary
 LONGEST = 2000  # characters of one failure's words; arbitrary
+_MOST = 1e12  # of whatever is counted; arbitrary
 _COUNTS = ("tests", "failures", "errors", "skipped")
 
 
@@ -48,6 +49,8 @@ def parse(data: bytes, name: str) -> Suite:
     except expat.ExpatError as error:
         why = expat.ErrorString(error.code)
         raise InvalidRequest(f"{name}:{error.lineno}: not XML: {why}", hint="was it cut off while written?") from error
+    except (ValueError, LookupError) as error:  # of the codec that its first line names
+        raise InvalidRequest(f"{name} is in an encoding that is not read here", hint="write it in UTF-8") from error
     return reading.result()
 
 
@@ -123,7 +126,7 @@ def _number(text: str | None) -> float:
         value = float((text or "0").replace(",", ""))
     except ValueError:
         return 0.0
-    return value if math.isfinite(value) and value >= 0 else 0.0
+    return min(value, _MOST) if math.isfinite(value) and value >= 0 else 0.0
 
 
 def _shortened(words: list[str]) -> str:

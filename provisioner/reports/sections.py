@@ -62,7 +62,7 @@ def summary(report: Report) -> str:
 
 
 def render(report: Report, longest: int) -> str:
-    """Markdown of at most `longest` characters."""
+    """Markdown of at most `longest` characters, all of them such as UTF-8 has."""
     sections = [
         *_gates(report.verdicts),
         *_metrics(report),
@@ -80,7 +80,8 @@ def render(report: Report, longest: int) -> str:
     start = [f"## {words(report.title[:100])}", " ".join(part for part in (state, commit) if part)]
     if not sections:
         start.append("_Nothing to report yet._")
-    return fit("\n\n".join(part for part in start if part), sections, longest)
+    text = fit("\n\n".join(part for part in start if part), sections, longest)
+    return text.encode(errors="replace").decode()
 
 
 def _gates(verdicts: Sequence[Verdict]) -> list[Section]:
@@ -110,7 +111,7 @@ def _metrics(report: Report) -> list[Section]:
         rows = [row([code(name), shown(value)]) for name, value in now.items()]
         return [Section("Metrics", rows, before=head(["metric", "value"]), rank=8, noun="metric")]
     rows = [_change(one, report.better) for one in changes(now, base)]
-    columns = head(["metric", report.base_name or "base", "now", "change", "in %"])
+    columns = head(["metric", words(report.base_name) or "base", "now", "change", "in %"])
     return [Section("Metrics", rows, before=columns, rank=8, noun="metric")]
 
 

@@ -12,7 +12,7 @@ from provisioner.domain.forge import Registration, Reviews, Site, Target
 from provisioner.forges.github.credentials import App, Token
 from provisioner.forges.github.forge import GitHub
 from tests.fakes.github import runner_api
-from tests.fakes.github.apps import key_pair
+from tests.fakes.github.apps import TOKEN, key_pair
 from tests.fakes.github.description import mismatches
 from tests.fakes.github.server import FakeGitHub, trouble
 from tests.fakes.hand_clock import HandClock
@@ -21,7 +21,6 @@ from .forge_laws import AllowanceLaws, ForgeLaws, ForgeWorld, How
 from .reviews_laws import ReviewsLaws
 
 LAG_S = 4.0
-TOKEN = "ghp_classic-token-of-ada"
 _HOW = {How.BEFORE: "before", How.AFTER: "after", How.CUT: "cut", How.SILENT: "silent", How.DENIED: "401"}
 
 

@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -28,10 +27,10 @@ from provisioner.domain.hosts import Host
 from provisioner.domain.job import Instance, InstancePhase, Need, Reason, Why
 from provisioner.domain.offer import Machine, MachineState
 from provisioner.domain.policy import Policy
-from provisioner.engine import Engine
 from provisioner.providers.hosts import HostsProvider
 from tests.fakes import sshd
 from tests.fakes.alone import with_names
+from tests.fakes.an_engine import an_engine
 from tests.fakes.simstore import SimStore
 
 from .console_laws import ConsoleLaws
@@ -111,10 +110,6 @@ def world(tmp_path: Path) -> ProviderWorld:
         return encode(AgentConfig(key, name, ["unix:/nobody.sock"], "jt_x", "exit", "hosts")).decode()
 
     return ProviderWorld("c-1", asyncio.sleep, config)
-
-
-async def _no_config(instance: Instance) -> str:
-    return "{}"
 
 
 def processes(folder: Path) -> list[int]:
@@ -218,14 +213,8 @@ class TestHosts(ProviderLaws, ConsoleLaws):
         row = Instance("i-1", "runner-i-1", "ann", InstancePhase.PLANNED, order_.offer, now, now)
         free = Decimal(0)
         row = await store.port.instances.plan(row, max_instances=1, max_usd_per_hour=free, reserve_usd_per_hour=free)
-        engine = Engine(
-            store=store.port,
-            providers={"hosts": provider},
-            clock=SystemClock(),
-            policy=dataclasses.replace(Policy(), collect_min_age_s=0.0),
-            rng=random.Random(1),
-            config_for=_no_config,
-            holder="test",
+        engine = an_engine(
+            store.port, SystemClock(), {"hosts": provider}, policy=dataclasses.replace(Policy(), collect_min_age_s=0.0)
         )
         back = there.hosts.pop()
         there.given_up["box"] = "ann"

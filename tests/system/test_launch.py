@@ -11,26 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.app.clock import SystemClock
-from tests.fakes import standin_runner
+from tests.fakes.github.apps import TOKEN
 from tests.fakes.github.server import FakeGitHub
 from tests.fakes.github.state import Job
+from tests.system.hub import open_hub
 from tests.system.served import served
 from tests.system.world import World, world
 from tests.unit.cli.step import github
 
 pytestmark = pytest.mark.system
-TOKEN = "ghp_classic-token-of-ada"
 
 
 @pytest.fixture
 def hub() -> Iterator[FakeGitHub]:
-    made = FakeGitHub(SystemClock())
-    made.start()
-    made.add_repository("acme/vision")
-    made.publish(standin_runner.packed(), standin_runner.VERSION)
-    yield made
-    made.stop()
+    with open_hub() as made:
+        yield made
 
 
 @pytest.fixture

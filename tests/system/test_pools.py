@@ -9,26 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.app.clock import SystemClock
-from tests.fakes import standin_runner
+from tests.fakes.github.apps import TOKEN
 from tests.fakes.github.server import FakeGitHub
 from tests.fakes.ports import free_port
+from tests.system.hub import open_hub
 from tests.system.served import served
 from tests.system.world import World, world
 
 pytestmark = pytest.mark.system
-TOKEN, SECRET = "ghp_classic-token-of-ada", "the secret of the webhooks"
+SECRET = "the secret of the webhooks"
 NEVER_S = 86400.0
 
 
 @pytest.fixture
 def hub() -> Iterator[FakeGitHub]:
-    made = FakeGitHub(SystemClock())
-    made.start()
-    made.add_repository("acme/vision")
-    made.publish(standin_runner.packed(), standin_runner.VERSION)
-    yield made
-    made.stop()
+    with open_hub() as made:
+        yield made
 
 
 @pytest.fixture

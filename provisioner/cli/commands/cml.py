@@ -111,7 +111,7 @@ def _machine(value: str, given: Mapping[str, str]) -> list[str]:
     gpu = given["cloud_gpu"].lower()
     gpu = "" if gpu in _NO_GPU else "v100" if gpu == "tesla" else gpu
     if value not in ("s", "m", "l", "xl"):
-        return ["--instance-type", value]
+        return ["--instance-type", value, *(["--gpu", gpu.upper()] if gpu else [])]
     if (value, gpu) == ("m", "v100"):
         return ["--gpu", "V100"]  # its p3.xlarge does not exist
     if (value, gpu) not in _MACHINES:
@@ -141,6 +141,7 @@ def _forge(value: str, given: Mapping[str, str]) -> list[str]:
     return ["--forge", value] if value else []
 
 
+_RETRY = "not taken up: a job that its machine cut short is run again, unless the controller's setting is 0"
 _SETTING = "settings of the controller, for all of its machines"
 FLAGS = (
     Flag(
@@ -152,7 +153,7 @@ FLAGS = (
     ),
     Flag("--idle-timeout", "`--idle-timeout`", "`never` is refused", _idle, _IDLE),
     Flag("--name", "`--name`", "what the launch is called; runners are named after their machines", _as("--name")),
-    Flag("--no-retry", "", "nothing to write: a launch never runs a workflow again", _nothing, switch=True),
+    Flag("--no-retry", "`policy.reruns_most`", _RETRY, _nothing, switch=True),
     Flag("--single", "`--jobs one`", "which is the default; CML's, without it, is `--jobs many`", _jobs, switch=True),
     Flag("--reuse", "", "a step that is tried again finds its runners; to share them, `--jobs many`", switch=True),
     Flag("--reuse-idle", "", "as `--reuse`", switch=True),

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from provisioner.cli import render
+from provisioner.cli import arguments, render
 from provisioner.cli.embedded import connected
 from provisioner.cli.failures import CliError
 from provisioner.cli.left import Published
@@ -45,7 +45,9 @@ def create(file: str, **asked: Any) -> None:
 
 @command.command()
 @_shared
-@click.option("--title", default="comment", help="Which one: comments of another title are left alone.")
+@click.option(
+    "--title", default="comment", callback=arguments.named, help="Which one: comments of another title are left alone."
+)
 def update(file: str, title: str, **asked: Any) -> None:
     """Bring the comment of this title up to date, or add it."""
     _say(file, title, **asked)
@@ -76,7 +78,8 @@ def _say(file: str, key: str, *, target: str, repo: str, forge: str, publish: bo
 def _read(file: str) -> tuple[str, Path]:
     """The Markdown, and the folder that its images are in."""
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise CliError(f"cannot read {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -24,7 +24,7 @@ _LEAST_S = 1.0
 
 
 @click.command()
-@click.argument("jobs", nargs=-1, shell_complete=arguments.complete_jobs)
+@arguments.jobs
 @click.option("--metrics", multiple=True, metavar="FILE", help="JSON files of metrics.")
 @click.option("--junit", multiple=True, metavar="FILE", help="JUnit XML.")
 @click.option("--plots", multiple=True, metavar="PATH", help="Images and series (TSV, CSV, JSON), or folders of them.")
@@ -34,7 +34,12 @@ _LEAST_S = 1.0
 @click.option("--metric", "gates", multiple=True, metavar="GATE", help="Show how this gate goes, as in `runner gate`.")
 @click.option("--higher-better", multiple=True, metavar="METRIC", help="Say whether a change is better or worse.")
 @click.option("--lower-better", multiple=True, metavar="METRIC", help="The same, for metrics that should go down.")
-@click.option("--title", default="Report", help="The heading; a report of another title is another comment.")
+@click.option(
+    "--title",
+    default="Report",
+    callback=arguments.named,
+    help="The heading; a report of another title is another comment.",
+)
 @click.option("--charts", type=click.Choice(["mermaid", "svg", "none"]), default="mermaid")
 @click.option("--assets", type=click.Path(path_type=Path), help="Write charts as SVG into this folder.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write the Markdown here, not to standard output.")

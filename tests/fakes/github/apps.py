@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from .state import Time
 
+TOKEN = "ghp_classic-token-of-ada"  # may do everything
 TOKEN_LIVES_S = 3600.0
 
 
@@ -39,7 +40,7 @@ def key_pair() -> tuple[str, str]:
 @dataclass
 class Accounts:
     clock: Time
-    tokens: dict[str, str] = field(default_factory=lambda: {"ghp_classic-token-of-ada": ""})
+    tokens: dict[str, str] = field(default_factory=lambda: {TOKEN: ""})
     client_id: str = "Iv23fake"
     installations: dict[str, int] = field(default_factory=lambda: {"acme": 501})
     issued: dict[str, tuple[str, float]] = field(default_factory=dict)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.hooks import COMPLETED, STARTED, Heard, events_in, write
+from agent import wire
+from agent.forges import PROGRAMS, filled, words
+from agent.hooks import COMPLETED, STARTED, Heard, events_in, folder_of, write
 
 
 @pytest.fixture
@@ -45,6 +47,17 @@ def test_a_hook_never_fails_a_job(folder: Path) -> None:
     os.unlink(events_in(str(folder)))
     os.mkdir(events_in(str(folder)))
     assert run(folder / STARTED) == 0
+
+
+def test_gitlabs_shell_finds_the_script_wherever_it_is(tmp_path: Path) -> None:
+    workspace = str(tmp_path / "it's a job")
+    write(folder_of(workspace), {})
+    order = wire.RunnerOrder("gitlab", "runner-i1", "", "https://gitlab.com", [], "", "", "", "")
+    argv = filled(PROGRAMS["gitlab"].argv, words(order, order.name, workspace))
+    script = argv[argv.index("--pre-build-script") + 1]
+    heard = Heard(folder_of(workspace))
+    subprocess.run(["bash", "-e", "-c", script], env={"PATH": os.defpath, "CI_JOB_NAME": "train"}, check=True)
+    assert (heard.look(), heard.job) == (True, {"job": "train"})
 
 
 def test_the_same_beginning_said_twice_is_one_job(folder: Path) -> None:

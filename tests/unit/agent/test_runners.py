@@ -231,7 +231,7 @@ def test_kindly_ends_one_that_waits(machine: Box, site: Forge) -> None:
     c = machine.controller
     key = wanted(machine, site, grace_s=60.0)
     machine.start()
-    site.until(lambda: site.sessions)
+    site.until(lambda: any("/sessions/s-7/job" in path for _, path in site.asked))
     until_phase(machine, "waiting")
     c.cancel(key, "kindly")
     assert c.ended(key).why == "cancelled"
@@ -277,6 +277,15 @@ def test_a_time_out_lets_it_tell_the_forge(machine: Box, site: Forge) -> None:
     ended = machine.controller.ended(key)
     assert (ended.why, site.ended["conclusion"]) == ("timeout", "cancelled")
     assert (state(machine).phase, state(machine).jobs) == ("busy", 1)
+
+
+def test_one_that_finishes_its_job_by_kindness_has_no_more_time_for_it(machine: Box, site: Forge) -> None:
+    key = wanted(machine, site, timeout_s=2.0)
+    site.queue("sleep 600")
+    machine.start()
+    until_phase(machine, "busy")
+    machine.controller.cancel(key, "kindly")
+    assert (machine.controller.ended(key).why, site.ended["conclusion"]) == ("timeout", "cancelled")
 
 
 def test_an_orphaned_runner_is_stopped_in_its_job_and_tells_the_forge(tmp_path: Path, site: Forge) -> None:

@@ -16,7 +16,7 @@ from provisioner.domain.errors import Forbidden
 from provisioner.domain.job import Instance, InstancePhase, Job, JobPhase, JobSpec
 from provisioner.domain.offer import LaunchOrder, Machine, Market
 from provisioner.domain.policy import Policy
-from provisioner.engine import Engine
+from tests.fakes.an_engine import an_engine
 from tests.fakes.simcloud import Faults, SimCloud
 from tests.fakes.simstore import SimStore
 from tests.fakes.virtual import SimClock, run_virtually
@@ -58,16 +58,8 @@ def join(store: SimStore, after_s: float) -> None:
         clock = SimClock()
         cloud, joining = Busy(clock, random.Random(3), faults=Faults.none()), _joining(store, clock)
         cloud.orders = []
-        engine = Engine(
-            store=store.port,
-            providers={"aws": cloud},
-            clock=clock,
-            policy=POLICY,
-            rng=random.Random(1),
-            config_for=joining.config,
-            launched=joining.launched,
-            holder="test",
-            default_providers=("aws",),
+        engine = an_engine(
+            store.port, clock, {"aws": cloud}, policy=POLICY, config_for=joining.config, launched=joining.launched
         )
         await store.port.jobs.submit(Job("j-1", "ann", JobSpec(run="x"), JobPhase.QUEUED, clock.now()))
         loop = asyncio.create_task(engine.run())

@@ -14,6 +14,7 @@ from provisioner.app.clock import SystemClock
 from provisioner.reports.post import mark
 from tests.fakes.api_server import FakeApi, Script
 from tests.fakes.forge_http import Asked
+from tests.fakes.github.apps import TOKEN
 from tests.fakes.github.description import mismatches
 from tests.fakes.github.server import FakeGitHub
 from tests.fakes.gitlab.server import TOKEN as GITLAB_TOKEN
@@ -23,7 +24,6 @@ from tests.unit.reports.parsed import parse
 
 from .terminal import Terminal
 
-TOKEN = "ghp_classic-token-of-ada"
 HEAD, MERGE = "a" * 40, "b" * 40
 THREAD = "acme/vision/issues/42"
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from provisioner.cli.commands.comment import command as comment
+from provisioner.cli.commands.report import command as report
 from tests.fakes.api_server import FakeApi, Script
 from tests.unit.reports.parsed import parse
 
@@ -134,6 +139,31 @@ def test_what_cannot_be_is_one_line(terminal: Terminal, words: list[str], extra:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"runner: {said}")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "said"),
+    [
+        (comment, ["update", "notes.md", "--title", " "], "is empty"),
+        (report, ["--post", "--title", ""], "is empty"),
+        (report, [""], "is no name"),
+        (report, ["j-1", ".."], "is no name"),
+    ],
+)
+def test_what_has_no_name_is_refused(command: click.Command, words: list[str], said: str) -> None:
+    """A comment without one would be another comment each time; a job without one is every job."""
+    with pytest.raises(click.UsageError) as refused:
+        command.main(words, standalone_mode=False)
+    assert said in refused.value.format_message()
+
+
+def test_what_is_no_text_is_not_posted(terminal: Terminal) -> None:
+    """Where the locale is no UTF-8, Python would have read it as if it were."""
+    program = [sys.executable, "-m", "provisioner", "comment", "create", "-"]
+    words = ["--repo", "https://github.com/a/b", "--target", "pr/1"]
+    environment = {**terminal.environment, "GITHUB_TOKEN": "x", "LC_ALL": "C"}
+    done = subprocess.run([*program, *words], env=environment, input=b"\xff\xfe", capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (2, b"runner: - is not UTF-8 text\n")
 
 
 def test_a_watched_report_follows_the_job_to_its_end(terminal: Terminal, api: FakeApi) -> None:

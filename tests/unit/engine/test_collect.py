@@ -13,8 +13,8 @@ import pytest
 from provisioner.domain.job import Instance, InstancePhase
 from provisioner.domain.offer import LaunchOrder, Machine, MachineState, Market, Offer
 from provisioner.domain.policy import Policy
-from provisioner.engine import Engine
 from provisioner.engine.collect import orphans
+from tests.fakes.an_engine import an_engine
 from tests.fakes.simcloud import Faults, SimCloud
 from tests.fakes.simstore import SimStore
 from tests.fakes.virtual import SimClock, run_virtually
@@ -72,15 +72,7 @@ def test_an_empty_database_does_not_kill_a_fleet_at_once() -> None:
         store.empty(1)
         await _fleet(clock, cloud, "c-1", 20)
         await clock.sleep(61)
-        engine = Engine(
-            store=store.port,
-            providers={"sim": cloud},
-            clock=clock,
-            policy=Policy(),
-            rng=random.Random(1),
-            config_for=_no_config,
-            holder="test",
-        )
+        engine = an_engine(store.port, clock, {"sim": cloud})
         loop = asyncio.create_task(engine.run())
         left = []
         for _ in range(5):
@@ -92,7 +84,3 @@ def test_an_empty_database_does_not_kill_a_fleet_at_once() -> None:
         return [*left, sum(machine.alive for machine in cloud.there)]
 
     assert run_virtually(main()) == [20, 16, 16, 13, 11, 0]
-
-
-async def _no_config(instance: Instance) -> str:
-    return "{}"

@@ -12,8 +12,7 @@ import pytest
 from provisioner.domain.errors import Unreachable
 from provisioner.domain.job import Instance, InstancePhase, Job, JobPhase, Need, Reason, Why
 from provisioner.domain.offer import Listing, Offer
-from provisioner.domain.policy import Policy
-from provisioner.engine import Engine
+from tests.fakes.an_engine import an_engine
 from tests.fakes.simcloud import Faults, SimCloud
 from tests.fakes.simstore import SimStore
 from tests.fakes.virtual import run_virtually
@@ -56,16 +55,7 @@ def seen(store: SimStore, *, give_up: bool) -> Seen:
         cloud = Dead(clock, random.Random(3), faults=Faults.none())
         instance = await scene.instance(ready=True)
         await scene.running(instance)
-        engine = Engine(
-            store=port,
-            providers={"sim": cloud},
-            clock=clock,
-            policy=Policy(),
-            rng=random.Random(1),
-            config_for=_no_config,
-            holder="test",
-            default_providers=("sim",),
-        )
+        engine = an_engine(port, clock, {"sim": cloud})
         loop = asyncio.create_task(engine.run())
         await clock.sleep(300)
         before = await port.instances.get(instance.id)
@@ -88,10 +78,6 @@ def seen(store: SimStore, *, give_up: bool) -> Seen:
 @pytest.fixture(scope="module")
 def store() -> SimStore:
     return SimStore()
-
-
-async def _no_config(instance: Instance) -> str:
-    return "{}"
 
 
 def test_a_row_is_closed_once_its_host_was_given_up(store: SimStore) -> None:

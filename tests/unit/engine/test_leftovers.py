@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -14,8 +13,8 @@ from provisioner.domain.errors import Unreachable
 from provisioner.domain.job import Instance, InstancePhase, Reason, Why
 from provisioner.domain.leftover import Kind, Leftover
 from provisioner.domain.policy import Policy
-from provisioner.engine import Engine
 from provisioner.engine.leftovers import Known, Leftovers, unwanted
+from tests.fakes.an_engine import an_engine
 from tests.fakes.simstore import SimStore
 from tests.fakes.virtual import run_virtually
 
@@ -155,16 +154,7 @@ def test_the_engine_looks_by_itself_and_by_hand(store: SimStore) -> None:
     async def main() -> None:
         scene = Scene(store)
         cloud = Cloud(left=volumes(scene, 1))
-        engine = Engine(
-            store=scene.port,
-            providers={},
-            clock=scene.clock,
-            policy=POLICY,
-            rng=random.Random(1),
-            config_for=_no_config,
-            holder="test",
-            abilities=Abilities(leftovers={"sim": cloud}),
-        )
+        engine = an_engine(scene.port, scene.clock, {}, policy=POLICY, abilities=Abilities(leftovers={"sim": cloud}))
         assert await engine.collect_now(dry_run=True) == {"found": ["volume/vol-0"], "ended": []}
         loop = asyncio.create_task(engine.run())
         await scene.clock.sleep(POLICY.leftovers_every_s + 60.0)
@@ -173,7 +163,3 @@ def test_the_engine_looks_by_itself_and_by_hand(store: SimStore) -> None:
         assert cloud.left == []
 
     run_virtually(main())
-
-
-async def _no_config(instance: Instance) -> str:
-    return "{}"

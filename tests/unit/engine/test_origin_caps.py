@@ -9,9 +9,8 @@ from decimal import Decimal
 
 import pytest
 
-from provisioner.domain.job import CiOrigin, Instance, Job, JobPhase, JobSpec
-from provisioner.domain.policy import Policy
-from provisioner.engine import Engine
+from provisioner.domain.job import CiOrigin, Job, JobPhase, JobSpec
+from tests.fakes.an_engine import an_engine
 from tests.fakes.simcloud import Faults, SimCloud
 from tests.fakes.simstore import SimStore
 from tests.fakes.virtual import run_virtually
@@ -38,16 +37,7 @@ def seen() -> Seen:
         ci, own = JobSpec(run=("true",), origin=ORIGIN), JobSpec(run=("true",))
         for job_id, owner, spec in (("j-1", "ci.a", ci), ("j-2", "ci.b", ci), ("j-3", "zoe", own)):
             await port.jobs.submit(Job(job_id, owner, spec, JobPhase.QUEUED, clock.now()))
-        engine = Engine(
-            store=port,
-            providers={"sim": SimCloud(clock, random.Random(3), faults=Faults.none())},
-            clock=clock,
-            policy=Policy(),
-            rng=random.Random(1),
-            config_for=_no_config,
-            holder="test",
-            default_providers=("sim",),
-        )
+        engine = an_engine(port, clock, {"sim": SimCloud(clock, random.Random(3), faults=Faults.none())})
         loop = asyncio.create_task(engine.run())
         await clock.sleep(60)
         loop.cancel()
@@ -55,10 +45,6 @@ def seen() -> Seen:
         return Seen(planned, str((await port.jobs.get("j-2")).reason))
 
     return run_virtually(main())
-
-
-async def _no_config(instance: Instance) -> str:
-    return "{}"
 
 
 def test_no_more_machines_than_the_policy_allows(seen: Seen) -> None:

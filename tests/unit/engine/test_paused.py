@@ -10,8 +10,7 @@ from typing import Any
 
 from provisioner.domain.errors import Unauthorized
 from provisioner.domain.job import Instance, InstancePhase, Job, JobPhase, JobSpec, Need
-from provisioner.domain.policy import Policy
-from provisioner.engine import Engine
+from tests.fakes.an_engine import an_engine
 from tests.fakes.simcloud import Faults, SimCloud
 from tests.fakes.simstore import SimStore
 from tests.fakes.virtual import SimClock, run_virtually
@@ -39,10 +38,6 @@ class Locked:
         return call
 
 
-async def _no_config(instance: Instance) -> str:
-    return "{}"
-
-
 class Play:
     """An engine whose only provider is locked; it has not even come yet."""
 
@@ -51,15 +46,8 @@ class Play:
         self.store, self.clock = store.port, SimClock()
         self.cloud = Locked(SimCloud(self.clock, random.Random(3), faults=Faults.none()))
         self.providers: dict[str, Any] = {}
-        self.engine = Engine(
-            store=store.port,
-            providers=self.providers,
-            clock=self.clock,
-            policy=Policy(),
-            rng=random.Random(1),
-            config_for=_no_config,
-            holder="test",
-            paused=lambda: {} if self.cloud.open else {"sim": WHY},
+        self.engine = an_engine(
+            store.port, self.clock, self.providers, paused=lambda: {} if self.cloud.open else {"sim": WHY}
         )
 
     async def submit(self) -> None:

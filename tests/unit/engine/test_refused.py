@@ -7,10 +7,9 @@ import random
 from dataclasses import replace
 
 from provisioner.domain.errors import QuotaExceeded
-from provisioner.domain.job import Instance, Job, JobPhase, JobSpec
+from provisioner.domain.job import Job, JobPhase, JobSpec
 from provisioner.domain.offer import LaunchOrder, Machine
-from provisioner.domain.policy import Policy
-from provisioner.engine import Engine
+from tests.fakes.an_engine import an_engine
 from tests.fakes.simcloud import Faults, SimCloud
 from tests.fakes.simstore import SimStore
 from tests.fakes.virtual import SimClock, run_virtually
@@ -45,16 +44,7 @@ def served(kind: type[SimCloud]) -> tuple[list[str], list[str]]:
         cloud.asked = []  # type: ignore[attr-defined]
         store.empty(1)
         await store.port.jobs.submit(Job("j-1", "ada", JobSpec(run="true"), JobPhase.QUEUED, clock.now()))
-        engine = Engine(
-            store=store.port,
-            providers={"sim": cloud},
-            clock=clock,
-            policy=Policy(),
-            rng=random.Random(1),
-            config_for=_no_config,
-            holder="test",
-            default_providers=("sim",),
-        )
+        engine = an_engine(store.port, clock, {"sim": cloud})
         loop = asyncio.create_task(engine.run())
         await clock.sleep(60)
         loop.cancel()
@@ -62,10 +52,6 @@ def served(kind: type[SimCloud]) -> tuple[list[str], list[str]]:
         return cloud.asked, [refusal.why for refusal in remembered]  # type: ignore[attr-defined]
 
     return run_virtually(main())
-
-
-async def _no_config(instance: Instance) -> str:
-    return "{}"
 
 
 def test_an_offer_whose_machine_ended_as_it_was_launched_is_not_tried_again_at_once() -> None:

@@ -8,11 +8,11 @@ from dataclasses import replace
 from decimal import Decimal
 
 from provisioner.domain.abilities import Abilities
-from provisioner.domain.job import Instance, Job, JobPhase, JobSpec, Need
+from provisioner.domain.job import Job, JobPhase, JobSpec, Need
 from provisioner.domain.offer import LaunchOrder, Machine, Market, Offer
 from provisioner.domain.place import Quota
 from provisioner.domain.policy import Policy
-from provisioner.engine import Engine
+from tests.fakes.an_engine import an_engine
 from tests.fakes.simcloud import PRICES, Faults, SimCloud
 from tests.fakes.simstore import SimStore
 from tests.fakes.virtual import SimClock, run_virtually
@@ -49,15 +49,11 @@ def ceilings(
         cloud = Cloud(clock, random.Random(3), faults=Faults.none())
         cloud.ceilings, cloud.limits = [], limits
         store.empty(1)
-        engine = Engine(
-            store=store.port,
-            providers={"sim": cloud},
-            clock=clock,
+        engine = an_engine(
+            store.port,
+            clock,
+            {"sim": cloud},
             policy=replace(Policy(), max_usd_per_hour=Decimal(cap)),
-            rng=random.Random(1),
-            config_for=_no_config,
-            holder="test",
-            default_providers=("sim",),
             abilities=Abilities(quotas={"sim": cloud}),
         )
         loop = asyncio.create_task(engine.run())
@@ -74,10 +70,6 @@ def ceilings(
         return asked, [str(job.reason) for job in waiting if job.id not in covered]
 
     return run_virtually(main())
-
-
-async def _no_config(instance: Instance) -> str:
-    return "{}"
 
 
 def test_a_spot_request_may_cost_as_much_as_on_demand() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ import pytest
 from provisioner.domain.errors import InvalidRequest, NotFound
 from provisioner.domain.metrics import Source
 from provisioner.reports.files import (
-    LARGEST_PICTURE,
-    kept_picture,
+    MOST_COLUMNS,
+    MOST_POINTS,
     parse_metrics,
     read_diff,
     read_metrics,
@@ -21,6 +22,7 @@ from provisioner.reports.files import (
     take_plots,
 )
 from provisioner.reports.found import Found
+from provisioner.reports.pictures import LARGEST_PICTURE, image_targets, kept_picture
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -87,6 +89,7 @@ def test_a_dvclive_folder_is_taken_whole(tmp_path: Path) -> None:
     (live / "plots/metrics/train/loss.tsv").write_text("step\tloss\n0\t1\n1\t0.5\n")
     (live / "plots/images/confusion.png").write_bytes(PNG)
     (live / "static/curve.png").write_bytes(PNG)
+    (tmp_path / "outside.png").write_bytes(PNG)
     inside = base64.b64encode(b"GIF89a" + bytes(20)).decode()
     (live / "report.md").write_text(
         f"![a](static/curve.png) ![b](data:image/gif;base64,{inside}) ![c](plots/images/confusion.png)\n"
@@ -99,6 +102,7 @@ def test_a_dvclive_folder_is_taken_whole(tmp_path: Path) -> None:
     names = [one.name for one in found.pictures]
     assert names[:2] == ["confusion.png", "curve.png"]
     assert names[2].endswith(".gif")
+    assert len(names) == 3
     assert found.pictures[2].path.read_bytes().startswith(b"GIF89a")
     with pytest.raises(NotFound):
         take_dvclive(found, tmp_path / "absent")
@@ -123,4 +127,61 @@ def test_what_cannot_be_used_is_noted_and_the_rest_is_taken(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("target", ["data:image/png;base64,!!", "data:text/html;base64,AAAA", "//x/y.png", "a.txt"])
 def test_what_is_no_picture_of_ours_is_left_alone(tmp_path: Path, target: str) -> None:
-    assert kept_picture(target, tmp_path) is None
+    assert kept_picture(target, tmp_path, tmp_path, tmp_path) is None
+
+
+def test_links_show_nothing_of_the_computer_that_draws_the_report(tmp_path: Path) -> None:
+    plots, live = tmp_path / "here/plots", tmp_path / "here/dvclive"
+    (tmp_path / "key").write_text("secret")
+    (tmp_path / "away").mkdir()
+    for folder in (plots, live / "plots", tmp_path / "away"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "a.png").write_bytes(PNG)
+    (plots / "b.png").symlink_to(tmp_path / "key")
+    (plots / "c.png").symlink_to("a.png")
+    (live / "plots/images").symlink_to(tmp_path / "away")
+    (live / "report.md").write_text("![x](plots/images/a.png) ![y](plots/a.png)")
+    found = Found()
+    take_plots(found, [plots], tmp_path / "here")
+    assert [one.name for one in found.pictures] == ["plots/a.png", "plots/c.png"]
+    assert found.notes == ["plots/b.png is a link that leads out of its folder: it is not shown"]
+    take_dvclive(found, live)
+    assert [one.path for one in found.pictures[2:]] == [live / "plots/a.png"]
+
+
+def test_what_the_user_names_elsewhere_is_shown(tmp_path: Path) -> None:
+    for name in ("here", "away"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "away/a.png").write_bytes(PNG)
+    (tmp_path / "here/notes.md").write_text("")
+    found = Found()
+    take_plots(found, [tmp_path / "away", tmp_path / "here/../away/a.png"], tmp_path / "here")
+    assert [one.name for one in found.pictures] == ["a.png", "a.png"]
+    assert kept_picture("../away/a.png", tmp_path / "here", tmp_path, tmp_path) is not None
+
+
+@pytest.mark.parametrize("piece", ["![", "![](", "![](a", "![](a ", "![a](b)"])
+def test_a_line_full_of_images_is_read_once(piece: str) -> None:
+    began = time.process_time()
+    found = image_targets(piece * 2_000)
+    assert time.process_time() - began < 1
+    assert len(found) == (2_000 if piece.endswith(")") else 0)
+
+
+def test_tables_from_elsewhere_are_read_within_bounds(tmp_path: Path) -> None:
+    """One more column, or row, costs no more than its own letters."""
+    path = tmp_path / "x.csv"
+    path.write_bytes("\ufeffStep,loss\r\n1,1e999\r\n\r\n2,1e-320\r\n3,0.5,more\r\n4\r\n".encode())
+    (loss,) = read_series(path, "x.csv")
+    assert (loss.x_name, list(loss.points)) == ("Step", [(2.0, 0.0), (3.0, 0.5)])
+    for text, said in (
+        ("a\n" + "1\n" * (MOST_POINTS + 1), "x.csv has more rows than"),
+        (
+            ",".join(map(str, range(MOST_COLUMNS + 1))) + "\n" + ",".join("1" * (MOST_COLUMNS + 1)),
+            "x.csv has 201 columns",
+        ),
+        ('a\n"' + "b" * 200_000, "x.csv is not a table: field larger"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InvalidRequest, match=said):
+            read_series(path, "x.csv")

@@ -41,6 +41,11 @@ def test_suites_that_list_no_tests_are_believed() -> None:
     assert (suite.tests, suite.failures, suite.errors, suite.time_s) == (5, 2, 0, 1000.5)
 
 
+def test_counts_that_nobody_counted_stay_numbers() -> None:
+    suite = parse(b'<testsuites><testsuite tests="1.7e308"/><testsuite tests="1.7e308"/></testsuites>', "r")
+    assert suite.tests == 2 * 10**12
+
+
 def test_a_test_that_fails_twice_failed_once() -> None:
     suite = parse(b'<testsuite><testcase name="a"><failure/><failure/></testcase></testsuite>', "r")
     assert (suite.failures, len(suite.failed)) == (1, 2)
@@ -64,6 +69,8 @@ def test_long_messages_end_at_a_line() -> None:
         (b"<html></html>", "r is no JUnit file: it begins with <html>"),
         (b'{"tests": 1}', "not XML"),
         (b"\xff\xfe\x00", "not XML"),
+        (b'<?xml version="1.0" encoding="gb2312"?><testsuite/>', "an encoding that is not read here"),
+        (b'<?xml version="1.0" encoding="rot13"?><testsuite/>', "an encoding that is not read here"),
         (b'<!DOCTYPE x SYSTEM "file:///etc/passwd"><testsuite/>', "declares a document type"),
     ],
 )
