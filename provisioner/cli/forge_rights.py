@@ -37,7 +37,9 @@ class Rights:
         settings_say = os.environ.get(known.get("variable") or "", "").strip()
         token = named or settings_say or token_of(self._site.kind, os.environ)
         try:
-            client.ask("PUT", f"/forges/{self._site.kind}", {"url": self._site.url, "token": token, "api": self._api})
+            body = {"url": self._site.url, "token": token, "api": self._api}
+            below = {"base": self._site.below} if self._site.below else {}
+            client.ask("PUT", f"/forges/{self._site.kind}", body | below)
         except CliError as error:
             if error.code == REFUSED and self._of_a_workflow(token):
                 said = f"a workflow's own GITHUB_TOKEN cannot make runners ({error.message})"
@@ -66,7 +68,7 @@ def of_lost(client: Client) -> None:
 
 
 def kinds_of(client: Client) -> dict[str, str]:
-    """What kind each forge is that the controller knows, by host."""
+    """What kind each forge is that the controller knows, by where it begins: host, or host/path."""
     told = client.told or client.get("/status")
     return _kinds(told.get("forges") or {})
 

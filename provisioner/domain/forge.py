@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from .errors import ForgeUnauthorized, InvalidRequest
-from .job import Attempt, Instance, Job
+from .job import Attempt, Instance, Job, RunnerSpec
 
 PREFIX = "runner-"  # what the name of every runner of ours begins with: instances' names do
 _KNOWN_HOSTS = {"github.com": "github", "gitlab.com": "gitlab", "gitea.com": "gitea", "codeberg.org": "gitea"}
@@ -42,6 +42,11 @@ class Site:
     def host(self) -> str:
         return urlsplit(self.base).netloc
 
+    @property
+    def below(self) -> str:
+        """Its base where that is below the root of its host, else ""."""
+        return self.base if urlsplit(self.base).path else ""
+
     def __str__(self) -> str:
         return self.url
 
@@ -67,6 +72,22 @@ def parse_site(url: str, kinds: Mapping[str, str] | None = None) -> Site:
     if kind not in set(ForgeKind):
         raise InvalidRequest(f"{kind[:40]!r} is not a kind of forge", hint=", ".join(ForgeKind))
     return Site(ForgeKind(kind), f"{parts.scheme}://{root}", path[len(root) - len(parts.netloc) :].strip("/"))
+
+
+def site_at(url: str, kind: str, base: str = "") -> Site:
+    """The site at `url` of a forge of this kind, which begins at `base`, or at the root of its host.
+
+    Raises: InvalidRequest.
+    """
+    root = base.rstrip("/")
+    if root and not f"{url}/".startswith(f"{root}/"):
+        raise InvalidRequest(f"{url[:200]!r} is not at the forge {base[:200]!r}", hint="its address begins with that")
+    return parse_site(url, {root.split("://")[-1] if root else url.split("://")[-1].partition("/")[0]: kind})
+
+
+def runner_site(spec: RunnerSpec) -> Site:
+    """Where it is registered. Raises: InvalidRequest."""
+    return site_at(spec.url, spec.forge, spec.base)
 
 
 def _forge_at(host: str, path: str, kinds: Mapping[str, str]) -> tuple[str, str]:

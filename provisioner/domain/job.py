@@ -77,8 +77,9 @@ class Workspace:
 class RunnerSpec:
     """What a `ci-runner` job is to be: a runner of the site at `url`, with `labels` and no others.
 
-    `forge` is the kind of forge. `jobs`: `one` (it serves one job and goes) or `many` (one after the other, each by a
-    runner of its own). It goes as well once it has waited `idle_s` seconds for a job."""
+    `forge` is the kind of forge, `base` the address that it begins at where that is below its host's root. `jobs`:
+    `one` (it serves one job and goes) or `many` (one after the other, each by a runner of its own). It goes as well
+    once it has waited `idle_s` seconds for a job."""
 
     url: str
     forge: str
@@ -86,6 +87,7 @@ class RunnerSpec:
     jobs: str = "one"
     group: str = ""
     idle_s: float = 600.0
+    base: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,7 +210,8 @@ class PoolDemand:
         now = self._clock.now() + timedelta(microseconds=number)
         key = new_id("j", now, self._rng.getrandbits)
         life_s = pool.max_lifetime_s or self._policy.lifetime_default_s
-        runner = RunnerSpec(ask.site.url, str(ask.site.kind), pool.labels, "one", pool.group, idle_s=life_s)
+        site = ask.site
+        runner = RunnerSpec(site.url, str(site.kind), pool.labels, "one", pool.group, life_s, site.below)
         spec = JobSpec(
             run=(),
             name=pool.job_name,

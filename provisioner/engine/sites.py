@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from provisioner.domain.errors import ForgeError, InvalidRequest
-from provisioner.domain.forge import Forges, Runner, Site, Software, parse_site
+from provisioner.domain.forge import Forges, Runner, Site, Software, runner_site
 from provisioner.domain.ids import made_at
 from provisioner.domain.job import Job, RunnerSpec
 from provisioner.domain.policy import Policy
@@ -55,8 +55,7 @@ class Sites:
         self._listing: dict[Site, asyncio.Task[None]] = {}
 
     def of(self, spec: RunnerSpec) -> Site:
-        host = spec.url.split("://", 1)[-1].split("/", 1)[0]
-        return parse_site(spec.url, {host: spec.forge})
+        return runner_site(spec)
 
     def seen(self, site: Site, name: str) -> Runner | None:
         known = self._known.get(site)

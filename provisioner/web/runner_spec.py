@@ -6,8 +6,8 @@ import math
 import re
 
 from provisioner.domain.errors import InvalidRequest
-from provisioner.domain.forge import Site, parse_site
-from provisioner.domain.job import JobSpec, RunnerSpec
+from provisioner.domain.forge import runner_site
+from provisioner.domain.job import JobSpec
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:=/@+-]{0,99}")
 _MOST_LABELS = 100  # Source: reference "forges", 2.1.3
@@ -34,9 +34,3 @@ def check_runner(spec: JobSpec) -> None:
             )
     if not (runner.idle_s > 0 and math.isfinite(runner.idle_s)):
         raise InvalidRequest(f"spec.runner.idle_s: {runner.idle_s} is not above zero")
-
-
-def runner_site(runner: RunnerSpec) -> Site:
-    """Where it is registered. Raises: InvalidRequest."""
-    host = runner.url.split("://", 1)[-1].split("/", 1)[0]
-    return parse_site(runner.url, {host: runner.forge})

@@ -10,11 +10,12 @@ from typing import Any
 
 from provisioner.domain.ci import granted
 from provisioner.domain.errors import Conflict, Forbidden, Impossible, InvalidRequest, NotFound, OverBudget
+from provisioner.domain.forge import runner_site
 from provisioner.domain.job import CheckpointSpec, InputSpec, Job, JobPhase, JobSpec, Need, Workspace
 from provisioner.domain.place import Ladder
 
 from .auth import Caller
-from .runner_spec import check_runner, runner_site
+from .runner_spec import check_runner
 from .services import Services
 from .shape import adapter
 

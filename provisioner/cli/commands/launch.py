@@ -89,7 +89,7 @@ def _site(client: Client, given: dict[str, Any], run: CiRun | None) -> Site:
             raise CliError("where should they serve?", "give --repo URL; a CI step's own repository is known")
         return run.site
     host = urlsplit(given["repo"] if "://" in given["repo"] else f"https://{given['repo']}").netloc
-    kinds = {run.site.host: str(run.site.kind)} if run is not None else {}
+    kinds = {run.site.base.partition("://")[2]: str(run.site.kind)} if run is not None else {}
     return parse_site(given["repo"], kinds_of(client) | kinds | ({host: given["forge"]} if given["forge"] else {}))
 
 
@@ -100,6 +100,7 @@ def _wanted(given: dict[str, Any], need: dict[str, Any], site: Site, run: CiRun 
         "jobs": given["jobs"],
         "group": given["group"],
         "idle_s": duration(given["idle_timeout"], "--idle-timeout"),
+        **({"base": site.below} if site.below else {}),
     }
     spec: dict[str, Any] = {"run": [], "kind": "ci-runner", "name": given["name"], "need": need, "runner": runner}
     if given["max_lifetime"]:

@@ -227,6 +227,21 @@ def test_bad_input_is_one_line_and_nothing_is_stored(
     assert api.jobs == {}
 
 
+def test_a_forge_below_its_hosts_root_is_known_from_the_settings_and_from_the_step(
+    here: Terminal, api: FakeApi
+) -> None:
+    below = {"url": "https://host/gitlab/acme/vision", "forge": "gitlab", "base": "https://host/gitlab"}
+    api.forges = {"https://host/gitlab": {"kind": "gitlab", "opened": False}}
+    assert here.run("launch", "--repo", below["url"]).returncode == 0
+    api.forges = {}
+    here.extra |= GITLAB | {"CI_SERVER_URL": "https://host/gitlab", "CI_SERVER_HOST": "host"}
+    for words in ((), ("--repo", below["url"])):
+        assert here.run("launch", *words).returncode == 0
+    assert [{name: spec["runner"][name] for name in below} for spec in specs(api)] == [below] * 3
+    handed = [{"url": one["url"], "base": one["base"]} for one in api.sent("PUT", "/forges/gitlab")]
+    assert handed == [{"url": below["url"], "base": below["base"]}] * 3
+
+
 # The right to make runners
 
 

@@ -62,6 +62,14 @@ async def test_no_other_door_has_the_route(web: WithForges) -> None:
     assert web.world.opened == []
 
 
+async def test_a_forge_may_begin_below_its_hosts_root(web: WithForges) -> None:
+    body = BODY | {"url": "https://host/gitlab/acme/vision", "base": "https://host/gitlab"}
+    assert (await web.control.call("PUT", "/api/v1/forges/gitlab", body)).status == 200
+    site = Site(ForgeKind.GITLAB, "https://host/gitlab", "acme/vision")
+    assert (await web.forges.of(site).runners(site)) == []
+    assert (await web.control.call("PUT", "/api/v1/forges/gitlab", body | {"base": "https://other"})).status == 400
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
