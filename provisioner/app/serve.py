@@ -129,6 +129,7 @@ class _Serving:
             gc=self._gc,
             hosting=c.clouds.hosting,
             registrar=c.engine.runners,
+            ghosts=c.engine.runners.sites.ghosts,
             trouble=lambda: self._trouble,
             agent_urls=lambda: c.engine.urls,
             public_url="" if self._options.embedded else c.settings.public_url,

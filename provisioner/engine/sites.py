@@ -11,19 +11,16 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-import structlog
-
 from provisioner.domain.errors import ForgeError, InvalidRequest
 from provisioner.domain.forge import Forges, Runner, Site, Software, runner_site
-from provisioner.domain.ids import made_at
 from provisioner.domain.job import Job, RunnerSpec
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock
 from provisioner.domain.store import Event, Store
 
-_log = structlog.get_logger()
+from .ghosts import GhostHunt
+
 _LISTINGS_AN_HOUR = 1500  # arbitrary: of the 5,000 calls that GitHub allows; the rest is for what is done
-_OURS_FOR_SURE = timedelta(days=1)  # Source: reference "forges", 2.1.6: GitHub itself removes offline ones then
 _SOFTWARE_S = 3600.0
 _TROUBLE_S = 60.0  # arbitrary: longer than a site with something to do is left unasked
 _ARCH = "x86_64"
@@ -31,12 +28,13 @@ _ARCH = "x86_64"
 
 @dataclass
 class _Known:
-    """Of one site. `listed_s` monotonic seconds of the last complete listing, `trouble` why there is none."""
+    """Of one site. `listed_s` monotonic seconds of the last complete listing, `offline` those of the one before it,
+    `trouble` why there is none."""
 
     listed_s: float | None = None
     asked_s: float | None = None
     runners: dict[str, Runner] = field(default_factory=dict)
-    before: frozenset[str] = frozenset()
+    offline: frozenset[str] = frozenset()
     trouble: str = ""
     warned_at: datetime | None = None
 
@@ -48,6 +46,7 @@ class Sites:
         self._clock = clock
         self._policy = policy
         self._news = news
+        self.ghosts = GhostHunt(store, forges, clock)
         self._known: dict[Site, _Known] = {}
         self._wanted: set[Site] = set()
         self._until_s: dict[Site, float] = {}
@@ -135,11 +134,11 @@ class Sites:
         except ForgeError as error:
             await self._trouble(site, known, error.line)
             return
-        known.before = frozenset(known.runners)
+        known.offline = frozenset(name for name, one in known.runners.items() if not one.online)
         known.runners = {runner.name: runner for runner in found}
         known.listed_s = self._clock.monotonic()
         await self._trouble(site, known, await self._refused(site, known, software))
-        await self._ghosts(site, known)
+        await self.ghosts.listed(site, found, known.offline)
         self._news()
 
     async def _trouble(self, site: Site, known: _Known, trouble: str) -> None:
@@ -162,29 +161,6 @@ class Sites:
             known.warned_at = now
             await self._store.records.record(Event("forge.version_ends", now, said, data={"site": site.url}))
         return ""
-
-    async def _ghosts(self, site: Site, known: _Known) -> None:
-        """Records under names of ours, offline in two listings. One that we know to be gone was not, after all; one
-        that no row of ours knows may be another controller's, unless it has been there for longer than a machine is."""
-        offline = {r.name: r for r in known.runners.values() if not r.online and not r.busy and r.name in known.before}
-        if not offline:
-            return
-        there = {row.name for row in await self._store.runners.there()}
-        ours, now = await self._store.runners.known(offline), self._clock.now()
-        for name, runner in offline.items():
-            made = made_at(name)
-            old = made is not None and now - made > _OURS_FOR_SURE
-            if name not in there and (name in ours or old):
-                await self._remove_ghost(site, runner)
-
-    async def _remove_ghost(self, site: Site, runner: Runner) -> None:
-        try:
-            await self._forges.of(site).remove(site, runner.forge_id, runner.name)
-        except ForgeError as error:
-            _log.warning("ghost.refused", runner=runner.name, error=error.message)
-            return
-        now, data = self._clock.now(), {"runner": runner.name, "site": site.url}
-        await self._store.records.record(Event("runner.collected", now, f"{runner.name}: no machine of it", data=data))
 
     async def close(self) -> None:
         tasks = list(self._listing.values())

@@ -304,6 +304,22 @@ def test_a_collection_hands_it_over_for_what_is_left_at_the_forge(here: Terminal
     assert api.sent("PUT", "/forges/github")[0]["url"] == "https://github.com/acme/vision"
 
 
+def test_ghosts_at_a_forge_are_looked_at_twice_under_the_right_of_the_environment(here: Terminal, api: FakeApi) -> None:
+    words = ("gc", "--repo", "https://github.com/acme/vision", "--wait", "10ms")
+    assert here.run(*words).stderr == "runner: nothing to collect\n"
+    api.ghosts = {"runner-a": "", "runner-b": "it has a job"}
+    done = here.run(*words, "--dry-run")
+    assert (done.returncode, done.stdout) == (0, "runner-a found\nrunner-b found\n")
+    assert done.stderr == "runner: 2 runners offline at https://github.com/acme/vision; looking again in 0.01 s\n"
+    done = here.run(*words, "--older-than", "0")
+    assert (done.returncode, done.stdout) == (3, "runner-a ended\nrunner-b found\n")
+    assert done.stderr.endswith("runner: 1 runner stayed; runner-b: it has a job; run it again\n")
+    look = {"url": "https://github.com/acme/vision", "forge": "github", "base": "", "older_than_s": 0.0}
+    assert api.sent("POST", "/gc/runners")[-2:] == [look, look | {"seen": [*api.ghosts], "remove": True}]
+    assert {one["token"] for one in api.sent("PUT", "/forges/github")} == {TOKEN}
+    assert here.run(*words, "--expired").returncode == 2
+
+
 def test_what_github_sets_is_no_setting_of_ours(terminal: Terminal, api: FakeApi) -> None:
     """Under the full set: the same home, the embedded controller, no token, no labels of theirs."""
     plain = terminal.run("ps", "--json")
