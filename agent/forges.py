@@ -32,7 +32,8 @@ class Program:
     `first` is run once before `argv`, and then has the `secret` in its stead. `stop` is the signal at which it ends its
     job and tells the forge; `drain`, where there is one, that at which it ends when its job is over. `again`: after
     which exit codes it is to be started again, and after how many seconds (or as soon as the file `ready` appears).
-    `meanings` of exit codes are told as the attempt's end. `at_work`: it has children only while it has a job, and then
+    `meanings` of exit codes are told as the attempt's end, `refused` are those that say that the forge takes no program
+    of this version. `at_work`: it has children only while it has a job, and then
     until it ends; else hooks say when it begins and ends.
     """
 
@@ -47,6 +48,7 @@ class Program:
     again: Mapping[int, float] = field(default_factory=dict)
     ready: str = ""
     meanings: Mapping[int, str] = field(default_factory=dict)
+    refused: tuple[int, ...] = ()
     at_work: bool = True
     label: str = "{}"
 
@@ -74,6 +76,7 @@ _GITHUB = Program(
         5: "another program has this runner's session at the forge",
         7: "version refused: the forge does not take {software} {version} any more",
     },
+    refused=(7,),
     at_work=False,
 )
 

@@ -74,7 +74,8 @@ class Serving(Supervisor):
     def _meant(self, code: int, doing: str = "") -> int:
         said = forges.meaning(self._program, code, self._words)
         if said and not self._why:
-            self._why, self._detail = "forge", f"{doing}: {said}" if doing else said
+            self._why = "version-refused" if code in self._program.refused else "forge"
+            self._detail = f"{doing}: {said}" if doing else said
         return code
 
     def _pause(self, longest_s: float) -> None:

@@ -151,7 +151,9 @@ class _Serving:
         sites = c.engine.runners.sites.trouble
         if self._options.embedded:
             return clouds | {site.url: f"no runners at {site}: {why}" for site, why in sites.items()}
-        return clouds | ({"forges": f"a forge does not answer, or {refused}"} if sites else {})
+        return clouds | (
+            {"forges": f"a forge does not answer, refuses its runner program's version, or {refused}"} if sites else {}
+        )
 
     def _agent_file(self, sha256: str) -> Path | None:
         return agent_bundle(self._controller.home.cache) if sha256 == digest() else None

@@ -7,7 +7,7 @@ seldom enough that a forge's hourly limit suffices for all sites together.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -52,6 +52,7 @@ class Sites:
         self._until_s: dict[Site, float] = {}
         self._software: dict[tuple[Site, str], tuple[float, Software]] = {}
         self._listing: dict[Site, asyncio.Task[None]] = {}
+        self._dead: set[tuple[str, str]] | None = None
 
     def of(self, spec: RunnerSpec) -> Site:
         return runner_site(spec)
@@ -130,6 +131,7 @@ class Sites:
     async def _list(self, site: Site, known: _Known) -> None:
         try:
             software = await self.software(site, _ARCH)
+            dead = await self._refused_versions()
             found = await self._forges.of(site).runners(site)
         except ForgeError as error:
             await self._trouble(site, known, error.line)
@@ -137,7 +139,7 @@ class Sites:
         known.offline = frozenset(name for name, one in known.runners.items() if not one.online)
         known.runners = {runner.name: runner for runner in found}
         known.listed_s = self._clock.monotonic()
-        await self._trouble(site, known, await self._refused(site, known, software))
+        await self._trouble(site, known, await self._ending(site, known, software, dead))
         await self.ghosts.listed(site, found, known.offline)
         self._news()
 
@@ -149,8 +151,33 @@ class Sites:
         await self._store.records.record(Event(what, self._clock.now(), trouble or str(site), data={"site": site.url}))
         self._news()
 
-    async def _refused(self, site: Site, known: _Known, software: Software) -> str:
+    async def refused(self, site: Site, told: object) -> None:
+        """The forge did not take the program that a machine fetched, as its agent has `told`: nothing is made at that
+        forge until there is another version. One that is not the one in use says nothing of that."""
+        version = str(told.get("version", "")) if isinstance(told, Mapping) else ""
+        used = {software.version for (of, _), (_, software) in self._software.items() if of.base == site.base}
+        dead = await self._refused_versions()
+        if not version or version not in (used or {version}) or (site.base, version) in dead:
+            return
+        dead.add((site.base, version))
+        data = {"site": site.url, "base": site.base, "version": version}
+        said = _said(site, version)
+        await self._store.records.record(Event("forge.version_refused", self._clock.now(), said, data=data))
+        for one, known in self._known.items():
+            if one.base == site.base:
+                await self._trouble(one, known, said)
+
+    async def _refused_versions(self) -> set[tuple[str, str]]:
+        """By the addresses of their forges; what happened before the controller's start counts."""
+        if self._dead is None:
+            before = await self._store.records.events(what="forge.version_refused")
+            self._dead = {(str(event.data["base"]), str(event.data["version"])) for event in before}
+        return self._dead
+
+    async def _ending(self, site: Site, known: _Known, software: Software, dead: set[tuple[str, str]]) -> str:
         """A program that the forge will not take any more stops what would be made; that it soon will not is said."""
+        if (site.base, software.version) in dead:
+            return _said(site, software.version)
         now, at = self._clock.now(), software.refused_at
         if at is None or (at - now).total_seconds() > self._policy.runner_refused_soon_s:
             return ""
@@ -167,3 +194,7 @@ class Sites:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _said(site: Site, version: str) -> str:
+    return f"{site.host} refused the version {version} of its runner program: name a newer one in the settings"

@@ -29,6 +29,7 @@ class FakeForges:
         self.ci_jobs: dict[str, CiJob] = {}
         self.there: dict[str, Runner] = {}
         self.stays: dict[str, str] = {}
+        self.version = "2.330.0"
 
     def open(
         self, kind: ForgeKind, base: str, credentials: ForgeCredentials, clock: Clock, release: Release
@@ -65,7 +66,7 @@ class OpenForge:
         return self._world.ci_jobs.get(job_id)
 
     async def software(self, site: Site, system: str, machine: str) -> Software:
-        version = self.release.version or "2.330.0"
+        version = self.release.version or self._world.version
         return Software("actions-runner", version, f"https://forge.example/{version}", "ab" * 32)
 
     async def register(self, site: Site, order: RunnerOrder) -> Registration:

@@ -167,7 +167,7 @@ def test_a_controller_out_of_reach_is_asked_again_and_one_that_refuses_is_not(ma
         (5, "forge", "another program has this runner's session at the forge (exit code 5)"),
         (
             7,
-            "forge",
+            "version-refused",
             "version refused: the forge does not take github-runner 2.330.0 any more (exit code 7)",
         ),
         (9, "forge", "the forge's runner ended with exit code 9"),
