@@ -178,7 +178,7 @@ class PoolDemand:
     async def _looked(self) -> Look:
         now = self._clock.now()
         believed = await self._store.ci_jobs.believed([pool.name for pool in self.pools], now)
-        told = Told(self._runners.of_attempts(), self._observed.reports)
+        told = Told(self._runners.of_attempts(), self._observed.reports, self._policy.boot_timeout_s)
         crews = look(self.pools, believed, told, self._site_of, now)
         taken = await self._takings.still(one for crew in crews.values() for one in crew.began)
         found = sort_out(self.pools, untaken((known.job for known in believed.waiting), taken))
