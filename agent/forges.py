@@ -1,9 +1,8 @@
 """How each forge's runner program is run: a table, so that another forge is another row.
 
-Words in braces are filled in for an attempt: {name} and {labels} are the runner's, {base} the forge's address, {folder}
-where the program was put, {started} and {completed} the hooks' scripts, {tell_started} the shell's words for the first
-of them, {settings} the file that `settings` is written to. The secret is in one variable of the environment, never
-among the words: those can be read by anybody.
+Words in braces are filled in for an attempt: {name} is the runner's, {base} the forge's address, {folder} where the
+program was put, {started} and {completed} the hooks' scripts, {tell_started} the shell's words for the first of them,
+{settings} the file that `settings` is written to. The secret is never among the words: those can be read by anybody.
 """
 
 from __future__ import annotations
@@ -31,26 +30,27 @@ class SoftwareError(ValueError):
 class Program:
     """One program that takes a single job.
 
-    `first` is run once before `argv`, and then has the `secret` in its stead. `stop` is the signal at which it ends its
-    job and tells the forge; `drain`, where there is one, that at which it ends when its job is over. `again`: after
-    which exit codes it is to be started again, and after how many seconds (or as soon as the file `ready` appears).
-    `meanings` of exit codes are told as the attempt's end. `at_work`: it has children only while it has a job, and then
-    until it ends; else hooks say when it begins and ends.
+    Its secret is in the variable `secret`, or in `secret_file` of the workspace, which its user alone can read. `stop`
+    is the signal at which it ends its job and tells the forge; `drain`, where there is one, that at which it ends when
+    its job is over. `again`: after which exit codes it is to be started again, and after how many seconds (or as soon
+    as the file `ready` appears). `meanings` of exit codes are told as the attempt's end, `refused` are those that say
+    that the forge takes no program of this version. `at_work`: it has children only while it has a job, and then until
+    it ends; else hooks say when it begins and ends.
     """
 
     executable: str
     argv: tuple[str, ...]
-    secret: str
     stop: int
-    first: tuple[str, ...] = ()
+    secret: str = ""
+    secret_file: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     drain: int = 0
     again: Mapping[int, float] = field(default_factory=dict)
     ready: str = ""
     meanings: Mapping[int, str] = field(default_factory=dict)
+    refused: tuple[int, ...] = ()
     at_work: bool = True
-    label: str = "{}"
 
 
 _HOOKS = {"ACTIONS_RUNNER_HOOK_JOB_STARTED": "{started}", "ACTIONS_RUNNER_HOOK_JOB_COMPLETED": "{completed}"}
@@ -76,6 +76,7 @@ _GITHUB = Program(
         5: "another program has this runner's session at the forge",
         7: "version refused: the forge does not take {software} {version} any more",
     },
+    refused=(7,),
     at_work=False,
 )
 
@@ -94,35 +95,51 @@ _GITLAB = Program(
     meanings={1: _GONE_WRONG},
 )
 
-# Source: gitea.com/gitea/runner, internal/app/cmd (register.go, daemon.go), internal/pkg/config/config.example.yaml and
-# act/runner/job_hooks.go, which older versions do not have.
+_GITEA_SETTINGS = {
+    "runner": {"file": ".runner", "capacity": 1, "envs": _HOOKS},
+    "host": {"workdir_parent": "{folder}/_work"},
+}
+
+# What it is given is its own registration, not the right to make one. Source: gitea.com/gitea/runner, internal/app/cmd
+# (daemon.go), internal/pkg/config/config.example.yaml and act/runner/job_hooks.go, which older versions do not have.
 _GITEA = Program(
     executable="act_runner",
-    first=(
-        *("--config", "{settings}", "register", "--no-interactive", "--ephemeral"),
-        *("--instance", "{base}", "--name", "{name}", "--labels", "{labels}"),
-    ),
     argv=("--config", "{settings}", "daemon"),
-    secret="GITEA_RUNNER_REGISTRATION_TOKEN",
+    secret_file=".runner",
     stop=signal.SIGTERM,
-    settings={
-        "runner": {"file": ".runner", "capacity": 1, "envs": _HOOKS},
-        "host": {"workdir_parent": "{folder}/_work"},
-    },
+    settings=_GITEA_SETTINGS,
     meanings={1: _GONE_WRONG},
-    label="{}:host",
 )
 
-PROGRAMS = {"github": _GITHUB, "gitlab": _GITLAB, "gitea": _GITEA}
+# It has no hooks. Source: code.forgejo.org/forgejo/runner, internal/app/cmd (cmd.go, job.go), of version 12; not tried
+# with the program itself.
+_FORGEJO = Program(
+    executable="forgejo-runner",
+    argv=("--config", "{settings}", "one-job", "--wait"),
+    secret_file=".runner",
+    stop=signal.SIGTERM,
+    settings=_GITEA_SETTINGS,
+    meanings={1: _GONE_WRONG},
+)
+
+PROGRAMS = {"github": _GITHUB, "gitlab": _GITLAB, "gitea": _GITEA}  # by kind of forge
+_OTHERS = {"forgejo-runner": _FORGEJO}  # by the name of the software, where a kind has several
+
+
+def program_of(order: wire.RunnerOrder) -> Program:
+    """Raises: SoftwareError."""
+    program = _OTHERS.get(order.software) or PROGRAMS.get(order.forge)
+    if program is None:
+        raise SoftwareError(f"this agent knows no runner for {order.forge!r}; it knows {', '.join(PROGRAMS)}")
+    return program
 
 
 def words(order: wire.RunnerOrder, name: str, workspace: str) -> dict[str, str]:
     """What the braces stand for."""
-    label, folder = PROGRAMS[order.forge].label, hooks.folder_of(workspace)
+    folder = hooks.folder_of(workspace)
     started = os.path.join(folder, hooks.STARTED)
     return {
         "name": name,
-        "labels": ",".join(one if ":" in one else label.format(one) for one in order.labels),
         "base": order.base,
         "folder": workspace,
         "started": started,

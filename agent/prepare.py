@@ -160,7 +160,7 @@ class Prepare:
         if os.path.lexists(folder):
             remove(folder)
         words = forges.words(runner, runner.name, attempt.workspace)
-        hooks.write(folder, forges.filled(forges.PROGRAMS[runner.forge].settings, words))
+        hooks.write(folder, forges.filled(forges.program_of(runner).settings, words))
 
     def _restore(self, fetcher: Fetcher, attempt: Attempt, body: dict[str, Any]) -> None:
         folder = inside(attempt.workspace, attempt.order.checkpoint_path)

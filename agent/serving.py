@@ -31,8 +31,8 @@ class Serving(Supervisor):
     def __init__(self, folder: str, order: wire.Order, words: dict[str, Any]) -> None:
         given = words["runner"]
         self._ordered = cast("wire.RunnerOrder", SimpleNamespace(**cast("dict[str, Any]", order.runner)))
-        self._program = forges.PROGRAMS[self._ordered.forge]
-        self._secret = {self._program.secret: given["secret"]}
+        self._program = forges.program_of(self._ordered)
+        self._secret = given["secret"]
         super().__init__(folder, order, words)
         self._words = forges.words(self._ordered, given["name"], words["workspace"])
         self._env.update(forges.filled(self._program.env, self._words))
@@ -46,13 +46,10 @@ class Serving(Supervisor):
         return [*super()._hidden(words), *parts_of(words["runner"]["secret"])]
 
     def _work(self) -> int:
-        """Its commands in turn; the last again, for as long as its exit code says so."""
-        begun = {**self._env, **self._secret}
-        if self._program.first:
-            code = self._command(self._program.first, begun)
-            if code != 0 or self._why:
-                return self._meant(code, "registering with the forge")
-            begun = self._env
+        """Its command, again for as long as its exit code says so."""
+        begun = {**self._env, self._program.secret: self._secret} if self._program.secret else self._env
+        if self._program.secret_file:
+            self._write_secret(os.path.join(self._workspace, self._program.secret_file))
         self._serving = True
         self._state["runner"]["since"] = boot_clock()
         while True:
@@ -67,14 +64,22 @@ class Serving(Supervisor):
             self._why, self._detail = "cancelled", "cancelled"
         return self._meant(code)
 
+    def _write_secret(self, path: str) -> None:
+        """Nothing of a job's has run in the workspace yet."""
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
+            if self._account:
+                os.fchown(file.fileno(), self._account.uid, self._account.gid)
+            file.write(self._secret)
+
     def _command(self, argv: tuple[str, ...], env: dict[str, str]) -> int:
         program = os.path.join(self._workspace, self._program.executable)
         return self._phase("running", "run_s", [program, *forges.filled(argv, self._words)], env)
 
-    def _meant(self, code: int, doing: str = "") -> int:
+    def _meant(self, code: int) -> int:
         said = forges.meaning(self._program, code, self._words)
         if said and not self._why:
-            self._why, self._detail = "forge", f"{doing}: {said}" if doing else said
+            self._why = "version-refused" if code in self._program.refused else "forge"
+            self._detail = said
         return code
 
     def _pause(self, longest_s: float) -> None:
@@ -160,10 +165,13 @@ class Serving(Supervisor):
 
 
 def parts_of(secret: str) -> list[str]:
-    """The secret, and what is secret within a JIT configuration: base64 of a map from file names to base64 files.
-    Source: actions/runner, src/Runner.Listener/Runner.cs."""
+    """The secret, and what is secret within it: the token of a registration that is JSON, or the credentials of a JIT
+    configuration, base64 of a map from file names to base64 files. Source: actions/runner,
+    src/Runner.Listener/Runner.cs."""
     found = [secret]
     try:
+        if secret.startswith("{"):
+            return [one for one in (secret, str(json.loads(secret).get("token", ""))) if len(one) >= SHORTEST]
         files = json.loads(base64.b64decode(secret, validate=True))
         for name, packed in files.items() if isinstance(files, dict) else ():
             if str(name).startswith(".credentials"):

@@ -18,7 +18,7 @@ from typing import Any, Callable
 from urllib.parse import urljoin, urlsplit
 
 from . import archive, child, wire
-from .forges import PROGRAMS, Program, SoftwareError
+from .forges import Program, SoftwareError, program_of
 from .inputs import Cancelled, InputError, free_bytes, make_room
 from .link import Refused
 from .machine import Machine
@@ -36,9 +36,7 @@ _UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.
 def install(machine: Machine, order: wire.RunnerOrder, target: str, unwanted: Callable[[], bool]) -> dict[str, Any]:
     """Into the empty folder `target`; which it is and where it came from. Raises: SoftwareError, Unreachable,
     Cancelled, OSError."""
-    program = PROGRAMS.get(order.forge)
-    if program is None:
-        raise SoftwareError(f"this agent knows no runner for {order.forge!r}; it knows {', '.join(PROGRAMS)}")
+    program = program_of(order)
     facts = {"software": order.software, "version": order.version}
     for folder in order.preinstalled:
         if _is_it(machine, program, folder, order.version):

@@ -161,7 +161,7 @@ class PoolSettings(BaseModel):
         return self
 
     def pool(self, kinds: Mapping[str, str]) -> Pool:
-        """`kinds` of forges that the settings name elsewhere: host -> kind. Raises: InvalidRequest."""
+        """`kinds` of forges that the settings name elsewhere: host, or host/path -> kind. Raises: InvalidRequest."""
         return Pool(
             name=self.name,
             sites=tuple(dict.fromkeys(self._site(url, kinds) for url in self.sites)),

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.policy import Policy
@@ -81,7 +80,7 @@ async def composed(
         clouds = Clouds(ground)
         forges = OpenForges(settings.forges, home.path, environment, clock, handed=not served)
         ci = door(settings.ci, settings.public_url, forges, clock, session_key) if served else None
-        pools = make_pools(settings.pools, {urlsplit(one.url).netloc: one.kind for one in settings.forges})
+        pools = make_pools(settings.pools, {one.url.partition("://")[2]: one.kind for one in settings.forges})
         await clouds.open()
         joining = Joining(store.records, clock, policy, session_key, clouds.urls, ca_pem)
         engine = Engine(

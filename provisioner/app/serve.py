@@ -129,6 +129,7 @@ class _Serving:
             gc=self._gc,
             hosting=c.clouds.hosting,
             registrar=c.engine.runners,
+            ghosts=c.engine.runners.sites.ghosts,
             trouble=lambda: self._trouble,
             agent_urls=lambda: c.engine.urls,
             public_url="" if self._options.embedded else c.settings.public_url,
@@ -150,7 +151,9 @@ class _Serving:
         sites = c.engine.runners.sites.trouble
         if self._options.embedded:
             return clouds | {site.url: f"no runners at {site}: {why}" for site, why in sites.items()}
-        return clouds | ({"forges": f"a forge does not answer, or {refused}"} if sites else {})
+        return clouds | (
+            {"forges": f"a forge does not answer, refuses its runner program's version, or {refused}"} if sites else {}
+        )
 
     def _agent_file(self, sha256: str) -> Path | None:
         return agent_bundle(self._controller.home.cache) if sha256 == digest() else None

@@ -61,7 +61,7 @@ class ForgeWebhooks:
 
 
 def expected(settings: Sequence[ForgeSettings], home: Path) -> Webhooks:
-    """Those of forges whose settings name a secret, called by their hosts, with a dash for the port's colon."""
+    """Those of forges whose settings name a secret, called by their addresses, with dashes for colons and slashes."""
     hooks: dict[tuple[str, str], Hook] = {}
     for one in settings:
         if one.webhook_secret_file:
@@ -72,7 +72,7 @@ def expected(settings: Sequence[ForgeSettings], home: Path) -> Webhooks:
 
 
 def hook_name(site: Site) -> str:
-    return site.host.replace(":", "-")
+    return site.base.partition("://")[2].replace(":", "-").replace("/", "-")
 
 
 def _reading(site: Site, secret_file: Path) -> Read:

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.forge import ForgeKind, Site, parse_site
+from provisioner.domain.launching import CiRun
 from provisioner.domain.step import token_of
 
 from . import health
@@ -37,7 +39,9 @@ class Rights:
         settings_say = os.environ.get(known.get("variable") or "", "").strip()
         token = named or settings_say or token_of(self._site.kind, os.environ)
         try:
-            client.ask("PUT", f"/forges/{self._site.kind}", {"url": self._site.url, "token": token, "api": self._api})
+            body = {"url": self._site.url, "token": token, "api": self._api}
+            below = {"base": self._site.below} if self._site.below else {}
+            client.ask("PUT", f"/forges/{self._site.kind}", body | below)
         except CliError as error:
             if error.code == REFUSED and self._of_a_workflow(token):
                 said = f"a workflow's own GITHUB_TOKEN cannot make runners ({error.message})"
@@ -65,10 +69,13 @@ def of_lost(client: Client) -> None:
             Rights(parse_site(url, _kinds(known))).again(client)
 
 
-def kinds_of(client: Client) -> dict[str, str]:
-    """What kind each forge is that the controller knows, by host."""
+def named(client: Client, repo: str, kind: str, run: CiRun | None) -> Site:
+    """The site that a command names: of a forge that the controller knows, that the step is of, or of this `kind`.
+    Raises: InvalidRequest, CliError."""
     told = client.told or client.get("/status")
-    return _kinds(told.get("forges") or {})
+    host = urlsplit(repo if "://" in repo else f"https://{repo}").netloc
+    here = {run.site.base.partition("://")[2]: str(run.site.kind)} if run is not None else {}
+    return parse_site(repo, _kinds(told.get("forges") or {}) | here | ({host: kind} if kind else {}))
 
 
 def _kinds(known: dict[str, dict[str, str]]) -> dict[str, str]:

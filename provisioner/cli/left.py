@@ -9,7 +9,7 @@ from .bring import bring
 from .client import Client
 from .failures import CliError
 
-_NUMBERS = (".json", ".tsv", ".csv", ".xml", ".md")
+_NUMBERS = (".json", ".yaml", ".yml", ".toml", ".tsv", ".csv", ".xml", ".md")
 _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")
 _LARGEST = {**dict.fromkeys(_NUMBERS, 16 * 2**20), **dict.fromkeys(_PICTURES, 10 * 2**20)}  # bytes; arbitrary
 _MOST = 500  # files; arbitrary

@@ -42,6 +42,11 @@ class Site:
     def host(self) -> str:
         return urlsplit(self.base).netloc
 
+    @property
+    def below(self) -> str:
+        """Its base where that is below the root of its host, else ""."""
+        return self.base if urlsplit(self.base).path else ""
+
     def __str__(self) -> str:
         return self.url
 
@@ -69,11 +74,20 @@ def parse_site(url: str, kinds: Mapping[str, str] | None = None) -> Site:
     return Site(ForgeKind(kind), f"{parts.scheme}://{root}", path[len(root) - len(parts.netloc) :].strip("/"))
 
 
-def site_of(runner: RunnerSpec) -> Site:
+def site_at(url: str, kind: str, base: str = "") -> Site:
+    """The site at `url` of a forge of this kind, which begins at `base`, or at the root of its host.
+
+    Raises: InvalidRequest.
+    """
+    root = base.rstrip("/")
+    if root and not f"{url}/".startswith(f"{root}/"):
+        raise InvalidRequest(f"{url[:200]!r} is not at the forge {base[:200]!r}", hint="its address begins with that")
+    return parse_site(url, {root.split("://")[-1] if root else url.split("://")[-1].partition("/")[0]: kind})
+
+
+def runner_site(spec: RunnerSpec) -> Site:
     """Where it is registered. Raises: InvalidRequest."""
-    root = runner.base or runner.url
-    place = root.split("://", 1)[-1].rstrip("/")
-    return parse_site(runner.url, {place if runner.base else place.split("/", 1)[0]: runner.forge})
+    return site_at(spec.url, spec.forge, spec.base)
 
 
 def _forge_at(host: str, path: str, kinds: Mapping[str, str]) -> tuple[str, str]:

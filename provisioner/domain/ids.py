@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 _INSTANCE = re.compile(r"runner-i-([0-9a-z]{9})[0-9a-z]{7}(-[0-9]+)?")
+_OF_MACHINE = re.compile(r"(runner-i-[0-9a-z]{16})(-[0-9]+)?")
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -29,3 +30,9 @@ def made_at(name: str) -> datetime | None:
     for letter in found[1]:
         value = value << 5 | _ALPHABET.index(letter)
     return datetime.fromtimestamp(value / 1000, UTC)
+
+
+def machine_of(name: str) -> str:
+    """The name of the machine whose runner is called `name`; a name that is none of ours is its own."""
+    found = _OF_MACHINE.fullmatch(name)
+    return found[1] if found is not None else name

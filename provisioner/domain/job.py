@@ -206,6 +206,7 @@ class Why(StrEnum):
     EXPIRED = "expired"
     SERVED = "served"
     FORGE = "forge"
+    VERSION_REFUSED = "version-refused"
 
 
 @dataclass(frozen=True, slots=True)

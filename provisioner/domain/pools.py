@@ -67,13 +67,13 @@ class Pool:
     def job_name(self) -> str:
         return NAMED + self.name
 
-    def site_of(self, job: CiJob) -> Site | None:
+    def runner_site(self, job: CiJob) -> Site | None:
         """The narrowest of its sites at which a runner would be given the job, were the labels right."""
         found = [site for site in self.sites if covers(site, job)]
         return max(found, key=lambda site: len(site.path), default=None)
 
     def suits(self, job: CiJob) -> bool:
-        return bool(job.labels) and serves(self.labels, job.labels) and self.site_of(job) is not None
+        return bool(job.labels) and serves(self.labels, job.labels) and self.runner_site(job) is not None
 
     def idle_at(self, now: datetime) -> int:
         return self.min_idle if not self.windows or any(window.holds(now) for window in self.windows) else 0
@@ -104,7 +104,7 @@ def sort_out(pools: Sequence[Pool], jobs: Iterable[CiJob]) -> Sorted:
         fitting = [pool for pool in pools if pool.suits(job)]
         if admitting := [pool for pool in fitting if pool.forks or job.fork is False]:
             found.by_pool[min(admitting, key=lambda pool: _width(pool, job)).name].append(job)
-        elif job.fork is None and (fitting or (not job.labels and any(pool.site_of(job) for pool in pools))):
+        elif job.fork is None and (fitting or (not job.labels and any(pool.runner_site(job) for pool in pools))):
             found.untold.append(job)
         elif fitting:
             names = ", ".join(pool.name for pool in fitting)
@@ -113,7 +113,7 @@ def sort_out(pools: Sequence[Pool], jobs: Iterable[CiJob]) -> Sorted:
 
 
 def _width(pool: Pool, job: CiJob) -> tuple[int, int, str]:
-    site = pool.site_of(job)
+    site = pool.runner_site(job)
     return len(pool.labels), -len(site.path) if site else 0, pool.name
 
 
@@ -219,7 +219,7 @@ def _within_caps(
     allowed: list[tuple[Site, CiJob]] = []
     capped = 0
     for job in queued:
-        if (site := pool.site_of(job)) is None:
+        if (site := pool.runner_site(job)) is None:
             continue
         key = job.repository.lower()
         if pool.per_repository is not None and at_work[key] >= pool.per_repository:

@@ -6,6 +6,7 @@ attempt's end is, and asked for until the forge has done it, or it is too late.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -13,7 +14,7 @@ from typing import Protocol
 
 from .facts import AttemptReport
 from .forge import CiJob, CiJobState, Site
-from .job import Instance, Job, JobPhase, Reason, Why
+from .job import Attempt, Instance, Job, JobPhase, Reason, Why
 from .policy import Policy
 from .pools import NAMED
 from .runners import RunnerRow
@@ -100,6 +101,14 @@ def cut_short(job: Job, instance: Instance, row: RunnerRow | None, reason: Reaso
     if told is not None and told.runner is not None:
         return told.runner.phase == "busy"
     return row.busy_at is not None
+
+
+def taken_away(job: Job, attempts: Sequence[Attempt], reruns: Sequence[Rerun]) -> int:
+    """How many of a job's attempts lost a machine that was taken back. Of a runner's, those that vanished count, too,
+    and whatever else had its CI job run again: that is not to be cut short in the same way a second time."""
+    whys = {Why.PREEMPTED} if job.spec.runner is None else {Why.PREEMPTED, Why.LOST}
+    lost = {attempt.number for attempt in attempts if attempt.reason.why in whys}
+    return len(lost | {rerun.number for rerun in reruns if rerun.lost_at is not None})
 
 
 def unneeded(rerun: Rerun, now_is: CiJob) -> RerunOutcome:

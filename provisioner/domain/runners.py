@@ -96,9 +96,11 @@ def unwanted(facts: RunnerFacts, now: datetime, policy: Policy) -> Reason | None
     if facts.phase in (InstancePhase.DRAINING, InstancePhase.STOPPING):
         return facts.leaving
     spec, told = facts.job.spec.runner, facts.told
-    if spec is not None and told is not None and told.phase == "waiting" and _idle_s(facts, told, now) >= spec.idle_s:
-        return Reason(Why.IDLE, f"no job came within {spec.idle_s:g} s")
-    return None
+    if spec is None or told is None or told.phase != "waiting" or _idle_s(facts, told, now, policy) < spec.idle_s:
+        return None
+    if facts.row.online_at is None:
+        return Reason(Why.IDLE, f"{facts.row.site.host} never showed it online")
+    return Reason(Why.IDLE, f"no job came within {spec.idle_s:g} s")
 
 
 def works(facts: RunnerFacts, now: datetime, policy: Policy) -> bool:
@@ -112,8 +114,17 @@ def works(facts: RunnerFacts, now: datetime, policy: Policy) -> bool:
     return facts.refused_at is not None and now - facts.refused_at < timedelta(seconds=policy.runner_busy_s)
 
 
-def _idle_s(facts: RunnerFacts, told: RunnerTold, now: datetime) -> float:
+def waited_s(row: RunnerRow | None, told: RunnerTold, now: datetime, patience_s: float) -> float:
+    """For how long it could have been given a job: from when it was first seen online. Its program's start is no sign
+    of that, and a listing may be a while away; after `patience_s` one that was never seen has waited all the same."""
+    if row is None or row.online_at is None:
+        return told.idle_s if told.idle_s >= patience_s else 0.0
+    return min(told.idle_s, (now - row.online_at).total_seconds())
+
+
+def _idle_s(facts: RunnerFacts, told: RunnerTold, now: datetime, policy: Policy) -> float:
     """While it is there for what is run again, and until that has come, it does not wait in vain."""
+    idle_s = waited_s(facts.row, told, now, policy.boot_timeout_s)
     if facts.idle_from is None:
-        return told.idle_s
-    return min(told.idle_s, (now - facts.idle_from).total_seconds())
+        return idle_s
+    return min(idle_s, (now - facts.idle_from).total_seconds())

@@ -216,7 +216,7 @@ class Records(Protocol):
 
     async def record(self, event: Event) -> Event: ...
     async def events(
-        self, *, after: int = 0, job_id: str = "", instance_id: str = "", limit: int = 1000
+        self, *, after: int = 0, job_id: str = "", instance_id: str = "", what: str = "", limit: int = 1000
     ) -> list[Event]: ...
     async def charges(
         self, *, job_id: str = "", instance_id: str = "", since: datetime | None = None, open_only: bool = False

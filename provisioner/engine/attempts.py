@@ -17,6 +17,7 @@ from .gpu_events import GpuEvents
 from .interruptions import Interruptions
 from .observe import Observed
 from .reruns import Reruns
+from .sites import Sites
 from .verdicts import Trial, Verdict, forgotten, judge, lost
 
 _WAITS = {"spool": "its output comes faster than it can be sent", "disk": "its machine's disk is full"}
@@ -34,10 +35,12 @@ class Attempts:
         policy: Policy,
         interruptions: Interruptions,
         reruns: Reruns,
+        sites: Sites,
     ) -> None:
         self._store = store
         self._interruptions = interruptions
         self._reruns = reruns
+        self._sites = sites
         self._observed = observed
         self._desk = desk
         self._clock = clock
@@ -131,6 +134,8 @@ class Attempts:
         attempt, facts = trial.attempt, told.facts if told else {}
         if verdict.reason.why is Why.PREEMPTED:
             await self._interruptions.lost(attempt, trial.instance, told)
+        if verdict.reason.why is Why.VERSION_REFUSED and trial.runner is not None:
+            await self._sites.refused(trial.runner.site, facts.get("runner_software"))
         await self._reruns.ended(trial, verdict.reason, told)
         await self._store.jobs.end(
             attempt,

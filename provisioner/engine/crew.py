@@ -11,7 +11,7 @@ from provisioner.domain.facts import Report, RunnerTold
 from provisioner.domain.forge import Site
 from provisioner.domain.job import Attempt, Job, RunnerSpec
 from provisioner.domain.pools import NAMED, Pool, PoolRunner, Stage, Taken, repository_of
-from provisioner.domain.runners import RunnerRow
+from provisioner.domain.runners import RunnerRow, waited_s
 
 
 @dataclass
@@ -26,14 +26,16 @@ class Crew:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What is known beside the database: runners' records by job and attempt, and what agents say, by instance."""
+    """What is known beside the database: runners' records by job and attempt, and what agents say, by instance.
+    `patience_s`: so long may a runner's program take to be seen at its forge."""
 
     rows: Mapping[tuple[str, int], RunnerRow]
     reports: Mapping[str, Report]
+    patience_s: float
 
 
 def look(
-    pools: Sequence[Pool], believed: Believed, told: Told, site_of: Callable[[RunnerSpec], Site], now: datetime
+    pools: Sequence[Pool], believed: Believed, told: Told, runner_site: Callable[[RunnerSpec], Site], now: datetime
 ) -> dict[str, Crew]:
     """By the name of the pool."""
     crews = {pool.job_name: Crew() for pool in pools}
@@ -41,7 +43,7 @@ def look(
         if job.spec.name in crews and job.spec.runner is not None:
             crew = crews[job.spec.name]
             crew.jobs.append(job)
-            _add(crew, job, site_of(job.spec.runner), believed, told, now)
+            _add(crew, job, runner_site(job.spec.runner), believed, told, now)
     alive = {job.id for job in believed.jobs}
     for owner in believed.owners:
         name = "/".join(owner.split("/", 2)[:2])
@@ -55,7 +57,9 @@ def _add(crew: Crew, job: Job, site: Site, believed: Believed, beside: Told, now
     row = beside.rows.get((job.id, attempt.number)) if attempt else None
     told = _told(attempt, beside.reports)
     stage = stage_of(job, attempt, told, row, job.id in believed.planned)
-    repository, idle_s = repository_of(job.owner), told.idle_s if told and stage is Stage.IDLE else 0.0
+    repository, idle_s = repository_of(job.owner), 0.0
+    if told is not None and stage is Stage.IDLE:
+        idle_s = waited_s(row, told, now, beside.patience_s)
     if stage is Stage.BUSY and told is not None and attempt is not None:
         labels = job.spec.runner.labels if job.spec.runner else ()
         name = row.name if row else attempt.key

@@ -18,7 +18,7 @@ import structlog
 
 from provisioner.domain.demand import Believed, PoolShown, Redelivers, Source, Waiting
 from provisioner.domain.errors import ForgeError
-from provisioner.domain.forge import CiJob, CiJobState, Delivery, Forges, Site, site_of
+from provisioner.domain.forge import CiJob, CiJobState, Delivery, Forges, Site, runner_site
 from provisioner.domain.ids import new_id
 from provisioner.domain.job import Job, JobPhase, JobSpec, RunnerSpec
 from provisioner.domain.policy import Policy
@@ -153,7 +153,7 @@ class PoolDemand:
 
     def _relevant(self, job: CiJob) -> bool:
         """Whether a pool could serve it, as far as is known: one that is none of ours is not kept."""
-        return any(pool.suits(job) or (not job.labels and pool.site_of(job)) for pool in self.pools)
+        return any(pool.suits(job) or (not job.labels and pool.runner_site(job)) for pool in self.pools)
 
     # What comes of it
 
@@ -178,7 +178,7 @@ class PoolDemand:
     async def _looked(self) -> Look:
         now = self._clock.now()
         believed = await self._store.ci_jobs.believed([pool.name for pool in self.pools], now)
-        told = Told(self._runners.of_attempts(), self._observed.reports)
+        told = Told(self._runners.of_attempts(), self._observed.reports, self._policy.boot_timeout_s)
         crews = look(self.pools, believed, told, self._site_of, now)
         taken = await self._takings.still(one for crew in crews.values() for one in crew.began)
         found = sort_out(self.pools, untaken((known.job for known in believed.waiting), taken))
@@ -211,7 +211,7 @@ class PoolDemand:
         key = new_id("j", now, self._rng.getrandbits)
         life_s = pool.max_lifetime_s or self._policy.lifetime_default_s
         site = ask.site
-        runner = RunnerSpec(site.url, str(site.kind), pool.labels, "one", pool.group, idle_s=life_s, base=site.base)
+        runner = RunnerSpec(site.url, str(site.kind), pool.labels, "one", pool.group, idle_s=life_s, base=site.below)
         spec = JobSpec(
             run=(),
             name=pool.job_name,
@@ -232,11 +232,11 @@ class PoolDemand:
         """Asked for every runner at every turn."""
         key = (spec.url, spec.base)
         if key not in self._places:
-            self._places[key] = site_of(spec)
+            self._places[key] = runner_site(spec)
         return self._places[key]
 
     def _narrowest(self, job: CiJob) -> Site | None:
-        found = [site for pool in self.pools if (site := pool.site_of(job)) is not None]
+        found = [site for pool in self.pools if (site := pool.runner_site(job)) is not None]
         return max(found, key=lambda site: len(site.path), default=None)
 
     def _active(self, found: Look) -> set[Site]:

@@ -17,6 +17,7 @@ from provisioner.domain.offer import Offer
 from provisioner.domain.place import Ladder, ceilings
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock
+from provisioner.domain.reruns import taken_away
 from provisioner.domain.store import Store
 
 from .desk import EngineDesk
@@ -168,8 +169,8 @@ class Queue:
         if job.attempts == 0:
             return False
         attempts = await self._store.jobs.attempts(job.id)
-        interruptions = sum(attempt.reason.why is Why.PREEMPTED for attempt in attempts)
-        interruptions += job.phase is JobPhase.RUNNING
+        reruns = await self._store.reruns.of_job(job.id) if job.spec.runner is not None else []
+        interruptions = taken_away(job, attempts, reruns) + (job.phase is JobPhase.RUNNING)
         return interruptions >= self._policy.on_demand_after_interruptions
 
 

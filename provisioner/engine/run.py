@@ -117,7 +117,9 @@ class Engine:
             redelivers=redelivers,
             alone=controllers is None,
         )
-        self._attempts = Attempts(store, self.observed, self.desk, clock, policy, taken, self.reruns)
+        self._attempts = Attempts(
+            store, self.observed, self.desk, clock, policy, taken, self.reruns, self.runners.sites
+        )
         self._queue = Queue(store, self.market, self.desk, clock, policy, rng, self.runners.sites.blocked)
         self._collector = Collector(store, providers, clock, policy, self.observed)
         self._leftovers = Leftovers(store, can.leftovers, clock, policy)

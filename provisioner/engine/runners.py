@@ -15,7 +15,7 @@ import structlog
 
 from provisioner.domain.errors import Conflict, ForgeError, NotFound, RunnerBusy
 from provisioner.domain.facts import Report, RunnerTold
-from provisioner.domain.forge import Forges, Registration, Runner, RunnerOrder, RunnerProgram, Site, site_of
+from provisioner.domain.forge import Forges, Registration, Runner, RunnerOrder, RunnerProgram, Site, runner_site
 from provisioner.domain.job import NO_REASON, Attempt, Instance, InstancePhase, Job, Reason
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock
@@ -97,7 +97,7 @@ class Runners:
     def _site(self, job: Job) -> Site:
         if job.spec.runner is None:
             raise NotFound(f"{job.id} is no runner")
-        return site_of(job.spec.runner)
+        return runner_site(job.spec.runner)
 
     def resume(self, site: Site) -> None:
         """It can be asked again: what failed there is tried now."""

@@ -6,25 +6,21 @@ seldom enough that a forge's hourly limit suffices for all sites together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-import structlog
-
 from provisioner.domain.errors import ForgeError, InvalidRequest
-from provisioner.domain.forge import Forges, Runner, Site, Software, site_of
-from provisioner.domain.ids import made_at
+from provisioner.domain.forge import Forges, Runner, Site, Software, runner_site
 from provisioner.domain.job import Job
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock
 from provisioner.domain.store import Event, Store
 
 from .errands import Errands
+from .ghosts import GhostHunt
 
-_log = structlog.get_logger()
 _LISTINGS_AN_HOUR = 1500  # arbitrary: of the 5,000 calls that GitHub allows; the rest is for what is done
-_OURS_FOR_SURE = timedelta(days=1)  # Source: reference "forges", 2.1.6: GitHub itself removes offline ones then
 _SOFTWARE_S = 3600.0
 _TROUBLE_S = 60.0  # arbitrary: longer than a site with something to do is left unasked
 _ARCH = "x86_64"
@@ -32,12 +28,13 @@ _ARCH = "x86_64"
 
 @dataclass
 class _Known:
-    """Of one site. `listed_s` monotonic seconds of the last complete listing, `trouble` why there is none."""
+    """Of one site. `listed_s` monotonic seconds of the last complete listing, `offline` those of the one before it,
+    `trouble` why there is none."""
 
     listed_s: float | None = None
     asked_s: float | None = None
     runners: dict[str, Runner] = field(default_factory=dict)
-    before: frozenset[str] = frozenset()
+    offline: frozenset[str] = frozenset()
     trouble: str = ""
     warned_at: datetime | None = None
 
@@ -49,11 +46,13 @@ class Sites:
         self._clock = clock
         self._policy = policy
         self._news = news
+        self.ghosts = GhostHunt(store, forges, clock)
         self._known: dict[Site, _Known] = {}
         self._wanted: set[Site] = set()
         self._until_s: dict[Site, float] = {}
         self._software: dict[tuple[Site, str], tuple[float, Software]] = {}
         self._listing = Errands("list")
+        self._dead: set[tuple[str, str]] | None = None
 
     def seen(self, site: Site, name: str) -> Runner | None:
         known = self._known.get(site)
@@ -85,7 +84,7 @@ class Sites:
         if job.spec.runner is None:
             return ""
         try:
-            site = site_of(job.spec.runner)
+            site = runner_site(job.spec.runner)
         except InvalidRequest as error:
             return error.line
         known = self._known.setdefault(site, _Known())
@@ -127,15 +126,16 @@ class Sites:
     async def _list(self, site: Site, known: _Known) -> None:
         try:
             software = await self.software(site, _ARCH)
+            dead = await self._refused_versions()
             found = await self._forges.of(site).runners(site)
         except ForgeError as error:
             await self._trouble(site, known, error.line)
             return
-        known.before = frozenset(known.runners)
+        known.offline = frozenset(name for name, one in known.runners.items() if not one.online)
         known.runners = {runner.name: runner for runner in found}
         known.listed_s = self._clock.monotonic()
-        await self._trouble(site, known, await self._refused(site, known, software))
-        await self._ghosts(site, known)
+        await self._trouble(site, known, await self._ending(site, known, software, dead))
+        await self.ghosts.listed(site, found, known.offline)
         self._news()
 
     async def _trouble(self, site: Site, known: _Known, trouble: str) -> None:
@@ -146,8 +146,33 @@ class Sites:
         await self._store.records.record(Event(what, self._clock.now(), trouble or str(site), data={"site": site.url}))
         self._news()
 
-    async def _refused(self, site: Site, known: _Known, software: Software) -> str:
+    async def refused(self, site: Site, told: object) -> None:
+        """The forge did not take the program that a machine fetched, as its agent has `told`: nothing is made at that
+        forge until there is another version. One that is not the one in use says nothing of that."""
+        version = str(told.get("version", "")) if isinstance(told, Mapping) else ""
+        used = {software.version for (of, _), (_, software) in self._software.items() if of.base == site.base}
+        dead = await self._refused_versions()
+        if not version or version not in (used or {version}) or (site.base, version) in dead:
+            return
+        dead.add((site.base, version))
+        data = {"site": site.url, "base": site.base, "version": version}
+        said = _said(site, version)
+        await self._store.records.record(Event("forge.version_refused", self._clock.now(), said, data=data))
+        for one, known in self._known.items():
+            if one.base == site.base:
+                await self._trouble(one, known, said)
+
+    async def _refused_versions(self) -> set[tuple[str, str]]:
+        """By the addresses of their forges; what happened before the controller's start counts."""
+        if self._dead is None:
+            before = await self._store.records.events(what="forge.version_refused")
+            self._dead = {(str(event.data["base"]), str(event.data["version"])) for event in before}
+        return self._dead
+
+    async def _ending(self, site: Site, known: _Known, software: Software, dead: set[tuple[str, str]]) -> str:
         """A program that the forge will not take any more stops what would be made; that it soon will not is said."""
+        if (site.base, software.version) in dead:
+            return _said(site, software.version)
         now, at = self._clock.now(), software.refused_at
         if at is None or (at - now).total_seconds() > self._policy.runner_refused_soon_s:
             return ""
@@ -159,28 +184,9 @@ class Sites:
             await self._store.records.record(Event("forge.version_ends", now, said, data={"site": site.url}))
         return ""
 
-    async def _ghosts(self, site: Site, known: _Known) -> None:
-        """Records under names of ours, offline in two listings. One that we know to be gone was not, after all; one
-        that no row of ours knows may be another controller's, unless it has been there for longer than a machine is."""
-        offline = {r.name: r for r in known.runners.values() if not r.online and not r.busy and r.name in known.before}
-        if not offline:
-            return
-        there = {row.name for row in await self._store.runners.there()}
-        ours, now = await self._store.runners.known(offline), self._clock.now()
-        for name, runner in offline.items():
-            made = made_at(name)
-            old = made is not None and now - made > _OURS_FOR_SURE
-            if name not in there and (name in ours or old):
-                await self._remove_ghost(site, runner)
-
-    async def _remove_ghost(self, site: Site, runner: Runner) -> None:
-        try:
-            await self._forges.of(site).remove(site, runner.forge_id, runner.name)
-        except ForgeError as error:
-            _log.warning("ghost.refused", runner=runner.name, error=error.message)
-            return
-        now, data = self._clock.now(), {"runner": runner.name, "site": site.url}
-        await self._store.records.record(Event("runner.collected", now, f"{runner.name}: no machine of it", data=data))
-
     async def close(self) -> None:
         await self._listing.close()
+
+
+def _said(site: Site, version: str) -> str:
+    return f"{site.host} refused the version {version} of its runner program: name a newer one in the settings"

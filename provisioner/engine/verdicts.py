@@ -75,8 +75,8 @@ def _of_runner(trial: Trial, report: AttemptReport, at: datetime) -> Verdict | N
     if row is not None and row.reason.why is Why.IDLE:
         served = any(attempt.reason.why is Why.SERVED for attempt in trial.earlier)
         return Verdict(row.reason, Outcome.SUCCEEDED if served else Outcome.EXPIRED)
-    if report.why == Why.FORGE:
-        return Verdict(Reason(Why.FORGE, report.detail), Outcome.FAILED)
+    if report.why in (Why.FORGE, Why.VERSION_REFUSED):
+        return Verdict(Reason(Why(report.why), report.detail), Outcome.FAILED)
     if report.why in ("", Why.EXIT):
         return _again(trial, Reason(Why.FORGE, f"its program ended with {report.exit_code} and had no job"))
     return None

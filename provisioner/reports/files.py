@@ -1,4 +1,4 @@
-"""Files that jobs leave: metrics as JSON, series as TSV, CSV or JSON, DVCLive's folder, `dvc metrics diff`.
+"""Files that jobs leave: metrics, series as TSV, CSV or JSON, DVCLive's folder, `dvc metrics diff`.
 
 They are somebody else's: sizes are bounded, and what cannot be used is said in one line.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from provisioner.domain.errors import InvalidRequest, NotFound
 from provisioner.domain.metrics import Source, as_float, flatten
 
+from .formats import tree
 from .found import Found, Series
 from .pictures import PICTURES, pictures_of, take_picture, within
 
@@ -36,15 +36,15 @@ def read_metrics(path: Path, name: str = "") -> Source:
 
 def parse_metrics(data: bytes, name: str) -> Source:
     """Raises: InvalidRequest."""
-    return Source(name, flatten(_json(data, name), name))
+    return Source(name, flatten(tree(data, name), name))
 
 
 def read_diff(path: Path) -> tuple[list[Source], list[Source]]:
     """What `dvc metrics diff --json` printed: the metrics as they are, and as they were. Raises: InvalidRequest."""
-    tree = _json(_bytes(path, str(path)), str(path))
+    printed = tree(_bytes(path, str(path)), str(path))
     now: dict[str, dict[str, float]] = {}
     old: dict[str, dict[str, float]] = {}
-    files = tree.get("diff", tree) if isinstance(tree, Mapping) else {}
+    files = printed.get("diff", printed) if isinstance(printed, Mapping) else {}
     for file, metrics in files.items() if isinstance(files, Mapping) else ():
         for metric, change in metrics.items() if isinstance(metrics, Mapping) else ():
             if not isinstance(change, Mapping):
@@ -148,8 +148,8 @@ def _rows(text: str, suffix: str, name: str) -> list[dict[str, Any]]:
 
 def _json_rows(text: str, name: str) -> list[dict[str, Any]]:
     """A list of objects; anything else is no series, and no error either: not every JSON file is one."""
-    tree = _json(text.encode(), name)
-    rows = tree if isinstance(tree, list) else []
+    found = tree(text.encode(), name)
+    rows = found if isinstance(found, list) else []
     return [row for row in rows if isinstance(row, dict)]
 
 
@@ -172,14 +172,3 @@ def _bytes(path: Path, shown: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise NotFound(f"cannot read {shown}: {error.strerror}", hint="name the file as it is called") from error
-
-
-def _json(data: bytes, name: str) -> Any:
-    try:
-        return json.loads(data)
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{name} is not UTF-8 text") from error
-    except json.JSONDecodeError as error:
-        raise InvalidRequest(f"{name}:{error.lineno}: not JSON: {error.msg}") from error
-    except (RecursionError, ValueError) as error:
-        raise InvalidRequest(f"{name}: not JSON that anybody reads: {str(error).partition(';')[0]}") from error

@@ -16,7 +16,7 @@ from .history import commit_of, merge_base, metrics_at
 from .pictures import PICTURES
 
 IMPLIED = ("junit.failures == 0", "junit.errors == 0", "junit.tests > 0")
-_METRICS = ("metrics.json",)
+_METRICS = ("metrics.json", "metrics.yaml", "metrics.yml", "metrics.toml")  # the first that is there
 _DVCLIVE = "dvclive"
 _PLOTS = "plots"
 _JUNIT = ("junit.xml", "report.xml")
@@ -53,22 +53,27 @@ def usual(folder: Path, *, anywhere: bool = False) -> Inputs:
     if anywhere:
         lives = [one.parent for one in folder.rglob("plots/metrics") if (one.parent.parent / "metrics.json").is_file()]
         dvclive = sorted({_below(one.parent, folder) for one in lives})
-        metrics = [one for one in sorted(folder.rglob("metrics.json")) if _below(one.parent, folder) not in dvclive]
+        places = sorted({one.parent for name in _METRICS for one in folder.rglob(name)})
+        metrics = [_metrics_in(one) for one in places if _below(one, folder) not in dvclive]
         reports = sorted({one for pattern in _JUNIT_ANYWHERE for one in folder.rglob(pattern)})
         outside = [one for one in sorted(folder.iterdir()) if _below(one, folder) not in dvclive]
         pictured = [one for one in outside if one.is_dir() or one.suffix.lower() in PICTURES]
         return Inputs(
-            metrics=tuple(_below(one, folder) for one in metrics),
+            metrics=tuple(_below(one, folder) for found in metrics for one in found),
             junit=tuple(_below(one, folder) for one in reports),
             plots=tuple(_below(one, folder) for one in pictured),
             dvclive=tuple(dvclive),
         )
     return Inputs(
-        metrics=tuple(name for name in _METRICS if (folder / name).is_file()),
+        metrics=tuple(one.name for one in _metrics_in(folder)),
         junit=tuple(name for name in _JUNIT if (folder / name).is_file()),
         plots=(_PLOTS,) if (folder / _PLOTS).is_dir() else (),
         dvclive=(_DVCLIVE,) if (folder / _DVCLIVE).is_dir() else (),
     )
+
+
+def _metrics_in(folder: Path) -> list[Path]:
+    return [folder / name for name in _METRICS if (folder / name).is_file()][:1]
 
 
 def _below(path: Path, folder: Path) -> str:

@@ -72,13 +72,15 @@ class SqlRecords:
         return await self._db.run(work)
 
     async def events(
-        self, *, after: int = 0, job_id: str = "", instance_id: str = "", limit: int = 1000
+        self, *, after: int = 0, job_id: str = "", instance_id: str = "", what: str = "", limit: int = 1000
     ) -> list[Event]:
         query = select(events).where(events.c.id > after).order_by(events.c.id).limit(limit)
         if job_id:
             query = query.where(events.c.job_id == job_id)
         if instance_id:
             query = query.where(events.c.instance_id == instance_id)
+        if what:
+            query = query.where(events.c.what == what)
         return await self._db.run(lambda c: [codec.event(row) for row in c.execute(query).mappings()])
 
     async def charges(

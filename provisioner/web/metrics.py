@@ -40,6 +40,10 @@ async def exposition(services: Services, health: Health) -> bytes:
     gauge("last_pass_age_seconds", "Age of the engine's last good pass", float("nan") if age_s is None else age_s)
     gauge("oldest_waiting_seconds", "How long the oldest queued job has waited", await health.oldest_waiting_s())
 
+    paused = Gauge("runner_paused", "Clouds, and forges, at which nothing is launched", ["what"], registry=registry)
+    for what in services.paused():
+        paused.labels(what).set(1)
+
     waiting = services.demand.waiting()
     gauge("ci_jobs_queued", "CI jobs that wait for a runner of a pool", waiting.jobs)
     gauge("ci_jobs_oldest_seconds", "How long the oldest of them has waited", waiting.oldest_s)

@@ -6,7 +6,7 @@ import math
 import re
 
 from provisioner.domain.errors import InvalidRequest
-from provisioner.domain.forge import site_of
+from provisioner.domain.forge import runner_site
 from provisioner.domain.job import JobSpec
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:=/@+-]{0,99}")
@@ -22,7 +22,7 @@ def check_runner(spec: JobSpec) -> None:
     for name in _ITS_FORGES:
         if getattr(spec, name):
             raise InvalidRequest(f"spec.{name}: a ci-runner runs what its forge gives it", hint="leave it out")
-    site_of(runner)
+    runner_site(runner)
     if runner.jobs not in ("one", "many"):
         raise InvalidRequest(f"spec.runner.jobs: {runner.jobs[:40]!r} is neither one nor many")
     if not 1 <= len(runner.labels) <= _MOST_LABELS:

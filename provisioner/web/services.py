@@ -14,6 +14,7 @@ from provisioner.domain.ci import CiDoor
 from provisioner.domain.credentials import Keyring
 from provisioner.domain.demand import Demand, NoDemand, NoWebhooks, Webhooks
 from provisioner.domain.forge import ForgeKeyring, Registrar
+from provisioner.domain.ghosts import Ghosts
 from provisioner.domain.hosts import Hosting
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Desk, Logs, Objects
@@ -74,7 +75,7 @@ def _no_file(sha256: str) -> Path | None:
 @dataclass(frozen=True)
 class Services:
     """`status` gives what the composition root knows; `shutdown(why)` ends the controller; `gc(dry_run, expired)`
-    collects now. `bits(n)` gives n random bits; `trouble()` when the engine last broke, and on what;
+    collects now, `ghosts` those at forges. `bits(n)` gives n random bits; `trouble()` when the engine last broke;
     `agent_file(sha256)` the agent's one file if it is this one; `keyring` takes credentials that commands hand over,
     where the controller has none of its own, `forge_keyring` those of forges; `ci` lets CI runs in; `public_url` where
     people's programs reach it, "" if nowhere; `paused()` which providers take no launches now, and why; `webhooks`
@@ -92,6 +93,7 @@ class Services:
     gc: Callable[[bool, bool], Awaitable[dict[str, Any]]]
     hosting: Hosting
     registrar: Registrar
+    ghosts: Ghosts
     bits: Callable[[int], int] = _random_bits
     agent_urls: Callable[[], Sequence[str]] = tuple
     trouble: Callable[[], tuple[datetime, str] | None] = _no_trouble

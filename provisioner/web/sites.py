@@ -13,7 +13,21 @@ from provisioner import __version__
 
 from . import hooks, metrics
 from .agent_api import PROTOCOL, agent_routes
-from .api import admin, blobs, credentials, forges, hosts, instances, jobs, logs, oidc, pools, published, results
+from .api import (
+    admin,
+    blobs,
+    credentials,
+    forges,
+    ghosts,
+    hosts,
+    instances,
+    jobs,
+    logs,
+    oidc,
+    pools,
+    published,
+    results,
+)
 from .auth import Login, Use, Viewer, control_login, token_login
 from .body import BodyLimit
 from .docs import page, schema
@@ -22,7 +36,7 @@ from .health import Health
 from .services import Services
 
 _PREFIX = "/api/v1"
-_ROUTERS = (jobs, logs, results, instances, hosts, pools, admin, blobs, published)
+_ROUTERS = (jobs, logs, results, instances, hosts, pools, admin, ghosts, blobs, published)
 
 
 def control_site(services: Services) -> FastAPI:

@@ -10,7 +10,7 @@ from typing import Any
 
 from provisioner.domain.ci import granted
 from provisioner.domain.errors import Conflict, Forbidden, Impossible, InvalidRequest, NotFound, OverBudget
-from provisioner.domain.forge import site_of
+from provisioner.domain.forge import runner_site
 from provisioner.domain.job import CheckpointSpec, InputSpec, Job, JobPhase, JobSpec, Need, Workspace
 from provisioner.domain.place import Ladder
 from provisioner.domain.pools import NAMED
@@ -60,7 +60,7 @@ def _granted(services: Services, caller: Caller, spec: JobSpec) -> JobSpec:
     if spec.runner is None or services.ci is None:
         raise Forbidden("a CI run launches runners and nothing else", hint="`runner launch`")
     check_runner(spec)
-    return granted(services.ci.granted(caller.session), caller.session, spec, site_of(spec.runner))
+    return granted(services.ci.granted(caller.session), caller.session, spec, runner_site(spec.runner))
 
 
 def check_known(ladder: Ladder) -> None:

@@ -182,6 +182,7 @@ def _services(store: SqlStore, engine: Engine, folder: Path, forge: _Forge) -> S
         gc=collect,
         hosting=FakeHosting(),
         registrar=engine.runners,
+        ghosts=engine.runners.sites.ghosts,
         webhooks=ForgeWebhooks({("github", ""): Hook(_SITE, forge.read)}),
         demand=engine.demand,
     )

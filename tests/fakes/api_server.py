@@ -70,6 +70,7 @@ class FakeApi:
     published: dict[str, bytes] = field(default_factory=dict)
     taken: dict[str, Any] = field(default_factory=dict)
     forges: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ghosts: dict[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> FakeApi:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -355,6 +356,11 @@ class _Handler(BaseHTTPRequestHandler):
     def collect(self, body: Any) -> None:
         self._json({"found": ["runner-i-9"], "ended": [] if body["dry_run"] else ["runner-i-9"]})
 
+    def collect_runners(self, body: Any) -> None:
+        done = self.api.ghosts if body.get("remove") else {}
+        refused = {name: why for name, why in done.items() if why}
+        self._json({"found": [*self.api.ghosts], "ended": [*(done.keys() - refused)], "refused": refused})
+
     def stop_machine(self, instance: str, _: Any) -> None:
         self._json({**instance_row("draining"), "id": instance})
 
@@ -387,6 +393,7 @@ _ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("POST", "/tokens", _Handler.token),
     ("GET", "/offers", _Handler.offers),
     ("POST", "/gc", _Handler.collect),
+    ("POST", "/gc/runners", _Handler.collect_runners),
     ("PUT", "/forges/([^/]+)", lambda handler, kind, body: handler._json({"site": body["url"], "kind": kind})),
     ("PUT", "/credentials/([^/]+)", lambda handler, *_: handler._json(handler.api.taken)),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from provisioner.domain.errors import ForgeRefused, ForgeUnauthorized, InvalidRequest
+from provisioner.domain.errors import ForgeRefused, ForgeUnauthorized, InvalidRequest, RunnerBusy
 from provisioner.domain.forge import (
     CiJob,
     ForgeCredentials,
@@ -20,12 +20,16 @@ from provisioner.domain.ports import Clock
 
 
 class FakeForges:
-    """`opens`: token -> paths. `opened` are all that were made, in order."""
+    """`opens`: token -> paths. `opened` are all that were made, in order. `there` are runners
+    by name, `stays` why one cannot be removed."""
 
     def __init__(self, opens: dict[str, set[str]] | None = None) -> None:
         self.opens = opens or {}
         self.opened: list[OpenForge] = []
         self.ci_jobs: dict[str, CiJob] = {}
+        self.there: dict[str, Runner] = {}
+        self.stays: dict[str, str] = {}
+        self.version = "2.330.0"
 
     def open(
         self, kind: ForgeKind, base: str, credentials: ForgeCredentials, clock: Clock, release: Release
@@ -55,14 +59,14 @@ class OpenForge:
 
     async def runners(self, site: Site) -> Sequence[Runner]:
         self._check(site)
-        return []
+        return list(self._world.there.values())
 
     async def job(self, site: Site, repository: str, job_id: str) -> CiJob | None:
         self._check(site)
         return self._world.ci_jobs.get(job_id)
 
     async def software(self, site: Site, system: str, machine: str) -> Software:
-        version = self.release.version or "2.330.0"
+        version = self.release.version or self._world.version
         return Software("actions-runner", version, f"https://forge.example/{version}", "ab" * 32)
 
     async def register(self, site: Site, order: RunnerOrder) -> Registration:
@@ -70,6 +74,9 @@ class OpenForge:
 
     async def remove(self, site: Site, forge_id: str, name: str) -> None:
         self._check(site)
+        if name in self._world.stays:
+            raise RunnerBusy(self._world.stays[name])
+        self._world.there.pop(name, None)
 
     async def queued(self, site: Site) -> Sequence[CiJob]:
         raise ForgeRefused("not in this play")

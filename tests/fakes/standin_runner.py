@@ -4,7 +4,7 @@
 As `Runner.Listener` it is GitHub's: takes its configuration from the environment, opens a session at the fake forge
 (tests/fakes/github/runner_api.py says how), is given a job, has it run by a second process with the hooks around it,
 reports the end, and exits with the codes of the real one. As `gitlab-runner` it asks by GitLab's published job API, as
-`act_runner` by Gitea's calls in JSON. `packed` and `alone` make of it what the forges publish.
+`act_runner` and `forgejo-runner` by Gitea's calls in JSON. `packed` and `alone` make of it what the forges publish.
 
 It is run on its own, by whatever python3 there is: standard library only.
 """
@@ -310,20 +310,14 @@ def _gitlab_job(forge: Forge, given: argparse.Namespace, signals: Signals, job: 
 # --- Gitea's ----------------------------------------------------------------------------------------------------------
 
 
-def gitea(words: list[str]) -> int:
-    known = argparse.ArgumentParser(prog="act_runner")
+def gitea(words: list[str], program: str, *commands: str) -> int:
+    known = argparse.ArgumentParser(prog=program)
     known.add_argument("--config", required=True)
-    commands = known.add_subparsers(dest="command", required=True)
-    commands.add_parser("daemon")
-    register = commands.add_parser("register")
-    for name in ("no-interactive", "ephemeral"):
-        register.add_argument(f"--{name}", action="store_true")
-    for name in ("instance", "name", "labels"):
-        register.add_argument(f"--{name}", required=True)
+    known.add_argument("command", choices=commands)
+    known.add_argument("--wait", action="store_true", required=program == "forgejo-runner")
     given = known.parse_args(words)
-    settings = json.loads(Path(given.config).read_text())["runner"]
     try:
-        return _registered(given, settings) if given.command == "register" else _daemon(settings)
+        return _daemon(json.loads(Path(given.config).read_text())["runner"])
     except (Refused, OSError) as error:
         say(f"level=error msg={str(error)!r}")
         return _TERMINATED
@@ -333,22 +327,12 @@ def _call(forge: Forge, name: str, body: dict[str, Any]) -> dict[str, Any]:
     return forge.ask("POST", f"/api/actions/runner.v1.RunnerService/{name}", body) or {}
 
 
-def _registered(given: argparse.Namespace, settings: dict[str, Any]) -> int:
-    token = os.environ["GITEA_RUNNER_REGISTRATION_TOKEN"]
-    labels = [label.partition(":")[0] for label in given.labels.split(",")]
-    body = {"name": given.name, "token": token, "version": VERSION, "labels": labels, "ephemeral": given.ephemeral}
-    made = _call(Forge(given.instance, {}), "Register", body)["runner"]
-    about = {"address": given.instance, "name": given.name, "uuid": made["uuid"], "token": made["token"]}
-    Path(settings["file"]).write_text(json.dumps({**about, "labels": given.labels.split(",")}))
-    say("Runner registered successfully.")
-    return _OK
-
-
 def _daemon(settings: dict[str, Any]) -> int:
     about = json.loads(Path(settings["file"]).read_text())
     forge = Forge(about["address"], {"x-runner-uuid": about["uuid"], "x-runner-token": about["token"]})
     signals = Signals(signal.SIGINT, signal.SIGTERM)
-    os.environ.update(settings["envs"])
+    if Path(sys.argv[0]).name == "act_runner":  # the other has no hooks
+        os.environ.update(settings["envs"])
     try:
         _call(forge, "Declare", {"version": VERSION, "labels": about["labels"]})
         while not (task := _call(forge, "FetchTask", {"tasksVersion": "0"}).get("task")):
@@ -376,7 +360,9 @@ def main() -> int:
     if name == "gitlab-runner":
         return gitlab(words)
     if name == "act_runner":
-        return gitea(words)
+        return gitea(words, name, "daemon")
+    if name == "forgejo-runner":
+        return gitea(words, name, "one-job")
     root = Path(__file__).absolute().parent.parent
     if words[:1] == ["worker"]:
         return worker(root)

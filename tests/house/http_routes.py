@@ -29,6 +29,7 @@ def described() -> Iterator[tuple[str, str, str]]:
         gc=nothing,
         hosting=nothing,
         registrar=nothing,
+        ghosts=nothing,
     )
     site = people_site(services)
     for path, item in sorted(site.openapi()["paths"].items()):

@@ -134,6 +134,7 @@ EVENTS = {
     "ci.refused": "a CI run was not let in; the message says why",
     "forge.trouble": "a forge does not answer, or refuses our rights; nothing is made for it, removals go on",
     "forge.answers": "the forge answers again",
+    "forge.version_refused": "the forge did not take the version of its runner program; nothing is made there with it",
     "forge.version_ends": "the forge will soon refuse the version of its runner program that is used",
     "instance.draining": "no new work; the last data goes up",
     "instance.stop_asked": "somebody asked to stop it",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
-from provisioner.cli import render
+from provisioner.cli import health, render
+from provisioner.cli.client import Client
 from provisioner.cli.embedded import home
+from provisioner.cli.failures import CliError
 
 _MARK = {True: "ok  ", False: "BAD ", None: "note"}
 
@@ -17,10 +21,20 @@ def command(provider: str, as_json: bool) -> int:
     """Check this installation."""
     from provisioner import app
 
-    lines = app.doctor(home(), provider)
+    lines = [*app.doctor(home(), provider), *_paused()]
     if as_json:
         render.as_json([{"id": str(n), "ok": ok, "text": text} for n, (ok, text) in enumerate(lines)])
     else:
         for ok, text in lines:
             print(f"{_MARK[ok]} {text}")
     return int(any(ok is False for ok, _ in lines))
+
+
+def _paused() -> list[tuple[bool | None, str]]:
+    """What a controller that runs launches nothing at, and why."""
+    target = os.environ.get("RUNNER_SERVER") or f"unix:{home() / 'control.sock'}"
+    try:
+        told = health.look(Client(target, ca=os.environ.get("RUNNER_CA", "")))
+        return [(False, str(why)) for why in (told.get("paused") or {}).values()]
+    except CliError:
+        return []

@@ -11,7 +11,9 @@ FAILED = 1
 
 @click.command()
 @click.option("--metric", "metrics_asked", multiple=True, metavar="GATE", help="As in 'loss <= base * 1.05'.")
-@click.option("--metrics", multiple=True, metavar="FILE", help="JSON files of metrics (default: metrics.json).")
+@click.option(
+    "--metrics", multiple=True, metavar="FILE", help="Files of metrics: JSON, YAML, TOML (default: metrics.json)."
+)
 @click.option("--junit", multiple=True, metavar="FILE", help="JUnit XML; no failure, no error and a test are implied.")
 @click.option("--dvclive", multiple=True, metavar="DIR", help="Folders that DVCLive wrote.")
 @click.option("--dvc-diff", multiple=True, metavar="FILE", help="What `dvc metrics diff --json` printed.")

@@ -9,7 +9,6 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
@@ -19,8 +18,8 @@ from provisioner.cli.client import Client
 from provisioner.cli.coming import Coming, Interrupted, interruptible
 from provisioner.cli.embedded import connected
 from provisioner.cli.failures import OURS, REFUSED, CliError
-from provisioner.cli.forge_rights import Rights, kinds_of
-from provisioner.domain.forge import Site, parse_site
+from provisioner.cli.forge_rights import Rights, named
+from provisioner.domain.forge import Site
 from provisioner.domain.launching import CiRun, Names, names_of, parse_labels, run_of
 
 _MOST = 100  # arbitrary
@@ -88,9 +87,7 @@ def _site(client: Client, given: dict[str, Any], run: CiRun | None) -> Site:
         if run is None:
             raise CliError("where should they serve?", "give --repo URL; a CI step's own repository is known")
         return run.site
-    host = urlsplit(given["repo"] if "://" in given["repo"] else f"https://{given['repo']}").netloc
-    kinds = {run.site.host: str(run.site.kind)} if run is not None else {}
-    return parse_site(given["repo"], kinds_of(client) | kinds | ({host: given["forge"]} if given["forge"] else {}))
+    return named(client, given["repo"], given["forge"], run)
 
 
 def _wanted(given: dict[str, Any], need: dict[str, Any], site: Site, run: CiRun | None) -> _Wanted:
@@ -100,6 +97,7 @@ def _wanted(given: dict[str, Any], need: dict[str, Any], site: Site, run: CiRun 
         "jobs": given["jobs"],
         "group": given["group"],
         "idle_s": duration(given["idle_timeout"], "--idle-timeout"),
+        **({"base": site.below} if site.below else {}),
     }
     spec: dict[str, Any] = {"run": [], "kind": "ci-runner", "name": given["name"], "need": need, "runner": runner}
     if given["max_lifetime"]:

@@ -25,7 +25,7 @@ _LEAST_S = 1.0
 
 @click.command()
 @arguments.jobs
-@click.option("--metrics", multiple=True, metavar="FILE", help="JSON files of metrics.")
+@click.option("--metrics", multiple=True, metavar="FILE", help="Files of metrics: JSON, YAML, TOML.")
 @click.option("--junit", multiple=True, metavar="FILE", help="JUnit XML.")
 @click.option("--plots", multiple=True, metavar="PATH", help="Images and series (TSV, CSV, JSON), or folders of them.")
 @click.option("--dvclive", multiple=True, metavar="DIR", help="Folders that DVCLive wrote.")

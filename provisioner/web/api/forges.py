@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, SecretStr
 
 from provisioner.domain.errors import Conflict
-from provisioner.domain.forge import ForgeCredentials, parse_site
+from provisioner.domain.forge import ForgeCredentials, site_at
 
 from ..auth import Admin, Use
 
@@ -15,9 +15,11 @@ router = APIRouter(tags=["admin"])
 
 
 class Rights(BaseModel):
-    """`url` is the repository, organisation or group that the token opens; `api` where its forge's API is elsewhere."""
+    """`url` is the repository, organisation or group that the token opens; `base` where its forge begins, if that is
+    below its host's root; `api` where its forge's API is elsewhere."""
 
     url: str = Field(max_length=1000)
+    base: str = Field(default="", max_length=1000)
     token: SecretStr
     api: str = Field(default="", max_length=1000)
 
@@ -27,7 +29,6 @@ async def take_rights(kind: str, body: Rights, services: Use, caller: Admin) -> 
     """Kept in memory until the controller ends. The forge is asked whether they open that place."""
     if services.forge_keyring is None:
         raise Conflict("a served controller takes no forge's token", hint="name it under `forges:` of its settings")
-    host = body.url.split("://", 1)[-1].split("/", 1)[0]
-    site = parse_site(body.url, {host: kind})
+    site = site_at(body.url, kind, body.base)
     await services.forge_keyring.take(site, ForgeCredentials(token=body.token.get_secret_value(), api=body.api))
     return JSONResponse({"site": site.url, "kind": str(site.kind)})

@@ -50,9 +50,13 @@ class GitLabServer(ForgeHttp):
             ("GET", "/projects/([^/]+)/pipelines/([0-9]+)/jobs", self._jobs_of_pipeline),
             ("GET", "/projects/([^/]+)/merge_requests/([0-9]+)", self._merge_request),
             *self.said.routes(self._project),
+            ("POST", "/jobs/request", self._request_job),
+            ("PUT", "/jobs/([0-9]+)", self._update_job),
         )
 
     def let_in(self, asked: Asked) -> None:
+        if asked.path == "/jobs/request" or asked.name.startswith("PUT /jobs/"):
+            return  # those check the runner's own token
         given = asked.headers.get("private-token") or asked.headers.get("authorization", "").removeprefix("Bearer ")
         if given != TOKEN:
             raise Refusal(401, "401 Unauthorized")
@@ -280,3 +284,23 @@ class GitLabServer(ForgeHttp):
             if (one.project, one.iid) == (project.id, int(asked.words[1])):
                 return {"iid": one.iid, "source_project_id": one.source, "target_project_id": one.project}
         raise Refusal(404, "404 Not found")
+
+    def _request_job(self, asked: Asked) -> Answer:
+        """A runner's program: being asked is being seen. Source: lib/api/ci/runner.rb, 2026."""
+        runner = next((one for one in self.state.runners.values() if one.token == asked.body.get("token")), None)
+        if runner is None:
+            raise Refusal(403, "403 Forbidden")
+        runner.contacted = self.clock.monotonic()
+        for job in self.state.jobs.values():
+            if self.state.serves(runner, job):
+                self.state.give(runner, job)
+                steps = [{"name": "script", "script": ["true"]}]
+                return Answer({"id": job.id, "token": f"job-{job.id}", "variables": [], "steps": steps}, 201)
+        return Answer(status=204)
+
+    def _update_job(self, asked: Asked) -> Answer:
+        job = self.state.jobs[int(asked.words[0])]
+        if asked.body.get("token") != f"job-{job.id}":
+            raise Refusal(403, "403 Forbidden")
+        job.status = str(asked.body["state"])
+        return Answer(True)

@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from agent import wire
+from provisioner.domain.forge import RunnerOrder
+from provisioner.forges.gitea.secret import registration
 from tests.fakes import standin_runner
 
 TOKEN = "token-of-the-runner-1234567890"
@@ -48,6 +50,11 @@ class Forge:
         files = {".runner": settings, ".credentials": {"Scheme": "OAuth", "Data": {"token": TOKEN}}}
         packed = {name: base64.b64encode(json.dumps(one).encode()).decode() for name, one in files.items()}
         return base64.b64encode(json.dumps(packed).encode()).decode()
+
+    def registration(self, name: str) -> str:
+        """What the controller gives for Gitea's and Forgejo's programs."""
+        made = {"id": 7, "uuid": "u-7", "token": TOKEN}
+        return registration(self.url, RunnerOrder(name, ("gpu-t4",)), made).secret
 
     def publish(self, data: bytes, path: str = "/software/program") -> str:
         """Its sha256."""
@@ -115,9 +122,9 @@ class Forge:
 
     def _gitea(self, path: str, body: Any) -> tuple[int, Any]:
         name = path.rpartition("/")[2]
-        if name == "Register":
-            self.sessions = [body["name"], *body["labels"]]
-            return (200, {"runner": {"uuid": "u", "token": "t"}}) if body["token"] == TOKEN else (401, {})
+        if name == "Declare":
+            self.sessions = [] if self.refuses else list(body["labels"])
+            return self.refuses or 200, {}
         if name == "FetchTask" and self._has_job(0.0) and self.job is not None:
             payload = base64.b64encode(json.dumps({"steps": self.job["steps"]}).encode()).decode()
             return 200, {"task": {"id": 12, "workflowPayload": payload, "context": {"repository": "acme/vision"}}}

@@ -167,7 +167,7 @@ def test_a_controller_out_of_reach_is_asked_again_and_one_that_refuses_is_not(ma
         (5, "forge", "another program has this runner's session at the forge (exit code 5)"),
         (
             7,
-            "forge",
+            "version-refused",
             "version refused: the forge does not take github-runner 2.330.0 any more (exit code 7)",
         ),
         (9, "forge", "the forge's runner ended with exit code 9"),
@@ -344,22 +344,31 @@ def test_gitlabs_is_asked_to_finish_even_while_it_waits(machine: Box, site: Forg
     assert (ended.why, state(machine).jobs) == ("cancelled", 0)
 
 
-def test_a_job_of_gitea(machine: Box, site: Forge) -> None:
-    key = wanted(machine, site, "gitea", TOKEN)
-    site.queue("while [ ! -e ../../../go ]; do sleep 0.02; done")
+@pytest.mark.parametrize("software", ["act_runner", "forgejo-runner"])
+def test_a_job_of_gitea_or_forgejo(machine: Box, site: Forge, software: str) -> None:
+    """The program is the runner that the controller made: it finds its registration in the workspace."""
+    ordered = site.order("gitea", software=software)
+    key = wanted(machine, site, secret=site.registration("runner-i1"), runner=ordered)
+    site.queue("ls -l ../../../.runner > ../../../seen", "while [ ! -e ../../../go ]; do sleep 0.02; done")
     machine.start()
     until_phase(machine, "busy")
+    machine.controller.until((machine.state / "work/j1-1/seen").exists)
+    assert (machine.state / "work/j1-1/seen").read_text().startswith("-rw------- ")
     (machine.state / "work/j1-1/go").touch()
     ended = machine.controller.ended(key)
     assert (ended.exit_code, ended.why, site.ended["result"]) == (0, "", "RESULT_SUCCESS")
-    assert (site.sessions, state(machine).job["repository"]) == (["runner-i1", "gpu-t4"], "acme/vision")
+    assert (site.sessions, state(machine).jobs) == (["gpu-t4:host"], 1)
+    assert state(machine).job.get("repository", "") == ("acme/vision" if software == "act_runner" else "")
+    for path in (machine.state / "attempts").rglob("*"):
+        assert not path.is_file() or TOKEN.encode() not in path.read_bytes()
 
 
 def test_a_registration_that_is_refused_says_so(machine: Box, site: Forge) -> None:
-    key = wanted(machine, site, "gitea", "another-token")
+    site.refuses = 401
+    key = wanted(machine, site, "gitea", site.registration("runner-i1"))
     machine.start()
     ended = machine.controller.ended(key)
-    assert (ended.why, ended.detail.split(":")[0]) == ("forge", "registering with the forge")
+    assert (ended.why, ended.exit_code) == ("forge", 1)
 
 
 def test_what_a_job_writes_to_the_hooks_file_is_believed_no_further(machine: Box, site: Forge) -> None:

@@ -108,3 +108,9 @@ def test_the_kind_of_a_forge_may_be_said_here_or_elsewhere(tmp_path: Path) -> No
     (tmp_path / "settings.yaml").write_text(text % "")
     (found,) = make_pools(load(tmp_path, {}).pools, {"git.acme.example": "gitlab"})
     assert found.sites[0].kind is ForgeKind.GITLAB
+
+
+def test_a_pool_may_be_at_a_forge_below_its_hosts_root(tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text("pools: [{name: a, sites: [https://host/gitlab/o], labels: [x], max: 3}]")
+    (found,) = make_pools(load(tmp_path, {}).pools, {"host/gitlab": "gitlab"})
+    assert found.sites == (Site(ForgeKind.GITLAB, "https://host/gitlab", "o"),)

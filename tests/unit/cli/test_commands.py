@@ -175,6 +175,14 @@ def test_offers_and_collecting(terminal: Terminal, api: FakeApi) -> None:
     assert terminal.run("gc").stdout == "runner-i-9 ended\n"
 
 
+def test_doctor_says_what_a_controller_launches_nothing_at(terminal: Terminal, api: FakeApi) -> None:
+    why = "no runners at https://github.com/acme/vision: github.com refused the version 2.330.0"
+    assert why not in terminal.run("doctor").stdout
+    api.health = {"ok": True, "paused": {"https://github.com/acme/vision": why}}
+    done = terminal.run("doctor")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (1, f"BAD  {why}")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts_ask_the_command_itself(terminal: Terminal, shell: str) -> None:
     assert "_RUNNER_COMPLETE" in terminal.run("completion", shell).stdout

@@ -227,6 +227,21 @@ def test_bad_input_is_one_line_and_nothing_is_stored(
     assert api.jobs == {}
 
 
+def test_a_forge_below_its_hosts_root_is_known_from_the_settings_and_from_the_step(
+    here: Terminal, api: FakeApi
+) -> None:
+    below = {"url": "https://host/gitlab/acme/vision", "forge": "gitlab", "base": "https://host/gitlab"}
+    api.forges = {"https://host/gitlab": {"kind": "gitlab", "opened": False}}
+    assert here.run("launch", "--repo", below["url"]).returncode == 0
+    api.forges = {}
+    here.extra |= GITLAB | {"CI_SERVER_URL": "https://host/gitlab", "CI_SERVER_HOST": "host"}
+    for words in ((), ("--repo", below["url"])):
+        assert here.run("launch", *words).returncode == 0
+    assert [{name: spec["runner"][name] for name in below} for spec in specs(api)] == [below] * 3
+    handed = [{"url": one["url"], "base": one["base"]} for one in api.sent("PUT", "/forges/gitlab")]
+    assert handed == [{"url": below["url"], "base": below["base"]}] * 3
+
+
 # The right to make runners
 
 
@@ -287,6 +302,22 @@ def test_a_collection_hands_it_over_for_what_is_left_at_the_forge(here: Terminal
     done = here.run("gc", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert api.sent("PUT", "/forges/github")[0]["url"] == "https://github.com/acme/vision"
+
+
+def test_ghosts_at_a_forge_are_looked_at_twice_under_the_right_of_the_environment(here: Terminal, api: FakeApi) -> None:
+    words = ("gc", "--repo", "https://github.com/acme/vision", "--wait", "10ms")
+    assert here.run(*words).stderr == "runner: nothing to collect\n"
+    api.ghosts = {"runner-a": "", "runner-b": "it has a job"}
+    done = here.run(*words, "--dry-run")
+    assert (done.returncode, done.stdout) == (0, "runner-a found\nrunner-b found\n")
+    assert done.stderr == "runner: 2 runners offline at https://github.com/acme/vision; looking again in 0.01 s\n"
+    done = here.run(*words, "--older-than", "0")
+    assert (done.returncode, done.stdout) == (3, "runner-a ended\nrunner-b found\n")
+    assert done.stderr.endswith("runner: 1 runner stayed; runner-b: it has a job; run it again\n")
+    look = {"url": "https://github.com/acme/vision", "forge": "github", "base": "", "older_than_s": 0.0}
+    assert api.sent("POST", "/gc/runners")[-2:] == [look, look | {"seen": [*api.ghosts], "remove": True}]
+    assert {one["token"] for one in api.sent("PUT", "/forges/github")} == {TOKEN}
+    assert here.run(*words, "--expired").returncode == 2
 
 
 def test_what_github_sets_is_no_setting_of_ours(terminal: Terminal, api: FakeApi) -> None:

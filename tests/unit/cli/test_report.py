@@ -199,3 +199,10 @@ def test_a_signal_delivers_the_last_state(terminal: Terminal, number: signal.Sig
         watching.kill()
         watching.communicate()
     assert "| `loss` | 7 |" in output.read_text()
+
+
+def test_a_jobs_metrics_may_be_yaml(terminal: Terminal, api: FakeApi, job: str) -> None:
+    api.script.files = {"eval/metrics.yaml": b"val:\n  acc: 9e-1\n"}
+    done = terminal.run("report", job)
+    assert done.returncode == 0, done.stderr
+    assert ["val.acc", "0.9"] in [row[:2] for table in parse(done.stdout).tables for row in table]

@@ -30,6 +30,7 @@ from provisioner.domain.reruns import (
     cut_short,
     given_up,
     held_back,
+    taken_away,
     too_late,
     unneeded,
 )
@@ -37,7 +38,7 @@ from provisioner.domain.runners import RunnerFacts, RunnerRow, unwanted
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 SITE = Site(ForgeKind.GITHUB, "https://github.com", "octo/repo")
-ROW = RunnerRow("runner-i-1", SITE, "j-1", 1, "i-1", AT, busy_at=AT)
+ROW = RunnerRow("runner-i-1", SITE, "j-1", 1, "i-1", AT, online_at=AT, busy_at=AT)
 WISH = Rerun("runner-i-1", SITE, "j-1", 1, ci_id="9", ci_attempt=1, lost_at=AT)
 _PREEMPTED, _LOST = Reason(Why.PREEMPTED), Reason(Why.LOST)
 
@@ -156,3 +157,27 @@ def test_a_runner_that_waits_for_a_rerun_is_not_idle_until_it_could_have_come() 
     assert unwanted(replace(facts, idle_from=now), now, policy) is None
     assert unwanted(replace(facts, idle_from=now - timedelta(seconds=599)), now, policy) is None
     assert unwanted(replace(facts, idle_from=now - timedelta(seconds=600)), now, policy) is not None
+
+
+@pytest.mark.parametrize(
+    ("case", "whys", "lost", "expected"),
+    [
+        ("its spot machine was taken back", (Why.PREEMPTED,), (), 1),
+        ("its machine vanished", (Why.LOST,), (), 1),
+        ("it served, and nobody took anything", (Why.SERVED, Why.FORGE), (), 0),
+        ("its machine was found broken at work", (Why.STOPPED,), (1,), 1),
+        ("one machine counts once", (Why.PREEMPTED, Why.SUPERVISOR_LOST), (1, 2), 2),
+    ],
+)
+def test_what_was_taken_from_a_runner(case: str, whys: tuple[Why, ...], lost: tuple[int, ...], expected: int) -> None:
+    attempts = [
+        Attempt("j-1", n, f"i-{n}", AttemptPhase.ENDED, AT, reason=Reason(why)) for n, why in enumerate(whys, 1)
+    ]
+    reruns = [replace(WISH, number=n) for n in lost] + [replace(WISH, number=9, lost_at=None)]
+    assert taken_away(job(), attempts, reruns) == expected
+
+
+def test_of_a_command_only_what_was_taken_back_counts() -> None:
+    plain = Job("j-1", "ada", JobSpec(run="x"), JobPhase.QUEUED, AT)
+    ends = [Attempt("j-1", n, "i", AttemptPhase.ENDED, AT, reason=why) for n, why in enumerate((_LOST, _PREEMPTED))]
+    assert taken_away(plain, ends, ()) == 1

@@ -18,7 +18,7 @@ SITE = parse_site("https://github.com/octo/repo")
 SPEC = JobSpec(run=(), kind="ci-runner", runner=RunnerSpec(SITE.url, "github", ("gpu",), idle_s=60.0))
 JOB = Job("j-1", "ada", SPEC, JobPhase.RUNNING, NOW)
 ATTEMPT = Attempt("j-1", 1, "i-1", AttemptPhase.RUNNING, NOW)
-ROW = RunnerRow("runner-i-1", SITE, "j-1", 1, "i-1", NOW)
+ROW = RunnerRow("runner-i-1", SITE, "j-1", 1, "i-1", NOW, online_at=NOW - timedelta(seconds=70))
 FACTS = RunnerFacts(ROW, JOB, InstancePhase.READY, Reason(), ATTEMPT, None, None, None)
 WAITED, FRESH = RunnerTold("waiting", idle_s=60.0), RunnerTold("waiting", idle_s=59.0)
 BUSY, DONE = RunnerTold("busy", jobs=1), RunnerTold("done", jobs=1)
@@ -30,6 +30,9 @@ CASES = [
     ("it waits", {"told": FRESH}, ""),
     ("it has waited for long enough", {"told": WAITED}, "idle"),
     ("nobody says what it does", {}, ""),
+    ("it was not seen online yet", {"told": WAITED, "row": replace(ROW, online_at=None)}, ""),
+    ("it was seen online lately", {"told": WAITED, "row": replace(ROW, online_at=NOW - timedelta(seconds=59))}, ""),
+    ("it is never seen", {"told": RunnerTold("waiting", 900.0), "row": replace(ROW, online_at=None)}, "idle"),
     ("its forge says that it works", {"told": WAITED, "seen": AT_WORK}, ""),
     ("its forge refused to remove it just now", {"told": WAITED, "refused_at": NOW - timedelta(seconds=5)}, ""),
     ("its forge refused to remove it long ago", {"told": WAITED, "refused_at": NOW - timedelta(seconds=500)}, "idle"),

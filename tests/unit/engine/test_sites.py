@@ -82,3 +82,43 @@ def test_it_goes_on_as_soon_as_they_are_handed_over(seen: Seen) -> None:
 
 def test_a_site_that_nobody_wants_anything_of_is_no_trouble(seen: Seen) -> None:
     assert seen.forgotten == {}
+
+
+def test_a_version_that_the_forge_refused_stops_launches_there_until_there_is_another(tmp_path: Path) -> None:
+    store = SimStore()
+
+    async def main() -> None:
+        scene = Scene(store)
+        clock, port = scene.clock, scene.port
+        forges = OpenForges(
+            [], tmp_path, {}, clock, handed=True, opener=(world := FakeForges({"t": {"acme/vision"}})).open
+        )
+        await forges.take(VISION, ForgeCredentials(token="t"))
+        job = Job("j-1", "ann", SPEC, JobPhase.QUEUED, clock.now())
+
+        async def after(sites: Sites, seconds: float) -> str:
+            for _ in range(int(seconds)):
+                sites.turn({VISION})
+                await clock.sleep(1)
+            return sites.blocked(job)
+
+        sites = Sites(port, forges, clock, Policy(), lambda: None)
+        assert await after(sites, 3) == ""
+        for told in (None, {"version": "2.329.0"}):
+            await sites.refused(VISION, told)
+            assert sites.blocked(job) == ""
+        for _ in range(2):
+            await sites.refused(VISION, {"version": "2.330.0"})
+        why = "github.com refused the version 2.330.0 of its runner program: name a newer one in the settings"
+        assert (sites.blocked(job), sites.trouble) == (why, {VISION: why})
+        assert await after(sites, 60) == why
+        again = Sites(port, forges, clock, Policy(), lambda: None)
+        assert await after(again, 3) == why
+        world.version = "2.331.0"
+        assert await after(again, 3700) == ""
+        events = [one.what for one in await port.records.events()]
+        assert events == ["forge.version_refused", "forge.trouble", "forge.trouble", "forge.answers"]
+        for one in (sites, again, forges):
+            await one.close()
+
+    run_virtually(main())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.domain.errors import ForgeUnauthorized, InvalidRequest
-from provisioner.domain.forge import Forge, ForgeCredentials, ForgeKind, Reviews, Site, parse_site
+from provisioner.domain.forge import Forge, ForgeCredentials, ForgeKind, Reviews, Site, parse_site, site_at
 from provisioner.forges.registry import FOLDERS, folder, open_forge
 from tests.fakes.hand_clock import HandClock
 from tests.house.places import TOP, sources
@@ -102,3 +102,14 @@ def test_credentials_show_nothing() -> None:
 def test_a_forge_may_live_below_its_hosts_root(url: str, base: str, path: str) -> None:
     site = parse_site(url, {"host": "gitlab", "host/gitlab": "gitlab", "host:8443/git/lab": "gitlab"})
     assert (site.base, site.path, site.url.rstrip("/")) == (base, path, f"{base}/{path}".rstrip("/"))
+
+
+@pytest.mark.parametrize("base", ["https://host/gitlab", "https://host", "https://host:8443/git/lab"])
+def test_a_site_is_found_again_from_its_own_words(base: str) -> None:
+    site = Site(ForgeKind.GITLAB, base, "team/vision")
+    assert site_at(site.url, "gitlab", site.below) == site
+
+
+def test_a_site_elsewhere_than_its_forge_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="is not at the forge 'https://host/gitlab'"):
+        site_at("https://host/gitlabs/team", "gitlab", "https://host/gitlab")

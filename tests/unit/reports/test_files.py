@@ -22,6 +22,7 @@ from provisioner.reports.files import (
     take_plots,
 )
 from provisioner.reports.found import Found
+from provisioner.reports.gather import usual
 from provisioner.reports.pictures import LARGEST_PICTURE, image_targets, kept_picture
 
 PNG = base64.b64decode(
@@ -185,3 +186,42 @@ def test_tables_from_elsewhere_are_read_within_bounds(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(InvalidRequest, match=said):
             read_series(path, "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "values"),
+    [
+        ("m.yaml", "val: {acc: 0.9, lr: 1e-3}\nsteps: 010\nname: on\nbest: true\n", {"steps": 10.0, "best": 1.0}),
+        ("m.YML", "# nothing else\nval:\n  acc: .9\n  lr: 1.e-3\nwhen: 2026-11-21\n", {}),
+        ("m.toml", "[val]\nacc = 0.9\nlr = 1e-3\nwhen = 2026-11-21\n", {}),
+    ],
+)
+def test_metrics_are_yaml_and_toml_as_well(name: str, text: str, values: dict[str, float]) -> None:
+    assert dict(parse_metrics(text.encode(), name).values) == {"val.acc": 0.9, "val.lr": 0.001, **values}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("m.yaml", "a: 1\nb: [\n", "m.yaml:3: not YAML that is read here: "),
+        ("m.yaml", "a: &x {b: 1}\nc: *x\n", "m.yaml:2: not YAML that is read here: an alias"),
+        ("m.yaml", "a: !!python/object/apply:os.getcwd []\n", "m.yaml:1: not YAML that is read here: could not"),
+        ("m.yaml", "- 1\n", "m.yaml holds a list, not an object"),
+        ("m.yaml", "[" * 5000, "m.yaml: not YAML that anybody reads: "),
+        ("m.toml", "a = \n", "m.toml: not TOML: Invalid value (at line 1, column 5)"),
+        ("m.tsv", "step\tacc\n", "m.tsv is a series, not metrics"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_a_line(name: str, text: str, said: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse_metrics(text.encode(), name)
+    assert refused.value.message.startswith(said)
+    assert "\n" not in refused.value.message
+
+
+def test_the_first_of_the_usual_names_counts(tmp_path: Path) -> None:
+    for name in ("metrics.toml", "metrics.yaml", "sub/metrics.yml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    assert usual(tmp_path).metrics == ("metrics.yaml",)
+    assert usual(tmp_path, anywhere=True).metrics == ("metrics.yaml", "sub/metrics.yml")

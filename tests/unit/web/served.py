@@ -18,12 +18,14 @@ from typing import Any, TypeVar
 
 from agent import wire
 from provisioner.app.clock import SystemClock
+from provisioner.domain.forge import NoForges
 from provisioner.domain.ids import instance_name, new_id
 from provisioner.domain.job import NO_REASON, Attempt, Instance, InstancePhase, Job, JobPhase, JobSpec
 from provisioner.domain.offer import Market, Offer
 from provisioner.domain.place import Ladder, Rung
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Wanted, WantedAttempt
+from provisioner.engine.ghosts import GhostHunt
 from provisioner.objects import open_objects
 from provisioner.store.logs import FileLogs
 from provisioner.store.open import SqlStore, open_store
@@ -145,6 +147,7 @@ class Served:
             gc=self._gc,
             hosting=FakeHosting(),
             registrar=FakeRegistrar(),
+            ghosts=GhostHunt(store, NoForges(), SystemClock()),
             trouble=lambda: self.trouble,
         )
         self.listeners: list[Listener] = []

@@ -286,6 +286,7 @@ async def test_every_other_route_is_denied_to_a_run(web: WithDoor) -> None:
 # Bodies that are whole, since those that are not would be refused for that.
 _BODIES: dict[str, Any] = {
     "POST /api/v1/jobs/{id}/rerun": {"id": "again"},
+    "POST /api/v1/gc/runners": {"url": "https://github.com/acme/vision", "forge": "github", "older_than_s": 0},
     "POST /api/v1/tokens": {"name": "x", "role": "admin"},
     "PUT /api/v1/secrets/{name}": {"value": "secret-value"},
     "PUT /api/v1/hosts/{name}": {"address": "a", "host_keys": ["ssh-ed25519 AAAA"]},

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from provisioner.app.forges import OpenForges
-from provisioner.domain.forge import ForgeKind, Site
+from provisioner.domain.forge import ForgeKind, Runner, Site
+from provisioner.domain.ids import instance_name, new_id
 from provisioner.domain.job import JobSpec, RunnerSpec
 from provisioner.domain.policy import Policy
+from provisioner.engine.ghosts import GhostHunt
 from tests.fakes.hand_clock import HandClock
 from tests.fakes.open_forge import FakeForges
 
@@ -29,7 +32,8 @@ class WithForges(Served):
         super().__init__(*given)
         self.world = FakeForges({SECRET: {"acme/vision"}})
         self.forges = OpenForges([], self.folder, {}, HandClock(), handed=True, opener=self.world.open)
-        self.services = replace(self.services, forge_keyring=self.forges)
+        ghosts = GhostHunt(self.store, self.forges, HandClock())
+        self.services = replace(self.services, forge_keyring=self.forges, ghosts=ghosts)
 
 
 @pytest.fixture
@@ -62,6 +66,14 @@ async def test_no_other_door_has_the_route(web: WithForges) -> None:
     assert web.world.opened == []
 
 
+async def test_a_forge_may_begin_below_its_hosts_root(web: WithForges) -> None:
+    body = BODY | {"url": "https://host/gitlab/acme/vision", "base": "https://host/gitlab"}
+    assert (await web.control.call("PUT", "/api/v1/forges/gitlab", body)).status == 200
+    site = Site(ForgeKind.GITLAB, "https://host/gitlab", "acme/vision")
+    assert (await web.forges.of(site).runners(site)) == []
+    assert (await web.control.call("PUT", "/api/v1/forges/gitlab", body | {"base": "https://other"})).status == 400
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
@@ -89,6 +101,31 @@ async def test_nothing_of_them_is_written(web: WithForges, tmp_path: Path) -> No
 
 def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def test_a_ghost_goes_once_it_was_seen_before_and_what_stays_is_said(web: WithForges) -> None:
+    assert (await web.control.call("PUT", PATH, BODY)).status == 200
+    at = HandClock().now() - timedelta(hours=2)
+    names = [instance_name(new_id("i", at, web.bits)) for _ in range(3)]
+    web.world.there = {name: Runner("7", name, online=False, busy=False) for name in names}
+    web.world.stays = {names[1]: "it has a job"}
+    asked: dict[str, Any] = {"url": VISION.url, "forge": "github", "older_than_s": 3600}
+    path = "/api/v1/gc/runners"
+    first = (await web.control.post(path, asked)).json
+    assert first == {"found": names, "ended": [], "refused": {}}
+    assert (await web.control.post(path, asked | {"remove": True})).json["found"] == []
+    del web.world.there[names[2]]
+    assert (await web.control.post(path, asked | {"seen": first["found"]})).json["found"] == names[:2]
+    assert sorted(web.world.there) == sorted(names[:2])
+    last = (await web.control.post(path, asked | {"seen": first["found"], "remove": True})).json
+    assert last == {"found": names[:2], "ended": names[:1], "refused": {names[1]: "it has a job"}}
+    assert [event.what for event in await web.store.records.events()] == ["runner.collected"]
+    assert list(web.world.there) == names[1:2]
+
+
+async def test_ghosts_are_an_admins_affair(web: WithForges) -> None:
+    asked = {"url": VISION.url, "forge": "github", "older_than_s": 3600}
+    assert (await (await web.person("user")).post("/api/v1/gc/runners", asked)).status == 403
 
 
 async def test_a_served_controller_takes_none(tmp_path: Path) -> None:

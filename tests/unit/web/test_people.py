@@ -207,6 +207,7 @@ async def test_health_tells_on_what_the_engine_broke(web: Served) -> None:
 
 
 async def test_metrics_are_prometheus_text(web: Served) -> None:
+    object.__setattr__(web.services, "paused", lambda: {"forges": "a forge does not answer"})
     agent, attempt = await web.running()
     await agent.log(attempt, 0, (1, b"12345"))
     await agent.sync()
@@ -218,6 +219,7 @@ async def test_metrics_are_prometheus_text(web: Served) -> None:
         "runner_log_bytes_total 5.0",
         "runner_syncs_total 1.0",
         "runner_oldest_waiting_seconds 0.0",
+        'runner_paused{what="forges"} 1.0',
     ):
         assert line in lines
 
