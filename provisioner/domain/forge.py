@@ -109,12 +109,14 @@ class Release:
 @dataclass(frozen=True, slots=True)
 class RunnerOrder:
     """A runner to register. `labels` are all the labels that it has; `group` "" is the forge's default;
-    `longest_job_s`: what the forge ends a job of its after, where it can."""
+    `longest_job_s`: what the forge ends a job of its after, where it can. `scale_set` (GitHub): it is one of the scale
+    set that is named after its one label."""
 
     name: str
     labels: tuple[str, ...]
     group: str = ""
     longest_job_s: float | None = None
+    scale_set: bool = False
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -79,7 +79,7 @@ class Runners:
         job = await self._store.jobs.get(job.id)
         if spec is None or row.gone_at is not None or job.cancel_asked_at or instance.phase is not InstancePhase.READY:
             raise Conflict(f"{attempt.key} is to be no runner any more")
-        order = RunnerOrder(row.name, spec.labels, spec.group)
+        order = RunnerOrder(row.name, spec.labels, spec.group, scale_set=spec.scale_set)
         try:
             registration = await self._forges.of(site).register(site, order)
         except ForgeError as error:
