@@ -17,11 +17,12 @@ class Batch:
     """What a queue tells at once. `jobs` are as the forge has them now, which may be later than what is told of.
 
     `id` "": there is nothing to confirm. `waiting`: how many jobs of the pool wait for a runner by the queue's own
-    count; None where it does not say."""
+    count; None where it does not say. `unread`: something in it is not understood, and the forge has to be asked."""
 
     id: str
     jobs: tuple[CiJob, ...] = ()
     waiting: int | None = None
+    unread: bool = False
 
 
 class JobQueue(Protocol):

@@ -105,7 +105,9 @@ class Queues:
         if jobs := [job for job in batch.jobs if self._relevant(job)]:
             await self._store.ci_jobs.note(jobs, now)
             self._news()
-        if batch.waiting is not None and batch.waiting > await self._known(pool):
+        if batch.unread:
+            _log.warning("queue.not_understood", pool=pool.name, message=batch.id)
+        if batch.unread or (batch.waiting is not None and batch.waiting > await self._known(pool)):
             self._hurry(pool.sites[0])
         if batch.id:
             await queue.confirm(batch)

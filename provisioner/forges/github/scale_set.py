@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,18 +37,26 @@ _LONGEST_S = 75.0  # a queue that has nothing answers after 50 s
 _LISTENERS = 1000  # arbitrary: each waits there nearly all the time
 
 
+@contextmanager
+def understood(what: str) -> Iterator[None]:
+    """An answer that is not as the published client has it is our error: this API may change."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ForgeUnreachable(f"{what} is not understood: {error!r}", hint="has GitHub changed this API?") from error
+
+
 class Bearer:
-    """The identity of a token that is used until it is refused. `more` headers go with it."""
+    """The identity of a token, which its user renews. `more` headers go with it."""
 
     def __init__(self, token: str, kind: str = "Bearer", more: Mapping[str, str] | None = None) -> None:
         self._headers = {"user-agent": _AGENT, "authorization": f"{kind} {token}", **(more or {})}
-        self.good = True
 
     async def headers(self) -> Mapping[str, str]:
         return self._headers
 
     def refused(self) -> None:
-        self.good = False
+        """Whoever asked is told."""
 
 
 @dataclass
@@ -55,7 +64,6 @@ class _Service:
     """The Actions service of a site, as its administrator, until `until_s`."""
 
     rest: Rest
-    identity: Bearer
     until_s: float
 
 
@@ -85,7 +93,8 @@ class ScaleSets:
         """The set's number. Raises: ForgeError."""
         async with self._turn:
             if (site.path, name) not in self._ids:
-                self._ids[site.path, name] = await self._found_or_made(site, name, group)
+                with understood(f"the scale set {name}"):
+                    self._ids[site.path, name] = await self._found_or_made(site, name, group)
             return self._ids[site.path, name]
 
     def forget(self, site: Site, name: str) -> None:
@@ -105,7 +114,8 @@ class ScaleSets:
             if answer.status == 409:
                 return None
             if answer.status != 404:
-                return str(answer.body["runner"]["id"]), str(answer.body["encodedJITConfig"])
+                with understood(f"the new runner of {labels[0]}"):
+                    return str(answer.body["runner"]["id"]), str(answer.body["encodedJITConfig"])
             self.forget(site, labels[0])
         raise ForgeUnreachable(f"the scale set {labels[0]} goes as soon as it is made at {site.url}")
 
@@ -148,8 +158,9 @@ class ScaleSets:
     async def service(self, site: Site) -> Rest:
         """Raises: ForgeError."""
         held = self._services.get(site.path)
-        if held is None or not held.identity.good or self._clock.monotonic() >= held.until_s:
-            held = self._services[site.path] = await self._connected(site)
+        if held is None or self._clock.monotonic() >= held.until_s:
+            with understood(f"the Actions service of {site.url}"):
+                held = self._services[site.path] = await self._connected(site)
         return held.rest
 
     async def _connected(self, site: Site) -> _Service:
@@ -162,9 +173,9 @@ class ScaleSets:
                 await self._clock.sleep(wait_s)
             answer = await door.call("POST", "/actions/runner-registration", body=body, expect={401, 403})
             if answer.status < 300:
-                identity = Bearer(answer.body["token"])
-                service = Rest(answer.body["url"].rstrip("/"), identity, self._line, self._clock)
-                return _Service(service, identity, self._clock.monotonic() + self._lasts_s(answer.body["token"]))
+                admin = answer.body["token"]
+                service = Rest(answer.body["url"].rstrip("/"), Bearer(admin), self._line, self._clock)
+                return _Service(service, self._clock.monotonic() + self._lasts_s(admin))
         hint = "its credential has to be able to register runners there"
         raise ForgeUnauthorized(f"{site.url} does not open its Actions service: {answer.status}", hint=hint)
 

@@ -26,7 +26,7 @@ from provisioner.domain.ports import Clock
 from ..rest import Answer, Rest
 from . import shapes
 from .addresses import repository_of
-from .scale_set import SETS, VERSION, Bearer, ScaleSets
+from .scale_set import SETS, VERSION, Bearer, ScaleSets, understood
 
 _TAKEN_S = 30.0  # Source: the published client tries again so often when another has the session
 _RUNS = 1000  # arbitrary: of which the jobs are remembered
@@ -35,6 +35,8 @@ _OWN = frozenset({"push", "schedule", "workflow_dispatch", "repository_dispatch"
 _ACCEPT = "application/json; api-version=6.0-preview"
 _NEWS = frozenset({"JobAvailable", "JobAssigned"})
 _KNOWN = {"JobStarted": CiJobState.RUNNING, "JobCompleted": CiJobState.DONE}
+
+_Run = tuple[str, str]  # the repository and the run's number
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class ScaleSetQueue:
         self._first = True
         self._last = 0
         self._offers: dict[str, list[int]] = {}
-        self._runs: OrderedDict[tuple[str, str], Sequence[CiJob]] = OrderedDict()
+        self._runs: OrderedDict[_Run, Sequence[CiJob]] = OrderedDict()
 
     async def next(self, room: int) -> Batch | None:
         if self._first:
@@ -81,34 +83,30 @@ class ScaleSetQueue:
     # Messages
 
     async def _batch(self, told: Mapping[str, Any]) -> Batch:
+        with understood(f"a message of {self._place.site.url}"):
+            number, waiting = str(int(told["messageId"])), _waiting(told)
         try:
-            said = json.loads(told.get("body") or "[]") if told["messageType"] == "RunnerScaleSetJobMessages" else []
-            number = str(int(told["messageId"]))
-            if not isinstance(said, list):
-                raise TypeError(f"{type(said).__name__}, not a list")
-            runs = {(f"{one['ownerName']}/{one['repositoryName']}", str(one["workflowRunId"])): one for one in said}
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ForgeUnreachable(f"a message of {self._place.site.url} is not understood: {error!r}") from error
+            runs, offers = _read(told)
+        except (AttributeError, KeyError, TypeError, ValueError):  # kept, it would be told for ever, and nothing after
+            return Batch(number, (), waiting, unread=True)
         found: list[CiJob] = []
-        for run, last in runs.items():
-            mine = [one for one in said if str(one["workflowRunId"]) == run[1]]
-            found += await self._jobs(run, mine, str(last.get("eventName") or ""))
-        offered = [int(one.get("runnerRequestId") or 0) for one in said if one.get("messageType") == "JobAvailable"]
-        self._offers = {number: [one for one in offered if one]}
-        return Batch(number, tuple(found), _waiting(told))
+        for run, said in runs.items():
+            found += await self._jobs(run, said)
+        self._offers = {number: offers}
+        return Batch(number, tuple(found), waiting)
 
-    async def _jobs(self, run: tuple[str, str], said: Sequence[Mapping[str, Any]], event: str) -> Sequence[CiJob]:
+    async def _jobs(self, run: _Run, said: Sequence[Mapping[str, Any]]) -> Sequence[CiJob]:
         """Those of a run, read anew unless all that is said is of jobs that were read."""
         moved = [self._moved(run, one) for one in said]
         if all(moved) and not any(one.get("messageType") in _NEWS for one in said):
             return [job for job in moved if job is not None]
         repository, number = run
-        path = f"{repository_of(repository)}/actions/runs/{number}/jobs"
         try:
+            path = f"{repository_of(repository)}/actions/runs/{number}/jobs"
             listed = await self._place.api.pages(path, {"filter": "latest", "per_page": "100"}, key="jobs")
         except ForgeRefused:  # the run was deleted, or its repository is none that we may see
             return []
-        fork = False if event in _OWN else None
+        fork = False if said[0].get("eventName") in _OWN else None
         ours = [one for one in listed if shapes.ours(one["labels"]) and one["status"] not in ("waiting", "pending")]
         self._runs[run] = [shapes.job(one, self._place.site, repository, fork) for one in ours]
         self._runs.move_to_end(run)
@@ -116,7 +114,7 @@ class ScaleSetQueue:
             self._runs.popitem(last=False)
         return self._runs[run]
 
-    def _moved(self, run: tuple[str, str], said: Mapping[str, Any]) -> CiJob | None:
+    def _moved(self, run: _Run, said: Mapping[str, Any]) -> CiJob | None:
         """A job that was read before, with what is said of it; None unless it is the only one of that name."""
         named = [job for job in self._runs.get(run, ()) if job.name == said.get("jobDisplayName")]
         state = _KNOWN.get(str(said.get("messageType")))
@@ -138,7 +136,7 @@ class ScaleSetQueue:
         answer = await self._queue_call(method, path, query, headers, {401, *expect})
         if answer.status == 401:
             path_of = f"{SETS}/{self._place.number}/sessions/{self._told['sessionId']}"
-            self._told = (await self._sets.call(self._place.site, "PATCH", path_of)).body
+            self._told = _session(await self._sets.call(self._place.site, "PATCH", path_of))
             answer = await self._queue_call(method, path, query, headers, set(expect))
         return answer
 
@@ -170,9 +168,26 @@ async def open_queue(sets: ScaleSets, api: Rest, site: Site, name: str, group: s
             why = f"another has a session of the scale set {name} at {site.url}, or one that was killed had it"
             raise ForgeThrottled(f"{why}; tried again in {_TAKEN_S:g} s", retry_after_s=_TAKEN_S)
         if answer.status != 404:
-            return ScaleSetQueue(sets, Place(site, number, api), answer.body, clock)
+            return ScaleSetQueue(sets, Place(site, number, api), _session(answer), clock)
         sets.forget(site, name)
     raise ForgeUnreachable(f"the scale set {name} goes as soon as it is made at {site.url}")
+
+
+def _session(answer: Answer) -> Mapping[str, Any]:
+    with understood("the session"):
+        told: Mapping[str, Any] = answer.body
+        _ = told["sessionId"], urlsplit(told["messageQueueUrl"]), str(told["messageQueueAccessToken"])
+        return told
+
+
+def _read(told: Mapping[str, Any]) -> tuple[dict[_Run, list[Mapping[str, Any]]], list[int]]:
+    """What is said, by run; and the numbers of jobs that are offered."""
+    said = json.loads(told.get("body") or "[]") if told["messageType"] == "RunnerScaleSetJobMessages" else []
+    runs: dict[_Run, list[Mapping[str, Any]]] = {}
+    for one in said if isinstance(said, list) else [said]:
+        runs.setdefault((f"{one['ownerName']}/{one['repositoryName']}", str(int(one["workflowRunId"]))), []).append(one)
+    offered = (one for mine in runs.values() for one in mine if one.get("messageType") == "JobAvailable")
+    return runs, [number for one in offered if (number := int(one.get("runnerRequestId") or 0))]
 
 
 def _waiting(told: Mapping[str, Any]) -> int | None:

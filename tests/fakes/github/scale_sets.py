@@ -8,7 +8,8 @@ API knows.
 
 Troubles are ordered as for the REST API, by the names in `_ROUTES`. `acquiring`: jobs are offered first, as Enterprise
 Server does. `deaf`: messages cannot be deleted. `doubled`: a deleted message is told once more. `claims` is added to
-what the statistics count. `asked` names every request; `rooms` are the capacities that were told.
+what the statistics count. Answers to the call `garbled` are of another shape. `asked` names every request; `rooms` are
+the capacities that were told.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class ScaleSets:
         self.session_s = 60.0
         self.acquiring = self.deaf = self.doubled = False
         self.claims = 0
+        self.garbled = ""
         self.late_admins = 0
         self.asked: list[str] = []
         self.rooms: list[int] = []
@@ -151,6 +153,8 @@ class ScaleSets:
                 if trouble is not None and not trouble.lose:
                     return Reply(int(trouble.code), {"typeName": "ServerException", "message": "Server Error"})
                 reply: Reply = answers(self, query, authorization, body, *match.groups())
+                if name == self.garbled:
+                    reply.body = {"surprise": reply.body}
                 if trouble is None:
                     return reply
                 return Reply(502, {"message": "Server Error"}) if trouble.code == "502" else None

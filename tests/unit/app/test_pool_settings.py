@@ -117,7 +117,7 @@ def test_the_label_of_a_scale_set_is_its_own(tmp_path: Path, site: str, labels: 
     mine = "{name: a, sites: [https://github.com/o], labels: [set], max: 1, scale_set: true}"
     text = f"pools: [{{name: b, sites: [{site}], labels: {labels}, max: 1}}, {mine}]"
     if meets:
-        with pytest.raises(InvalidRequest, match="pools: b has the label of the scale set of a; give"):
+        with pytest.raises(InvalidRequest, match="pools: b has the label of the scale set of a"):
             pools(tmp_path, text)
     else:
         assert [one.scale_set for one in pools(tmp_path, text)] == [False, True]
