@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from provisioner.domain.errors import InvalidRequest
-from provisioner.domain.forge import Site, parse_site
+from provisioner.domain.forge import ForgeKind, Site, parse_site
 from provisioner.domain.gpu import parse_gpu
 from provisioner.domain.job import MarketPolicy, Need
 from provisioner.domain.pools import Pool, Window
@@ -139,6 +139,7 @@ class PoolSettings(BaseModel):
     schedule: list[WindowSettings] = Field(default_factory=list)
     forks: Literal["never", "allow"] = "never"
     group: str = ""
+    scale_set: bool = False
 
     @field_validator("labels")
     @classmethod
@@ -158,13 +159,20 @@ class PoolSettings(BaseModel):
             raise ValueError("a schedule says when min_idle are kept; give min_idle, or leave it out")
         if self.max_lifetime is not None and self.max_lifetime <= 0:
             raise ValueError("max_lifetime has to be above zero")
+        if self.scale_set and (len(self.sites) > 1 or len(self.labels) > 1):
+            raise ValueError("a scale set is of one site and has one label, which is its name")
         return self
 
     def pool(self, kinds: Mapping[str, str]) -> Pool:
         """`kinds` of forges that the settings name elsewhere: host, or host/path -> kind. Raises: InvalidRequest."""
+        sites = tuple(dict.fromkeys(self._site(url, kinds) for url in self.sites))
+        if self.scale_set and sites[0].kind is not ForgeKind.GITHUB:
+            raise InvalidRequest(
+                f"settings: pools: {self.name}: only GitHub has scale sets", hint="leave scale_set out"
+            )
         return Pool(
             name=self.name,
-            sites=tuple(dict.fromkeys(self._site(url, kinds) for url in self.sites)),
+            sites=sites,
             labels=tuple(self.labels),
             need=self.resources.need(),
             max=self.max,
@@ -175,6 +183,7 @@ class PoolSettings(BaseModel):
             windows=tuple(Window(frozenset(w.days), w.begins, w.ends, w.timezone) for w in self.schedule),
             forks=self.forks == "allow",
             group=self.group,
+            scale_set=self.scale_set,
         )
 
     def _site(self, url: str, kinds: Mapping[str, str]) -> Site:
@@ -190,7 +199,30 @@ def make_pools(settings: list[PoolSettings], kinds: Mapping[str, str] | None = N
     names = [one.name for one in settings]
     if twice := next((name for name in names if names.count(name) > 1), ""):
         raise InvalidRequest(f"settings: two pools are called {twice!r}", hint="give each a name of its own")
-    return tuple(one.pool(kinds or {}) for one in settings)
+    pools = tuple(one.pool(kinds or {}) for one in settings)
+    for pool in pools:
+        _check_alone(pool, pools)
+    return pools
+
+
+def _check_alone(pool: Pool, pools: Sequence[Pool]) -> None:
+    """GitHub gives a set's jobs to its runners alone: those of another pool would wait for them in vain.
+
+    Raises: InvalidRequest."""
+    mine = {label.lower() for label in pool.labels}
+    for other in pools if pool.scale_set else ():
+        if other is not pool and mine & {label.lower() for label in other.labels} and _meet(pool, other):
+            raise InvalidRequest(
+                f"settings: pools: {other.name} has the label of the scale set of {pool.name}",
+                hint="give the scale set a label of its own",
+            )
+
+
+def _meet(one: Pool, other: Pool) -> bool:
+    """Whether a job could be of a site of both."""
+    pairs = [(a, b) for a in one.sites for b in other.sites if a.base == b.base]
+    paths = [(f"{a.path}/".lower().lstrip("/"), f"{b.path}/".lower().lstrip("/")) for a, b in pairs]
+    return any(a.startswith(b) or b.startswith(a) for a, b in paths)
 
 
 def _words(value: Any) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from .clouds import Clouds, Ground
 from .forges import OpenForges
 from .home import Home
 from .join import Joining
+from .queues import queues
 from .redelivery import redelivers
 
 
@@ -100,6 +101,7 @@ async def composed(
             forges=forges,
             pools=pools,
             redelivers=redelivers(settings, pools, forges) if served else None,
+            queues=queues(pools, forges),
         )
         forges.resume = engine.runners.resume
         clouds.serve_under(engine)

@@ -16,12 +16,14 @@ from typing import Any, cast
 from provisioner.domain.errors import (
     Conflict,
     ForgeError,
+    ForgeRefused,
     ForgeThrottled,
     ForgeUnauthorized,
     ForgeUnreachable,
     InvalidRequest,
 )
 from provisioner.domain.forge import Forge, ForgeCredentials, ForgeKind, Release, Site
+from provisioner.domain.job_queue import JobQueue
 from provisioner.domain.ports import Clock
 from provisioner.forge_settings import ForgeSettings
 
@@ -63,12 +65,15 @@ class OpenForges:
     # The Forges port
 
     def of(self, site: Site) -> Forge:
+        return self._at(site).forge
+
+    def _at(self, site: Site) -> _Open:
         if (found := self._handed.get(site)) is not None:
-            return found.forge
+            return found
         if (ours := self._of_settings(site.base)) is not None:
-            return ours.forge
+            return ours
         if (other := next((one for known, one in self._handed.items() if known.base == site.base), None)) is not None:
-            return other.forge
+            return other
         if self._takes:
             hint = f"`runner launch --repo {site.url}` hands over the token of its environment"
             raise ForgeUnauthorized(_LOST.format(site.host), hint=hint)
@@ -86,6 +91,14 @@ class OpenForges:
         if able is None or held is None:
             return ()
         return await able.redeliver(cast("Opened", held.forge), since, url, sites)
+
+    async def open_queue(self, site: Site, name: str, group: str) -> JobQueue:
+        """Of the jobs that ask for the label `name` there. Raises: ForgeError."""
+        from provisioner.forges.registry import Opened, queueing
+
+        if (able := queueing(site.kind)) is None:
+            raise ForgeRefused(f"{site.host} keeps no queue of jobs", hint="leave scale_set out")
+        return await able.open_queue(cast("Opened", self._at(site).forge), site, name, group, self._clock)
 
     # The ForgeKeyring port
 

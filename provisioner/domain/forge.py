@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from .errors import ForgeRefused, ForgeUnauthorized, InvalidRequest
-from .job import Attempt, Instance, Job, RunnerSpec
+from .job import RunnerSpec
 
 PREFIX = "runner-"  # what the name of every runner of ours begins with: instances' names do
 _KNOWN_HOSTS = {"github.com": "github", "gitlab.com": "gitlab", "gitea.com": "gitea", "codeberg.org": "gitea"}
@@ -140,12 +140,14 @@ class Release:
 @dataclass(frozen=True, slots=True)
 class RunnerOrder:
     """A runner to register. `labels` are all the labels that it has; `group` "" is the forge's default;
-    `longest_job_s`: what the forge ends a job of its after, where it can."""
+    `longest_job_s`: what the forge ends a job of its after, where it can. `scale_set` (GitHub): it is one of the scale
+    set that is named after its one label."""
 
     name: str
     labels: tuple[str, ...]
     group: str = ""
     longest_job_s: float | None = None
+    scale_set: bool = False
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -318,29 +320,6 @@ class NoForges:
 
     def preinstalled(self, site: Site) -> tuple[str, ...]:
         return ()
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerProgram:
-    """What an attempt that is to be a runner runs."""
-
-    name: str
-    site: Site
-    labels: tuple[str, ...]
-    software: Software
-    preinstalled: tuple[str, ...] = ()
-
-
-class Registrar(Protocol):
-    """What the agents' routes need: which program an attempt is to run and, at the last moment, as whom."""
-
-    async def program(self, job: Job, attempt: Attempt, instance: Instance) -> RunnerProgram:
-        """Raises: ForgeError."""
-        ...
-
-    async def register(self, job: Job, attempt: Attempt) -> Registration:
-        """Raises: ForgeError; Conflict when the attempt is to have no runner any more."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,8 @@ class Pool:
     `max` counts its runners, and machines of it that are still there without one. `min_idle` are kept ready beside
     those that jobs wait for: in the `windows`, or always when there are none. `per_repository` is the most that one
     repository's jobs are given at once. One that has waited for `idle_timeout_s` and is too many goes. `forks`: jobs
-    that come from forks are served, too."""
+    that come from forks are served, too. `scale_set`: the forge itself knows the pool, by its one label, keeps a
+    queue of its jobs, and gives them to its runners alone."""
 
     name: str
     sites: tuple[Site, ...]
@@ -62,6 +63,7 @@ class Pool:
     windows: tuple[Window, ...] = ()
     forks: bool = False
     group: str = ""
+    scale_set: bool = False
 
     @property
     def job_name(self) -> str:

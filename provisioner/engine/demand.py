@@ -21,6 +21,7 @@ from provisioner.domain.errors import ForgeError
 from provisioner.domain.forge import CiJob, CiJobState, Delivery, Forges, Site, runner_site
 from provisioner.domain.ids import new_id
 from provisioner.domain.job import Job, JobPhase, JobSpec, RunnerSpec
+from provisioner.domain.job_queue import OpensQueue
 from provisioner.domain.policy import Policy
 from provisioner.domain.pools import NAMED, Ask, Pool, Sorted, Supply, owner_of, sort_out, supply, untaken
 from provisioner.domain.ports import Clock
@@ -35,6 +36,7 @@ from .observe import Observed
 from .origins import Origins
 from .polls import Polls
 from .pool_view import shown
+from .queues import Queues
 from .runners import Runners
 from .takings import Takings
 
@@ -56,8 +58,8 @@ class Look:
 
 
 class PoolDemand:
-    """The Demand port. `redelivers`: forges that send lost webhooks again, by what they are called. `alone`: no other
-    controller, with pools of its own perhaps, shares the store."""
+    """The Demand port. `redelivers`: forges that send lost webhooks again, by what they are called. `queues`: of pools
+    that have one, by the pool's name. `alone`: no other controller, with pools of its own perhaps, shares the store."""
 
     def __init__(
         self,
@@ -72,6 +74,7 @@ class PoolDemand:
         rng: random.Random,
         pools: Sequence[Pool] = (),
         redelivers: Mapping[str, Redelivers] | None = None,
+        queues: Mapping[str, OpensQueue] | None = None,
         alone: bool = True,
     ) -> None:
         self._store = store
@@ -88,6 +91,8 @@ class PoolDemand:
         self._sites = {site: pool for pool in self.pools for site in pool.sites}
         self._kinds = {site.base: site.kind for site in self._sites}
         self._polls = Polls(store, forges, clock, policy, list(self._sites), self._relevant, self._news.set)
+        hurry = self._polls.hurry
+        self._queues = Queues(store, queues or {}, self.pools, clock, policy, self._relevant, hurry, self._news.set)
         self._origins = Origins(store, forges, clock, policy, self._news.set)
         self._intake = Intake(store, clock)
         self._takings = Takings(store, self._polls, clock)
@@ -108,6 +113,7 @@ class PoolDemand:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._polls.run(), name="polls")
+                group.create_task(self._queues.run(), name="queues")
                 group.create_task(self._redeliver(), name="redelivery")
                 group.create_task(self._prune(), name="prune")
                 while True:
@@ -210,8 +216,10 @@ class PoolDemand:
         now = self._clock.now() + timedelta(microseconds=number)
         key = new_id("j", now, self._rng.getrandbits)
         life_s = pool.max_lifetime_s or self._policy.lifetime_default_s
-        site = ask.site
-        runner = RunnerSpec(site.url, str(site.kind), pool.labels, "one", pool.group, idle_s=life_s, base=site.below)
+        at = ask.site
+        runner = RunnerSpec(
+            at.url, str(at.kind), pool.labels, "one", pool.group, life_s, base=at.below, scale_set=pool.scale_set
+        )
         spec = JobSpec(
             run=(),
             name=pool.job_name,
@@ -284,6 +292,7 @@ class PoolDemand:
         oldest_s = max((round((now - job.created_at).total_seconds(), 1) for job in jobs), default=0.0)
         heard = None if self._heard_s is None else round(now_s - self._heard_s, 1)
         sources = [*self._polls.sources(), *([Source("webhooks", heard)] if self.pools else [])]
+        sources += self._queues.sources()
         for name, (asked_s, trouble) in self._asked.items():
             age_s = None if asked_s is None else round(now_s - asked_s, 1)
             sources.append(Source(f"redelivery {name}", age_s, trouble))

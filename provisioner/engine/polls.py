@@ -27,13 +27,15 @@ _AT_ONCE = 8  # arbitrary; GitHub wants no more than 100 requests at once, and t
 
 @dataclass
 class _Polled:
-    """Of one site. `begun`: when the two newest complete polls began, the older first. Times `_s` are monotonic."""
+    """Of one site. `begun`: when the two newest complete polls began, the older first. `hurried`: somebody wants to
+    know. Times `_s` are monotonic."""
 
     asked_s: float | None = None
     done_s: float | None = None
     begun: tuple[datetime, ...] = ()
     pause_s: float = 0.0
     trouble: str = ""
+    hurried: bool = False
 
 
 class Polls:
@@ -60,6 +62,10 @@ class Polls:
         self._heard_s = clock.monotonic()
         self.active: Collection[Site] = ()
 
+    def hurry(self, site: Site) -> None:
+        """There is more than is known: it is polled within `poll_silent_s`, unless the forge asked for patience."""
+        self._polled[site].hurried = True
+
     def heard(self) -> None:
         """A webhook has come."""
         self._heard_s = self._clock.monotonic()
@@ -80,7 +86,8 @@ class Polls:
                 await self._clock.sleep(min(left_s, self._policy.poll_silent_s))
 
     def _left_s(self, site: Site, polled: _Polled) -> float:
-        every_s = self._policy.poll_silent_s if self._silent(site) else self._policy.poll_every_s
+        often = polled.hurried or self._silent(site)
+        every_s = self._policy.poll_silent_s if often else self._policy.poll_every_s
         return (polled.asked_s or 0.0) + max(every_s, polled.pause_s) - self._clock.monotonic()
 
     def _silent(self, site: Site) -> bool:
@@ -89,7 +96,7 @@ class Polls:
     async def poll(self, site: Site) -> None:
         """Once. What a forge does not answer is asked for again in a turn to come."""
         polled, began_at = self._polled[site], self._clock.now()
-        polled.asked_s = self._clock.monotonic()
+        polled.asked_s, polled.hurried = self._clock.monotonic(), False
         try:
             found = await self._forges.of(site).queued(site)
         except ForgeError as error:

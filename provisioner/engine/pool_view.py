@@ -64,8 +64,8 @@ def _why(pool: Pool, found: Looked, held: str, sources: Sequence[Source], now: d
     waits = Counter(str(job.reason) for job in crew.jobs if job.reason.why and job.cancel_asked_at is None)
     told += [f"{count} of its runners wait for a machine: {reason}" for reason, count in waits.items()]
     told += _left_out(pool, found)
-    urls = {f"poll {site.url}" for site in pool.sites}
-    told += [f"{one.name}: {one.trouble}" for one in sources if one.trouble and one.name in urls]
+    mine = {f"queue {pool.name}", *(f"poll {site.url}" for site in pool.sites)}
+    told += [f"{one.name}: {one.trouble}" for one in sources if one.trouble and one.name in mine]
     return told
 
 

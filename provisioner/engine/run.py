@@ -15,6 +15,7 @@ from provisioner.domain.errors import StoreError
 from provisioner.domain.facts import Demand
 from provisioner.domain.forge import Forges, NoForges
 from provisioner.domain.job import Attempt, Instance, Job, JobPhase
+from provisioner.domain.job_queue import OpensQueue
 from provisioner.domain.policy import Policy
 from provisioner.domain.pools import Pool
 from provisioner.domain.ports import Clock, Provider
@@ -70,6 +71,7 @@ class Engine:
         forges: Forges | None = None,
         pools: Sequence[Pool] = (),
         redelivers: Mapping[str, Redelivers] | None = None,
+        queues: Mapping[str, OpensQueue] | None = None,
         paused: Callable[[], Mapping[str, str]] = dict,
         launched: Callable[[Instance], Awaitable[None]] = nothing_more,
     ) -> None:
@@ -115,6 +117,7 @@ class Engine:
             rng=rng,
             pools=pools,
             redelivers=redelivers,
+            queues=queues,
             alone=controllers is None,
         )
         self._attempts = Attempts(

@@ -15,10 +15,11 @@ import structlog
 
 from provisioner.domain.errors import Conflict, ForgeError, NotFound, RunnerBusy
 from provisioner.domain.facts import Report, RunnerTold
-from provisioner.domain.forge import Forges, Registration, Runner, RunnerOrder, RunnerProgram, Site, runner_site
+from provisioner.domain.forge import Forges, Registration, Runner, RunnerOrder, Site, runner_site
 from provisioner.domain.job import NO_REASON, Attempt, Instance, InstancePhase, Job, Reason
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock
+from provisioner.domain.registrar import RunnerProgram
 from provisioner.domain.runners import RunnerFacts, RunnerRow, unwanted
 from provisioner.domain.store import Event, Store
 
@@ -82,7 +83,7 @@ class Runners:
             raise Conflict(f"{attempt.key} is to be no runner any more")
         if row.busy_at is not None or await self._store.ci_jobs.begun_by([row.name]):
             raise Conflict(f"{row.name} has had its job")
-        order = RunnerOrder(row.name, spec.labels, spec.group)
+        order = RunnerOrder(row.name, spec.labels, spec.group, scale_set=spec.scale_set)
         try:
             registration = await self._forges.of(site).register(site, order)
         except ForgeError as error:

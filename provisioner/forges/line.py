@@ -29,12 +29,13 @@ class Raw:
 
 
 class Line:
-    """`timeout_s` is for a whole exchange, from the first byte sent to the last one read."""
+    """`timeout_s` is for a whole exchange, from the first byte sent to the last one read; `at_once` exchanges are under
+    way at most, and a few removals."""
 
-    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, timeout_s: float = TIMEOUT_S, at_once: int = ORDINARY) -> None:
         self._timeout_s = timeout_s
         self._client: httpx2.AsyncClient | None = None
-        self._ordinary = asyncio.Semaphore(ORDINARY)
+        self._ordinary = asyncio.Semaphore(at_once)
         self._removals = asyncio.Semaphore(REMOVALS)
 
     async def send(

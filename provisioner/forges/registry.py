@@ -9,6 +9,7 @@ from typing import Protocol, cast
 
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.forge import Delivery, Forge, ForgeCredentials, ForgeKind, Release, Reviews, Site
+from provisioner.domain.job_queue import JobQueue
 from provisioner.domain.ports import Clock
 
 FOLDERS = {
@@ -42,6 +43,18 @@ class Redelivering(Protocol):
     def redeliver(
         self, forge: Opened, since: datetime, url: str, sites: Sequence[Site]
     ) -> Awaitable[Sequence[str]]: ...
+
+
+class Queueing(Protocol):
+    """What that module has as well where the forge keeps a queue of jobs for a pool, by the pool's one label."""
+
+    def open_queue(self, forge: Opened, site: Site, name: str, group: str, clock: Clock) -> Awaitable[JobQueue]: ...
+
+
+def queueing(kind: ForgeKind) -> Queueing | None:
+    """None where the forge does not."""
+    found = folder(kind)
+    return cast("Queueing", found) if hasattr(found, "open_queue") else None
 
 
 def redelivering(kind: ForgeKind) -> Redelivering | None:

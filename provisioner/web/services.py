@@ -13,11 +13,12 @@ from typing import Any
 from provisioner.domain.ci import CiDoor
 from provisioner.domain.credentials import Keyring
 from provisioner.domain.demand import Demand, NoDemand, NoWebhooks, Webhooks
-from provisioner.domain.forge import ForgeKeyring, Registrar
+from provisioner.domain.forge import ForgeKeyring
 from provisioner.domain.ghosts import Ghosts
 from provisioner.domain.hosts import Hosting
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Desk, Logs, Objects
+from provisioner.domain.registrar import Registrar
 from provisioner.domain.store import Store
 
 from .ending import Ending

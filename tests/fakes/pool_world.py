@@ -9,22 +9,24 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
 from provisioner.domain.demand import Redelivers
 from provisioner.domain.forge import CiJobState, Delivery, ForgeKind, Site
 from provisioner.domain.job import Instance, MarketPolicy, Need
+from provisioner.domain.job_queue import JobQueue, OpensQueue
 from provisioner.domain.pools import NAMED, Pool
 from provisioner.engine import Engine
 from provisioner.providers.aws.pace import Calls, Rate
 
-from .hooked import CrashNow, Life
+from .hooked import CrashNow, Hooked, Life
 from .poolforge import BASE, Mischief, PoolForge, PoolJob
 from .simagent import Troubles
 from .simcloud import Faults
 from .simforge import ForgeFaults
+from .simqueue import SimQueue
 from .simstore import SimStore
 from .simulation import POLICY, World
 from .virtual import SimClock, run_virtually
@@ -78,6 +80,7 @@ class PoolWorld(World):
         self.ci: PoolForge = self.forge
         self.ci.deliver = self._deliver
         self.redelivers: Mapping[str, Redelivers] = {"github.com": self.ci}
+        self.kept = {pool.name: SimQueue(self.ci, self.clock, *pool.labels) for pool in self.pools if pool.scale_set}
         self.most: Counter[str] = Counter()
 
     def live(self, main: Callable[[PoolWorld], Coroutine[Any, Any, None]]) -> None:
@@ -105,6 +108,9 @@ class PoolWorld(World):
         async with asyncio.TaskGroup() as group:
             group.create_task(engine.run())
             group.create_task(engine.demand.run())
+
+    def queues(self, life: Life) -> Mapping[str, OpensQueue]:
+        return {name: _Opens(self, life, queue) for name, queue in self.kept.items()}
 
     async def _deliver(self, delivery: Delivery) -> bool:
         """False when nobody answers: the controller is dead, or dies of it."""
@@ -153,6 +159,17 @@ class PoolWorld(World):
     def job(self, number: int, *labels: str, repository: str = "acme/app", **more: Any) -> PoolJob:
         given: dict[str, Any] = {"seconds": 10.0, "run": f"run-{repository}", **more}
         return PoolJob(str(number), labels or ("gpu",), repository=repository, **given)
+
+
+class _Opens:
+    """A queue as one life of the controller has it, which may end between any two calls."""
+
+    def __init__(self, world: PoolWorld, life: Life, queue: SimQueue) -> None:
+        self._world, self._life, self._queue = world, life, queue
+
+    async def open(self) -> JobQueue:
+        opened: JobQueue = await Hooked(self._world, self._life, self._queue).open()
+        return cast("JobQueue", Hooked(self._world, self._life, opened))
 
 
 def _silence(logger: object, method: str, event: Any) -> Any:

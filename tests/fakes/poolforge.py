@@ -12,6 +12,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from provisioner.domain.forge import (
     CiJob,
@@ -57,8 +58,12 @@ class Mischief:
     late: float = 0.0
 
 
+class Listens(Protocol):
+    def tell(self, job: PoolJob) -> None: ...
+
+
 class PoolForge(SimForge):
-    """`deliver` brings a webhook to the controller: whether it was answered."""
+    """`deliver` brings a webhook to the controller: whether it was answered. `queues` are told of jobs as well."""
 
     def __init__(self, clock: SimClock, rng: random.Random, mischief: Mischief, faults: ForgeFaults) -> None:
         super().__init__(clock, rng, faults)
@@ -71,6 +76,7 @@ class PoolForge(SimForge):
         self._lost: list[tuple[datetime, Delivery]] = []
         self._on_their_way: set[asyncio.Task[None]] = set()
         self.deliver: Callable[[Delivery], Awaitable[bool]] = _nobody
+        self.queues: list[Listens] = []
         self.asked = 0
         self.sent = 0
         self.mishaps = 0
@@ -148,6 +154,8 @@ class PoolForge(SimForge):
 
     def _tell_of(self, job: PoolJob) -> None:
         self._tell(Delivery("", "workflow_job", job.told(None)))
+        for queue in self.queues:
+            queue.tell(job)
 
     def _tell(self, delivery: Delivery) -> None:
         delivery = Delivery(f"d-{next(self._numbers)}", delivery.event, delivery.job, delivery.facts)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from provisioner.domain.errors import Conflict, ForgeUnreachable
-from provisioner.domain.forge import Registration, RunnerProgram, Software, parse_site
+from provisioner.domain.forge import Registration, Software, parse_site
 from provisioner.domain.job import Attempt, Instance, Job
+from provisioner.domain.registrar import RunnerProgram
 
 
 class FakeRegistrar:

@@ -205,6 +205,12 @@ class SimForge:
     def go_away(self, seconds: float) -> None:
         self._away_until_s = self._clock.monotonic() + seconds
 
+    def away(self) -> bool:
+        return self._clock.monotonic() < self._away_until_s or self._rng.random() < self.faults.unreachable
+
+    def answer_gets_lost(self) -> bool:
+        return self._rng.random() < self.faults.answer_lost
+
     def calm(self) -> None:
         self.faults, self._away_until_s = ForgeFaults.none(), 0.0
 

@@ -19,6 +19,7 @@ from provisioner.domain.demand import Redelivers
 from provisioner.domain.errors import Conflict, ForgeError
 from provisioner.domain.facts import Report
 from provisioner.domain.job import AttemptPhase, Instance, InstancePhase, Job, Need, Why
+from provisioner.domain.job_queue import OpensQueue
 from provisioner.domain.offer import LaunchOrder, Listing, Machine, Offer
 from provisioner.domain.place import Refusal
 from provisioner.domain.policy import Policy
@@ -189,10 +190,15 @@ class World:
             default_providers=("sim",),
             forges=SimForges(self.forge, lambda port: Hooked(self, life, port)) if self.forge is not None else None,
             redelivers=self.redelivers,
+            queues=self.queues(life),
         )
         if self.off == "listening-anew":
             engine.observed.keep_time = lambda: False  # type: ignore[method-assign]
         return engine
+
+    def queues(self, life: Life) -> Mapping[str, OpensQueue]:
+        """What pools have beside webhooks and polls."""
+        return {}
 
     async def _config(self, instance: Instance) -> str:
         return "{}"

@@ -8,7 +8,8 @@ a runner, so nothing is looked at first and acted on later.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from provisioner.domain.errors import ForgeRefused, ForgeUnauthorized, ForgeUnreachable, RunnerBusy, StillRunning
@@ -35,6 +36,7 @@ from .addresses import below, repository_of
 from .credentials import App, Token
 from .queue import waiting
 from .reviews import Discussions
+from .scale_set import ScaleSets
 from .software import Listed, find_software
 
 VISIBILITY_S = 30.0  # arbitrary: listings were seen to be late by seconds; GitHub promises nothing
@@ -63,19 +65,22 @@ class GitHub(Discussions):
         self._line = Line(timeout_s)
         self._clock = clock
         self.account = Account(base, credential, clock, self._line, api)
+        self.scale_sets = ScaleSets(self.account, clock, self._line)
         self._ids: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._groups: dict[tuple[str, str], int] = {}
         self._turns = Turns()
         self._release = release or Release()
 
     async def register(self, site: Site, order: RunnerOrder) -> Registration:
+        """By the REST API, or by its scale set's."""
         rest = await self.account.at(site)
-        body = {
-            "name": order.name,
-            "runner_group_id": await self._group(rest, site, order.group),
-            "labels": list(order.labels),
-        }
-        return await self._turns.run(f"{site.path} {order.name}", lambda: self._register(rest, site, body))
+        if order.scale_set:
+            made = partial(self.scale_sets.configure, site, order.labels, order.group, order.name)
+        else:
+            group = await self._group(rest, site, order.group)
+            body = {"name": order.name, "runner_group_id": group, "labels": list(order.labels)}
+            made = partial(self._configured, rest, site, body)
+        return await self._turns.run(f"{site.path} {order.name}", lambda: self._register(rest, site, order.name, made))
 
     async def runners(self, site: Site) -> Sequence[Runner]:
         rest = await self.account.at(site)
@@ -125,19 +130,24 @@ class GitHub(Discussions):
 
     async def close(self) -> None:
         await self._turns.close()
+        await self.scale_sets.close()
         await self._line.close()
 
-    async def _register(self, rest: Rest, site: Site, body: Mapping[str, Any]) -> Registration:
-        name = str(body["name"])
+    async def _configured(self, rest: Rest, site: Site, body: Mapping[str, Any]) -> tuple[str, str] | None:
+        """The new runner's id and its JIT configuration; None: there is one of that name."""
+        path = f"{below(site)}/actions/runners/generate-jitconfig"
+        answer = await rest.call("POST", path, body=body, expect=(409,), resource=REGISTRATION)
+        return None if answer.status == 409 else (str(answer.body["runner"]["id"]), answer.body["encoded_jit_config"])
+
+    async def _register(
+        self, rest: Rest, site: Site, name: str, configured: Callable[[], Awaitable[tuple[str, str] | None]]
+    ) -> Registration:
         for wait_s in (0.0, *_LOOK_AGAIN_S):
             if wait_s:
                 await self._clock.sleep(wait_s)
-            path = f"{below(site)}/actions/runners/generate-jitconfig"
-            answer = await rest.call("POST", path, body=body, expect=(409,), resource=REGISTRATION)
-            if answer.status == 201:
-                made = str(answer.body["runner"]["id"])
-                self._remember(site, name, made)
-                return Registration(made, name, answer.body["encoded_jit_config"])
+            if (made := await configured()) is not None:
+                self._remember(site, name, made[0])
+                return Registration(made[0], name, made[1])
             await self._remove(rest, site, self._ids.get((site.path, name), ""), name)
         raise ForgeUnreachable(f"the name {name} is taken at {site.url}, and no runner shows under it")
 

@@ -1,4 +1,4 @@
-"""How a GitHub is opened, and how its webhooks are read."""
+"""How a GitHub is opened, how its webhooks are read, and its queues."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from datetime import datetime
 
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.forge import ForgeCredentials, Release, Site
+from provisioner.domain.job_queue import JobQueue
 from provisioner.domain.ports import Clock
 
-from . import deliveries
+from . import deliveries, scale_set_queue
 from .credentials import App, Token
 from .forge import GitHub
 from .webhooks import delivery as delivery
@@ -29,3 +30,9 @@ def open_forge(base: str, credentials: ForgeCredentials, clock: Clock, release: 
 async def redeliver(forge: GitHub, since: datetime, url: str, sites: Sequence[Site]) -> Sequence[str]:
     """An App's own hook's deliveries, else those of the hooks at `sites` that lead to `url`. Raises: ForgeError."""
     return await deliveries.redeliver(forge, since, url, () if forge.account.is_app else sites)
+
+
+async def open_queue(forge: GitHub, site: Site, name: str, group: str, clock: Clock) -> JobQueue:
+    """The messages of the runner scale set `name`. Raises: ForgeError."""
+    api = await forge.account.at(site)
+    return await scale_set_queue.open_queue(forge.scale_sets, api, site, name, group, clock)

@@ -45,6 +45,7 @@ PATHS: dict[str, tuple[str, ...]] = {
         "/actions/runners": ("get",),
         "/actions/runners/downloads": ("get",),
         "/actions/runners/generate-jitconfig": ("post",),
+        "/actions/runners/registration-token": ("post",),
         "/actions/runners/{runner_id}": ("get", "delete"),
     }.items()
 }

@@ -111,15 +111,19 @@ def register(forge: FakeGitHub, exchange: Exchange, scope: str) -> Reply:
     made = forge.state.register(scope, body["name"], body["labels"], body["runner_group_id"])
     if made is None:
         return Reply(409, {"message": "Already exists - A runner with the name already exists."})
-    return Reply(201, {"runner": _runner(forge, made), "encoded_jit_config": _jit(forge, made)})
+    return Reply(201, {"runner": _runner(forge, made), "encoded_jit_config": jit(forge, made)})
 
 
-def _jit(forge: FakeGitHub, record: Record) -> str:
+def jit(forge: FakeGitHub, record: Record) -> str:
     settings = {"AgentId": record.id, "AgentName": record.name, "Ephemeral": True, "WorkFolder": "_work"}
     where = {"GitHubUrl": f"{forge.url}/{record.scope}", "ServerUrl": f"{forge.url}/_runner"}
     held = {".runner": settings | where, ".credentials": {"Scheme": "OAuth", "Data": {"token": record.token}}}
     files = {name: base64.b64encode(json.dumps(content).encode()).decode() for name, content in held.items()}
     return base64.b64encode(json.dumps(files).encode()).decode()
+
+
+def registration_token(forge: FakeGitHub, exchange: Exchange, scope: str) -> Reply:
+    return Reply(201, {"token": forge.scale_sets.register(scope), "expires_at": "2026-11-21T10:00:00Z"})
 
 
 def _groups(forge: FakeGitHub, scope: str) -> dict[str, int]:
@@ -334,6 +338,7 @@ ROUTES = (
     Route("GET", "/app/hook/deliveries", "deliveries", app_deliveries),
     Route("POST", r"/app/hook/deliveries/(\d+)/attempts", "redeliver", app_redeliver),
     Route("POST", f"{_SITE}/actions/runners/generate-jitconfig", "register", _scoped(register)),
+    Route("POST", f"{_SITE}/actions/runners/registration-token", "registration", _scoped(registration_token)),
     Route("GET", f"{_SITE}/actions/runners/downloads", "downloads", _scoped(downloads)),
     Route("GET", f"{_SITE}/actions/runners/deprecations/([^/]+)", "deprecation", _scoped(deprecation)),
     Route("GET", f"{_SITE}/actions/runners", "runners", _scoped(runners)),

@@ -27,6 +27,7 @@ from .limits import REGISTRATION, Limits
 from .reply import Reply
 from .reviews import Reviews
 from .routes import Route, find
+from .scale_sets import ScaleSets
 from .state import Job, Run, State, Time
 
 API = "/api/v3"
@@ -77,6 +78,7 @@ class FakeGitHub:
         self.limits = Limits(clock)
         self.hooks = Hooks(self.state)
         self.reviews = Reviews(self.state)
+        self.scale_sets = ScaleSets(self)
         self.groups: dict[str, dict[str, int]] = {}
         self.archives: list[Archive] = []
         self.mirrored: list[Archive] = []
@@ -134,6 +136,7 @@ class FakeGitHub:
                 shape["workflow_run"] = shapes.run(run, self.url)
             return shapes.complete(shapes.named(schema), shape)
 
+        self.scale_sets.tell(event, action, run, job)
         self.hooks.tell(event, action, run.repository, payload)
 
 
@@ -176,12 +179,25 @@ class _Handler(BaseHTTPRequestHandler):
             token = self.headers.get("authorization", "").removeprefix("Bearer ")
             path = parts.path.removeprefix("/_runner")
             self._send(runner_api.answer(self.forge, self.command, path, query, token, body))
+        elif parts.path == f"{API}/actions/runner-registration" or parts.path.startswith("/_actions/"):
+            self._actions(parts.path.removeprefix(f"{API}/actions").removeprefix("/_actions"), query, raw)
         elif parts.path.startswith(API):
             self._rest(Exchange(self.command, parts.path, query, json.loads(raw) if raw else None))
         else:
             self._send(Reply(404))
 
     do_POST = do_PATCH = do_DELETE = do_PUT = do_GET
+
+    def _actions(self, path: str, query: dict[str, str], raw: bytes) -> None:
+        """What GitHub has no published description of."""
+        if "x-scalesetmaxcapacity" in self.headers:
+            self.forge.scale_sets.rooms.append(int(self.headers["x-scalesetmaxcapacity"]))
+        body, who = json.loads(raw) if raw else None, self.headers.get("authorization", "")
+        reply = self.forge.scale_sets.answer(self.command, path, query, who, body)
+        if reply is None:
+            self.close_connection = True
+        else:
+            self._send(reply)
 
     def _file(self, name: str) -> Reply:
         """A program; or, as a mirror may have it, its sha256."""
@@ -223,7 +239,7 @@ class _Handler(BaseHTTPRequestHandler):
             return Reply(401, {"message": "Bad credentials"})
         if route is None:
             return Reply(404, {"message": "Not Found"})
-        resource = REGISTRATION if route.name == "register" else "core"
+        resource = REGISTRATION if route.name in ("register", "registration") else "core"
         points = 1 if exchange.method == "GET" else 5
         refusal = forge.limits.weigh(who.key, route.pattern, points, resource, forge.at_once, route.name == "add")
         if refusal is not None:

@@ -76,6 +76,7 @@ def when(moment: Any) -> str | None:
 
 def runner(record: Record, online: bool) -> Any:
     labels = [{"id": at, "name": name, "type": "custom"} for at, name in enumerate(record.labels, 1)]
+    labels = [] if record.set_id else labels  # Source: actions-runner-controller issue 4425, 2026
     facts = {"id": record.id, "name": record.name, "os": "linux", "status": "online" if online else "offline"}
     more = {"busy": bool(record.job), "labels": labels, "ephemeral": True, "runner_group_id": record.group_id}
     return complete(named("runner"), facts | more)

@@ -24,7 +24,7 @@ class Time(Protocol):
 
 @dataclass
 class Record:
-    """A runner. `session`: its program has come; `heard_s` when it was last heard."""
+    """A runner. `session`: its program has come; `heard_s` when it was last heard; `set_id`: of a scale set."""
 
     id: int
     name: str
@@ -38,6 +38,7 @@ class Record:
     heard_s: float = _LONG_AGO
     job: int = 0
     gone_s: float | None = None
+    set_id: int = 0
 
 
 @dataclass
@@ -105,6 +106,7 @@ class State:
         self.jobs: dict[int, Job] = {}
         self.ids = itertools.count(101)
         self.lag_s = 0.0
+        self.may: Callable[[Job, Record], bool] = lambda job, record: True
         self._told = told
 
     def next_id(self) -> int:
@@ -189,7 +191,7 @@ class State:
                 return None
             run = self.runs[job.run_id]
             for record in [only] if only is not None else self._waiting(run.repository):
-                if record.session and not record.job and serves(record.labels, job.labels):
+                if record.session and not record.job and serves(record.labels, job.labels) and self.may(job, record):
                     break
             else:
                 return None

@@ -89,6 +89,8 @@ BASE = "name: a, sites: [https://github.com/o], labels: [x], max: 3"
             "name: a, sites: [https://github.com/o, https://github.com/p], labels: [x], max: 3, min_idle: 1",
             "min_idle needs one site",
         ),
+        (f"{BASE.replace('[x]', '[x, y]')}, scale_set: true", "a scale set is of one site and has one label"),
+        ("name: a, sites: [https://gitlab.com/o], labels: [x], max: 1, scale_set: true", "only GitHub has scale sets"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, given: str, said: str) -> None:
@@ -99,6 +101,26 @@ def test_what_is_wrong_is_named(tmp_path: Path, given: str, said: str) -> None:
 def test_two_pools_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="two pools are called 'a'"):
         pools(tmp_path, f"pools: [{{{BASE}}}, {{{BASE}}}]")
+
+
+@pytest.mark.parametrize(
+    ("site", "labels", "meets"),
+    [
+        ("https://github.com/o", "[gpu, SET]", True),
+        ("https://github.com/o/r", "[set]", True),
+        ("https://github.com/other", "[set]", False),
+        ("https://ghe.acme.ghe.com/o", "[set]", False),
+        ("https://github.com/o", "[gpu]", False),
+    ],
+)
+def test_the_label_of_a_scale_set_is_its_own(tmp_path: Path, site: str, labels: str, meets: bool) -> None:
+    mine = "{name: a, sites: [https://github.com/o], labels: [set], max: 1, scale_set: true}"
+    text = f"pools: [{{name: b, sites: [{site}], labels: {labels}, max: 1}}, {mine}]"
+    if meets:
+        with pytest.raises(InvalidRequest, match="pools: b has the label of the scale set of a"):
+            pools(tmp_path, text)
+    else:
+        assert [one.scale_set for one in pools(tmp_path, text)] == [False, True]
 
 
 def test_the_kind_of_a_forge_may_be_said_here_or_elsewhere(tmp_path: Path) -> None:
