@@ -11,7 +11,7 @@ from tests.fakes.simulation import Violation
 
 _EPISODES = 30
 _AT_A_TIME = 10
-_LOSSES = 5
+_LOSSES = (1, 4, 8)  # seeds: in most others no machine is lost at work
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_without_this_protection_an_invariant_breaks(protection: Protection, sto
 
 def test_what_machines_cut_short_is_run_again_or_it_is_said_why_not(store: SimStore) -> None:
     reruns = 0
-    for seed in range(_LOSSES):
+    for seed in _LOSSES:
         try:
             reruns += episode(seed, stress=LOSS_STRESS, store=store, kind=LossEpisode).outcomes["rerun-asked"]
         except Violation as error:

@@ -149,4 +149,5 @@ async def test_a_job_shows_its_runners_and_says_how_far_they_are(web: WithForges
     (shown,) = (await web.control.get(path)).json["runners"]
     assert (shown["forge_id"], shown["online_at"] is not None, shown["busy_at"]) == ("7", True, None)
     lines = (await web.control.get(f"{path}/why")).json["lines"]
-    assert f"  its runner {instance.name} waits for a job at {VISION.url}, since 0 s" in lines
+    waits = f"  its runner {instance.name} waits for a job at {VISION.url}, since "
+    assert any(line.startswith(waits) for line in lines)
