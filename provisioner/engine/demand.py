@@ -240,7 +240,8 @@ class PoolDemand:
 
     def _active(self, found: Look) -> set[Site]:
         """Sites at which jobs wait or run: something should be heard of those."""
-        at = {self._narrowest(job) for jobs in found.sorted.by_pool.values() for job in jobs}
+        jobs = (job for jobs in found.sorted.by_pool.values() for job in jobs)
+        at = {self._narrowest(job) for job in {(job.site.base, job.repository): job for job in jobs}.values()}
         at |= {one.site for crew in found.crews.values() for one in crew.began}
         return {site for site in at if site is not None}
 
