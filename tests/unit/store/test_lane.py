@@ -77,10 +77,8 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
     await made.close()
 
 
-def tell(word: str, gate: Event | None = None) -> Callable[[Connection], None]:
+def tell(word: str) -> Callable[[Connection], None]:
     def work(connection: Connection) -> None:
-        if gate is not None:
-            gate.wait(10)
         connection.execute(text("insert into told values (:word)"), {"word": word})
 
     return work
@@ -92,8 +90,16 @@ def told(connection: Connection) -> list[str]:
 
 async def at_once(database: Database, *works: Callable[[Connection], Any]) -> list[Any]:
     """All of them wait while another is at work."""
-    gate, tasks = Event(), list[asyncio.Task[Any]]()
-    for work in (tell("first", gate), *works):
+    begun, gate, tasks = Event(), Event(), list[asyncio.Task[Any]]()
+
+    def first(connection: Connection) -> None:
+        begun.set()
+        gate.wait(10)
+        tell("first")(connection)
+
+    tasks.append(asyncio.create_task(database.run(first)))
+    await asyncio.to_thread(begun.wait, 10)
+    for work in works:
         tasks.append(asyncio.create_task(database.run(work)))
         await asyncio.sleep(0)
     gate.set()
