@@ -33,7 +33,7 @@ def test_what_is_urgent_comes_first_and_the_rest_in_its_order() -> None:
     lane, gate, done = Lane("test", together), Event(), list[str]()
     lane.submit(gate.wait, urgent=False)
     for name in ("a", "b!", "c", "d!"):
-        lane.submit(lambda name=name: done.append(name), urgent=name.endswith("!"))  # type: ignore[misc]
+        lane.submit(lambda name=name: done.append(name), urgent=name.endswith("!"))
     gate.set()
     lane.close()
     assert done == ["b!", "d!", "a", "c"]
@@ -63,7 +63,7 @@ async def test_urgency_is_inherited_by_tasks_and_ends_with_its_block() -> None:
 
     with urgently():
         found = await asyncio.gather(told(), relaxed())
-    assert (found, is_urgent()) == ([True, False], False)
+    assert (list(found), is_urgent()) == ([True, False], False)
 
 
 # What waits shares a commit
