@@ -69,13 +69,13 @@ class Pool:
     def job_name(self) -> str:
         return NAMED + self.name
 
-    def runner_site(self, job: CiJob) -> Site | None:
+    def site_of(self, job: CiJob) -> Site | None:
         """The narrowest of its sites at which a runner would be given the job, were the labels right."""
         found = [site for site in self.sites if covers(site, job)]
         return max(found, key=lambda site: len(site.path), default=None)
 
     def suits(self, job: CiJob) -> bool:
-        return bool(job.labels) and serves(self.labels, job.labels) and self.runner_site(job) is not None
+        return bool(job.labels) and serves(self.labels, job.labels) and self.site_of(job) is not None
 
     def idle_at(self, now: datetime) -> int:
         return self.min_idle if not self.windows or any(window.holds(now) for window in self.windows) else 0
@@ -102,20 +102,34 @@ class Sorted:
 def sort_out(pools: Sequence[Pool], jobs: Iterable[CiJob]) -> Sorted:
     """Each job once: to the pool that fits it most narrowly, by labels and then by site, of those that may serve it."""
     found = Sorted({pool.name: [] for pool in pools}, [], [])
+    verdicts: dict[object, tuple[Pool | None, str | None]] = {}
     for job in sorted(jobs, key=lambda job: (job.created_at, job.key)):
-        fitting = [pool for pool in pools if pool.suits(job)]
-        if admitting := [pool for pool in fitting if pool.forks or job.fork is False]:
-            found.by_pool[min(admitting, key=lambda pool: _width(pool, job)).name].append(job)
-        elif job.fork is None and (fitting or (not job.labels and any(pool.runner_site(job) for pool in pools))):
+        alike = (job.site.base, job.repository, job.labels, job.fork)
+        if alike not in verdicts:  # of many that wait, few differ in what matters here
+            verdicts[alike] = _verdict(pools, job)
+        pool, why_not = verdicts[alike]
+        if pool is not None:
+            found.by_pool[pool.name].append(job)
+        elif why_not is None:
             found.untold.append(job)
-        elif fitting:
-            names = ", ".join(pool.name for pool in fitting)
-            found.refused.append((job, f"it comes from a fork, and forks are not trusted by {names}"))
+        elif why_not:
+            found.refused.append((job, why_not))
     return found
 
 
+def _verdict(pools: Sequence[Pool], job: CiJob) -> tuple[Pool | None, str | None]:
+    """The pool that serves it, or why none may: "" when it is nobody's, None when that is not known yet."""
+    fitting = [pool for pool in pools if pool.suits(job)]
+    if admitting := [pool for pool in fitting if pool.forks or job.fork is False]:
+        return min(admitting, key=lambda pool: _width(pool, job)), ""
+    if job.fork is None and (fitting or (not job.labels and any(pool.site_of(job) for pool in pools))):
+        return None, None
+    names = ", ".join(pool.name for pool in fitting)
+    return None, f"it comes from a fork, and forks are not trusted by {names}" if fitting else ""
+
+
 def _width(pool: Pool, job: CiJob) -> tuple[int, int, str]:
-    site = pool.runner_site(job)
+    site = pool.site_of(job)
     return len(pool.labels), -len(site.path) if site else 0, pool.name
 
 
@@ -219,9 +233,13 @@ def _within_caps(
     """Those that may have a runner now, and how many others have to wait for ones of their own repository to end."""
     at_work = Counter(runner.repository.lower() for runner in runners if runner.stage is Stage.BUSY)
     allowed: list[tuple[Site, CiJob]] = []
+    sites: dict[tuple[str, str], Site | None] = {}
     capped = 0
     for job in queued:
-        if (site := pool.runner_site(job)) is None:
+        where = (job.site.base, job.repository)
+        if where not in sites:
+            sites[where] = pool.site_of(job)
+        if (site := sites[where]) is None:
             continue
         key = job.repository.lower()
         if pool.per_repository is not None and at_work[key] >= pool.per_repository:

@@ -159,7 +159,7 @@ class PoolDemand:
 
     def _relevant(self, job: CiJob) -> bool:
         """Whether a pool could serve it, as far as is known: one that is none of ours is not kept."""
-        return any(pool.suits(job) or (not job.labels and pool.runner_site(job)) for pool in self.pools)
+        return any(pool.suits(job) or (not job.labels and pool.site_of(job)) for pool in self.pools)
 
     # What comes of it
 
@@ -244,12 +244,13 @@ class PoolDemand:
         return self._places[key]
 
     def _narrowest(self, job: CiJob) -> Site | None:
-        found = [site for pool in self.pools if (site := pool.runner_site(job)) is not None]
+        found = [site for pool in self.pools if (site := pool.site_of(job)) is not None]
         return max(found, key=lambda site: len(site.path), default=None)
 
     def _active(self, found: Look) -> set[Site]:
         """Sites at which jobs wait or run: something should be heard of those."""
-        at = {self._narrowest(job) for jobs in found.sorted.by_pool.values() for job in jobs}
+        jobs = (job for jobs in found.sorted.by_pool.values() for job in jobs)
+        at = {self._narrowest(job) for job in {(job.site.base, job.repository): job for job in jobs}.values()}
         at |= {one.site for crew in found.crews.values() for one in crew.began}
         return {site for site in at if site is not None}
 

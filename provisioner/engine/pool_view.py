@@ -71,7 +71,7 @@ def _why(pool: Pool, found: Looked, held: str, sources: Sequence[Source], now: d
 
 def _left_out(pool: Pool, found: Looked) -> list[str]:
     refused = [job for job, _ in found.sorted.refused if pool.suits(job)]
-    untold = [job for job in found.sorted.untold if pool.runner_site(job) is not None]
+    untold = [job for job in found.sorted.untold if pool.site_of(job) is not None]
     lines = []
     if refused:
         lines.append(f"{len(refused)} jobs come from forks, which it does not trust")

@@ -12,7 +12,6 @@ from datetime import datetime
 from provisioner.domain.abilities import Abilities
 from provisioner.domain.demand import Redelivers
 from provisioner.domain.errors import StoreError
-from provisioner.domain.facts import Demand
 from provisioner.domain.forge import Forges, NoForges
 from provisioner.domain.job import Attempt, Instance, Job, JobPhase
 from provisioner.domain.job_queue import OpensQueue
@@ -131,7 +130,7 @@ class Engine:
         self._collected_s = clock.monotonic()
         self._listened_since: datetime | None = None
         self._listed_now: set[str] = set()
-        self._demands: dict[str, Demand] = {}
+        self._marks: dict[str, object] = {}
 
     @property
     def urls(self) -> Sequence[str]:
@@ -222,8 +221,8 @@ class Engine:
 
     def _wanted_otherwise(self, scene: Scene, instances: Mapping[str, Instance]) -> set[str]:
         """Instances that somebody has begun to want, or wants no longer, whenever they would be due."""
-        before, self._demands = self._demands, {i.id: scene.demand(i) for i in instances.values()}
-        return {key for key, demand in self._demands.items() if before.get(key) != demand}
+        before, self._marks = self._marks, {i.id: scene.mark(i) for i in instances.values()}
+        return {key for key, mark in self._marks.items() if before.get(key) != mark}
 
     async def _running(self) -> tuple[list[Attempt], dict[str, Job]]:
         live = await self._store.jobs.live_attempts()

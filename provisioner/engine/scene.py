@@ -36,10 +36,22 @@ class Scene:
         self.busy = {attempt.instance_id for attempt in self.live}
         wanting = [job for job in (*self.waiting, *self.interrupted) if job.cancel_asked_at is None]
         self._wanting = {job.id for job in wanting}
-        self._needs: dict[str, set[Need]] = {}
+        self._needs: dict[str, list[Need]] = {}
         for job in wanting:
             if job.phase is JobPhase.QUEUED:
-                self._needs.setdefault(job.tenant, set()).add(job.spec.need)
+                needs = self._needs.setdefault(job.tenant, [])
+                if job.spec.need not in needs:
+                    needs.append(job.spec.need)
+
+    def mark(self, instance: Instance) -> object:
+        """Differs wherever `demand` does, and costs less."""
+        return (
+            instance.id in self.busy,
+            self._needs.get(instance.owner),
+            instance.planned_for in self._wanting,
+            self.last_busy.get(instance.id),
+            self.runners.get(instance.id),
+        )
 
     def demand(self, instance: Instance) -> Demand:
         return Demand(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, RowMapping, and_, delete, insert, select, text, update
+from sqlalchemy import Connection, Row, RowMapping, and_, bindparam, delete, insert, select, text, update
 
 from provisioner.domain.demand import UNSEEN, WAITS_FOR, Believed, KnownJob
 from provisioner.domain.forge import CiJob, CiJobState, ForgeKind, Site
@@ -17,57 +18,74 @@ from provisioner.domain.pools import NAMED, covers
 from . import codec, ledger
 from .schema import attempts, ci_jobs, deliveries, instances, jobs, meta
 from .sql import Database
+from .versioned import Kept
 
 T = TypeVar("T")
 _LOCK = 71002  # arbitrary; one writer of these tables at a time
 _RANKS = {state: rank for rank, state in enumerate(CiJobState)}
 _TOLD = ("run_id", "name", "url", "ref", "runner_name", "conclusion")
-_OURS = select(jobs).where(jobs.c.name.startswith(NAMED, autoescape=True), jobs.c.phase != str(JobPhase.DONE))
+_KEY = ("base", "job_id", "attempt")
+_CHANGING = (*_TOLD, "state", "labels", "fork", "unseen", "seen_at")
+_AT_ONCE = 500  # arbitrary; databases limit the values of one statement
+_Key = tuple[str, str, int]
+_OURS = select(jobs.c.id, jobs.c.version).where(
+    jobs.c.name.startswith(NAMED, autoescape=True), jobs.c.phase != str(JobPhase.DONE)
+)
 _LIVE_ATTEMPTS = select(attempts).where(attempts.c.phase != str(AttemptPhase.ENDED))
 _MACHINES = select(instances.c.planned_for, instances.c.owner).where(instances.c.phase != str(InstancePhase.GONE))
-_QUEUED = select(ci_jobs).where(ci_jobs.c.state == str(CiJobState.QUEUED)).order_by(ci_jobs.c.created_at)
+_seen = and_(ci_jobs.c.state == str(CiJobState.QUEUED), ci_jobs.c.unseen < UNSEEN)
+_WAITING = select(ci_jobs).where(_seen, ci_jobs.c.seen_at > bindparam("since")).order_by(ci_jobs.c.created_at)
+_NOT_SHOWN = select(ci_jobs).where(
+    _seen, ci_jobs.c.base == bindparam("of_base"), ci_jobs.c.seen_at < bindparam("began")
+)
+_THESE = select(ci_jobs).where(
+    ci_jobs.c.base == bindparam("of_base"), ci_jobs.c.job_id.in_(bindparam("ids", expanding=True))
+)
+_this = and_(*(ci_jobs.c[name] == bindparam(f"of_{name}") for name in _KEY))
+_ADD = insert(ci_jobs)
+_CHANGE = update(ci_jobs).where(_this).values({name: bindparam(f"new_{name}") for name in _CHANGING})
+_UNSEEN_AGAIN = update(ci_jobs).where(_this).values(unseen=ci_jobs.c.unseen + 1)
+_DELIVERED = select(deliveries.c.id).where(deliveries.c.id.in_(bindparam("ids", expanding=True)))
+_DELIVER, _SUBMIT = insert(deliveries), insert(jobs)
 
 
 class SqlCiJobs:
     """The CiJobs port."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, jobs_kept: Kept[Job]) -> None:
         self._db = database
+        self._jobs = jobs_kept
 
     async def take(self, told: Sequence[tuple[str, Sequence[CiJob]]], at: datetime) -> list[bool]:
-        return await self._write(lambda connection: [_take(connection, *one, at) for one in told])
+        return await self._write(lambda connection: _take(connection, told, at))
 
     async def note(self, told: Sequence[CiJob], at: datetime) -> None:
-        def work(connection: Connection) -> None:
-            for job in told:
-                _merge(connection, job, at)
-
-        await self._write(work)
+        await self._write(lambda connection: _merge(connection, told, at) and None)
 
     async def listed(self, site: Site, shown: Sequence[CiJob], began_at: datetime, at: datetime) -> int:
+        keys = {job.key for job in shown}
+        lacking = {"of_base": site.base, "began": began_at.timestamp()}
+
         def work(connection: Connection) -> int:
-            news = sum(_merge(connection, job, at, polled=True) for job in shown)
-            keys = {job.key for job in shown}
-            before = and_(ci_jobs.c.base == site.base, ci_jobs.c.seen_at < began_at.timestamp())
-            for row in connection.execute(_QUEUED.where(before, ci_jobs.c.unseen < UNSEEN)).mappings().all():
-                job = _job(row)
-                if job.key not in keys and covers(site, job):
-                    connection.execute(update(ci_jobs).where(_is(job)).values(unseen=row["unseen"] + 1))
+            news = _merge(connection, shown, at, polled=True)
+            jobs_there = [_known(row).job for row in connection.execute(_NOT_SHOWN, lacking)]
+            lost = [_named(job) for job in jobs_there if job.key not in keys and covers(site, job)]
+            if lost:
+                connection.execute(_UNSEEN_AGAIN, lost)
             return news
 
         return await self._write(work)
 
     async def believed(self, pools: Collection[str], now: datetime) -> Believed:
-        lately = ci_jobs.c.seen_at > (now - WAITS_FOR).timestamp()
-        waiting = _QUEUED.where(ci_jobs.c.unseen < UNSEEN, lately)
+        lately = {"since": (now - WAITS_FOR).timestamp()}
 
         def work(connection: Connection) -> Believed:
             made = {pool: _made(connection, pool) for pool in pools}
-            ours = [codec.job(row) for row in connection.execute(_OURS).mappings()]
+            ours = self._jobs.read(connection, _OURS, {})
             live = [codec.attempt(row) for row in connection.execute(_LIVE_ATTEMPTS).mappings()] if ours else []
             machines = connection.execute(_MACHINES).all()
             return Believed(
-                waiting=tuple(_known(row) for row in connection.execute(waiting).mappings()),
+                waiting=tuple(_known(row) for row in connection.execute(_WAITING, lately)),
                 made=made,
                 jobs=tuple(ours),
                 attempts={attempt.job_id: attempt for attempt in live},
@@ -91,7 +109,7 @@ class SqlCiJobs:
                 return 0
             count = max(0, min(len(fresh), at_most - _there(connection, pool)))
             for job in fresh[:count]:
-                connection.execute(insert(jobs).values(**codec.job_row(job)))
+                connection.execute(_SUBMIT, codec.job_row(job))
                 ledger.note(connection, "job.queued", job.created_at, job.spec.name, job_id=job.id)
             if count:
                 _set_made(connection, pool, made, made + count)
@@ -117,24 +135,54 @@ class SqlCiJobs:
         return await self._db.run(alone)
 
 
-def _take(connection: Connection, delivery_id: str, told: Sequence[CiJob], at: datetime) -> bool:
-    if connection.scalar(select(deliveries.c.id).where(deliveries.c.id == delivery_id)) is not None:
-        return False
-    connection.execute(insert(deliveries).values(id=delivery_id, seen_at=at.timestamp()))
+def _take(connection: Connection, told: Sequence[tuple[str, Sequence[CiJob]]], at: datetime) -> list[bool]:
+    """Whether each delivery is new; what comes twice among them is so once."""
+    ids = {"ids": [delivery_id for delivery_id, _ in told]}
+    taken, fresh, seen = set(connection.scalars(_DELIVERED, ids)), list[bool](), list[CiJob]()
+    for delivery_id, told_jobs in told:
+        fresh.append(delivery_id not in taken)
+        if fresh[-1]:
+            taken.add(delivery_id)
+            seen += told_jobs
+            connection.execute(_DELIVER, {"id": delivery_id, "seen_at": at.timestamp()})
+    _merge(connection, seen, at)
+    return fresh
+
+
+def _merge(connection: Connection, told: Sequence[CiJob], at: datetime, *, polled: bool = False) -> int:
+    """In their order; how many of them nobody had told of before."""
+    rows, fresh, changed = _there_already(connection, told), dict[_Key, None](), dict[_Key, None]()
     for job in told:
-        _merge(connection, job, at)
-    return True
+        if (row := rows.get(job.key)) is None:
+            late = not polled and at - job.created_at >= WAITS_FOR
+            rows[job.key] = _values(job, job.created_at if late else at)
+            fresh[job.key] = None
+        else:
+            changes = _changes(row, job, at, polled)
+            if any(row[name] != value for name, value in changes.items()):
+                row.update(changes)
+                changed[job.key] = None
+    if fresh:
+        connection.execute(_ADD, [rows[key] for key in fresh])
+    if changed := {key: None for key in changed if key not in fresh}:
+        connection.execute(_CHANGE, [_renamed(rows[key]) for key in changed])
+    return len(fresh)
 
 
-def _merge(connection: Connection, job: CiJob, at: datetime, *, polled: bool = False) -> bool:
-    """Whether nobody had told of it before."""
-    before = connection.execute(select(ci_jobs).where(_is(job))).mappings().one_or_none()
-    if before is None:
-        fresh = polled or at - job.created_at < WAITS_FOR
-        connection.execute(insert(ci_jobs).values(**_values(job, at if fresh else job.created_at)))
-        return True
+def _there_already(connection: Connection, told: Sequence[CiJob]) -> dict[_Key, dict[str, Any]]:
+    found = {}
+    for base in dict.fromkeys(job.site.base for job in told):
+        ids = [job.id for job in told if job.site.base == base]
+        for begin in range(0, len(ids), _AT_ONCE):
+            these = {"of_base": base, "ids": ids[begin : begin + _AT_ONCE]}
+            for row in connection.execute(_THESE, these).mappings():
+                found[row["base"], row["job_id"], row["attempt"]] = dict(row)
+    return found
+
+
+def _changes(row: Mapping[str, Any], job: CiJob, at: datetime, polled: bool) -> dict[str, Any]:
     changes: dict[str, Any] = {name: getattr(job, name) for name in _TOLD if getattr(job, name)}
-    if _RANKS[job.state] >= _RANKS[CiJobState(before["state"])]:
+    if _RANKS[job.state] >= _RANKS[CiJobState(row["state"])]:
         changes["state"] = str(job.state)
     if job.labels:
         changes["labels"] = json.dumps(job.labels)
@@ -142,8 +190,16 @@ def _merge(connection: Connection, job: CiJob, at: datetime, *, polled: bool = F
         changes["fork"] = job.fork
     if polled:
         changes |= {"unseen": 0, "seen_at": at.timestamp()}
-    connection.execute(update(ci_jobs).where(_is(job)).values(**changes))
-    return False
+    return changes
+
+
+def _renamed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """For the statement that changes it."""
+    return {f"new_{name}": row[name] for name in _CHANGING} | {f"of_{name}": row[name] for name in _KEY}
+
+
+def _named(job: CiJob) -> dict[str, Any]:
+    return {f"of_{name}": value for name, value in zip(_KEY, job.key, strict=True)}
 
 
 def _is(job: CiJob) -> Any:
@@ -184,8 +240,11 @@ def _job(row: RowMapping) -> CiJob:
     )
 
 
-def _known(row: RowMapping) -> KnownJob:
-    return KnownJob(_job(row), codec.when(row["seen_at"]), row["unseen"], row["refused"])
+@lru_cache(maxsize=8192)
+def _known(row: Row[Any]) -> KnownJob:
+    """The same row is the same job: at every turn there are many, and few have changed."""
+    told = row._mapping
+    return KnownJob(_job(told), codec.when(told["seen_at"]), told["unseen"], told["refused"])
 
 
 def _key(pool: str) -> str:

@@ -20,6 +20,7 @@ from provisioner.domain.store import Claim
 from . import codec, ledger
 from .schema import instances
 from .sql import Database
+from .versioned import Kept, change
 
 _PLANNING_LOCK = 71001  # arbitrary; one planner at a time, so that caps hold
 _LIVE = instances.c.phase != "gone"
@@ -31,9 +32,11 @@ _NEXT_DUE = select(
     func.min(case((instances.c.lease_until > instances.c.due_at, instances.c.lease_until), else_=instances.c.due_at))
 ).where(_LIVE)
 # What every pass asks is built once: building a statement takes longer than SQLite takes to answer it.
-_FIND_LIVE = select(instances).where(_LIVE).order_by(instances.c.id.desc()).limit(bindparam("most"))
+_FIND_LIVE = (
+    select(instances.c.id, instances.c.version).where(_LIVE).order_by(instances.c.id.desc()).limit(bindparam("most"))
+)
 _FIND_IN_PHASES = (
-    select(instances)
+    select(instances.c.id, instances.c.version)
     .where(instances.c.phase.in_(bindparam("phases", expanding=True)))
     .order_by(instances.c.id.desc())
     .limit(bindparam("most"))
@@ -56,7 +59,8 @@ _CLAIM_SKIPPING = (
     .values(_CLAIMED)
     .returning(instances)
 )
-
+_INSERT = insert(instances)
+_PLANNED = select(instances.c.id).where(_LIVE, instances.c.planned_for == bindparam("job")).limit(1)
 _SETTLE = (
     update(instances)
     .where(instances.c.id == bindparam("i"), instances.c.fence == bindparam("f"))
@@ -69,6 +73,7 @@ class SqlInstances:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self.kept = Kept(database, instances, codec.instance)
 
     async def plan(
         self,
@@ -89,7 +94,7 @@ class SqlInstances:
                 _check_caps(connection, origin.scope, *caps, reserve_usd_per_hour, f" of CI runs ({origin.scope}*)")
             planned = replace(instance, reserved_usd_per_hour=reserve_usd_per_hour)
             row = codec.instance_row(planned) | {"due_at": instance.created_at.timestamp()}
-            connection.execute(insert(instances).values(**row))
+            connection.execute(_INSERT, row)
             ledger.note(
                 connection,
                 "instance.planned",
@@ -124,7 +129,7 @@ class SqlInstances:
     async def find(self, *, phases: Collection[InstancePhase] = (), limit: int = 100_000) -> list[Instance]:
         query = _FIND_IN_PHASES if phases else _FIND_LIVE
         values = {"most": limit} | ({"phases": [str(p) for p in phases]} if phases else {})
-        return await self._db.run(lambda c: [codec.instance(row) for row in c.execute(query, values).mappings()])
+        return await self._db.run(lambda c: self.kept.read(c, query, values))
 
     async def by_name(self, names: Collection[str]) -> dict[str, Instance]:
         def work(connection: Connection) -> dict[str, Instance]:
@@ -213,12 +218,8 @@ class SqlInstances:
         return await self._db.run(work)
 
     def _write(self, connection: Connection, instance: Instance, fence: int | None, changes: dict[str, Any]) -> None:
-        condition = and_(instances.c.id == instance.id, instances.c.version == instance.version)
-        if fence is not None:
-            condition = and_(condition, instances.c.fence == fence)
-        values = codec.plain(changes) | {"version": instance.version + 1}
-        if connection.execute(update(instances).where(condition).values(**values)).rowcount != 1:
-            raise StaleWrite(f"{instance.id} was changed by somebody else")
+        held = {} if fence is None else {"fence": fence}
+        change(connection, instances, instance, codec.plain(changes), **held)
 
     async def ask_stop(self, instance_id: str, at: datetime) -> Instance:
         instance = await self.get(instance_id)
@@ -238,8 +239,7 @@ class SqlInstances:
 
 def _check_free(connection: Connection, instance: Instance) -> None:
     """Raises: Conflict when one is planned for its job already."""
-    mine = select(instances.c.id).where(_LIVE, instances.c.planned_for == instance.planned_for).limit(1)
-    if instance.planned_for and connection.execute(mine).first() is not None:
+    if instance.planned_for and connection.execute(_PLANNED, {"job": instance.planned_for}).first() is not None:
         raise Conflict(f"an instance is already planned for {instance.planned_for}")
 
 

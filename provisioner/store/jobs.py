@@ -27,11 +27,18 @@ from provisioner.domain.job import (
 from . import codec, ledger
 from .schema import attempts, events, instances, jobs, manifests, readings, runners, secrets, segments
 from .sql import Database
+from .versioned import Kept, change
 
 _turn = func.row_number().over(partition_by=jobs.c.owner, order_by=(jobs.c.created_at, jobs.c.id))
-_queued = select(jobs, _turn.label("turn")).where(jobs.c.phase == "queued").subquery()
-_FAIRLY = select(_queued).order_by(_queued.c.turn, _queued.c.created_at, _queued.c.id).limit(bindparam("most"))
-_NEWEST = select(jobs).order_by(jobs.c.id.desc()).limit(bindparam("most"))
+_queued = (
+    select(jobs.c.id, jobs.c.version, jobs.c.created_at, _turn.label("turn")).where(jobs.c.phase == "queued").subquery()
+)
+_FAIRLY = (
+    select(_queued.c.id, _queued.c.version)
+    .order_by(_queued.c.turn, _queued.c.created_at, _queued.c.id)
+    .limit(bindparam("most"))
+)
+_NEWEST = select(jobs.c.id, jobs.c.version).order_by(jobs.c.id.desc()).limit(bindparam("most"))
 _IN_PHASES = _NEWEST.where(jobs.c.phase.in_(bindparam("phases", expanding=True)))
 _ATTEMPTS = select(attempts).order_by(attempts.c.job_id, attempts.c.number)
 _LIVE_ATTEMPTS = _ATTEMPTS.where(attempts.c.phase != "ended")
@@ -42,6 +49,7 @@ class SqlJobs:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self.kept = Kept(database, jobs, codec.job)
 
     async def submit(self, job: Job) -> Job:
         def work(connection: Connection) -> Job:
@@ -81,10 +89,10 @@ class SqlJobs:
         if owner is not None:
             query = query.where(jobs.c.owner == owner)
         values = {"most": limit} | ({"phases": [str(p) for p in phases]} if phases else {})
-        return await self._db.run(lambda c: [codec.job(row) for row in c.execute(query, values).mappings()])
+        return await self._db.run(lambda c: self.kept.read(c, query, values))
 
     async def waiting(self, limit: int = 1000) -> list[Job]:
-        return await self._db.run(lambda c: [codec.job(row) for row in c.execute(_FAIRLY, {"most": limit}).mappings()])
+        return await self._db.run(lambda c: self.kept.read(c, _FAIRLY, {"most": limit}))
 
     async def finish(
         self, job: Job, outcome: Outcome, reason: Reason, at: datetime, *, exit_code: int | None = None
@@ -227,6 +235,7 @@ class SqlJobs:
             connection.execute(delete(jobs).where(jobs.c.id == job.id))
 
         await self._db.run(work)
+        self.kept.forget()  # its id, and its versions, may come again
 
     async def _attempts(self, query: Select[Any]) -> list[Attempt]:
         return await self._db.run(lambda c: [codec.attempt(row) for row in c.execute(query).mappings()])
@@ -247,10 +256,7 @@ class SqlJobs:
         return replace(job, version=job.version + 1, **changes)
 
     def _write(self, connection: Connection, job: Job, changes: dict[str, Any]) -> None:
-        condition = and_(jobs.c.id == job.id, jobs.c.version == job.version)
-        values = codec.plain(changes) | {"version": job.version + 1}
-        if connection.execute(update(jobs).where(condition).values(**values)).rowcount != 1:
-            raise StaleWrite(f"{job.id} was changed by somebody else")
+        change(connection, jobs, job, codec.plain(changes))
 
     def _move_attempt(
         self, connection: Connection, attempt: Attempt, changes: dict[str, Any], *, needed: bool = True

@@ -13,6 +13,7 @@ from provisioner.domain.job import Instance
 
 from .schema import charges, events
 
+_NOTE, _CHARGE = insert(events), insert(charges)
 _moment = bindparam("moment", type_=Double)
 _CLOSE = (
     update(charges)
@@ -34,17 +35,16 @@ def note(
     data: Mapping[str, Any] | None = None,
 ) -> int:
     """Write one event; its id."""
-    done = connection.execute(
-        insert(events).values(
-            what=what,
-            at=at.timestamp(),
-            message=message,
-            job_id=job_id,
-            attempt=attempt,
-            instance_id=instance_id,
-            data=json.dumps(data or {}),
-        )
-    )
+    row = {
+        "what": what,
+        "at": at.timestamp(),
+        "message": message,
+        "job_id": job_id,
+        "attempt": attempt,
+        "instance_id": instance_id,
+        "data": json.dumps(data or {}),
+    }
+    done = connection.execute(_NOTE, row)
     key = done.inserted_primary_key
     assert key is not None
     return int(key[0])
@@ -61,14 +61,13 @@ def charge(
     if phase is None:
         return
     price = instance.offer.usd_per_hour
-    connection.execute(
-        insert(charges).values(
-            instance_id=instance.id,
-            phase=phase,
-            opened_at=opened_at,
-            usd_per_hour=None if price is None else str(price),
-            source=instance.offer.price_source,
-            job_id=job_id,
-            attempt=attempt,
-        )
-    )
+    row = {
+        "instance_id": instance.id,
+        "phase": phase,
+        "opened_at": opened_at,
+        "usd_per_hour": None if price is None else str(price),
+        "source": instance.offer.price_source,
+        "job_id": job_id,
+        "attempt": attempt,
+    }
+    connection.execute(_CHARGE, row)

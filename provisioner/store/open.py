@@ -42,7 +42,7 @@ class SqlStore:
         self.controllers = SqlControllers(database)
         self.hosts = SqlHosts(database)
         self.runners = SqlRunners(database)
-        self.ci_jobs = SqlCiJobs(database)
+        self.ci_jobs = SqlCiJobs(database, self.jobs.kept)
         self.reruns = SqlReruns(database)
         self._lock = lock
 

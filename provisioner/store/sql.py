@@ -1,14 +1,15 @@
 """Engines and transactions. Everything that touches the database is a function of a connection, run in one transaction.
 
 SQLite: one connection, used by one thread; `BEGIN IMMEDIATE`; `synchronous=FULL`, so that an intent survives power
-loss. PostgreSQL: a small pool; row locks where two controllers could meet. `inline` runs on the calling thread.
+loss; what waits for the thread shares one commit, and is undone by itself. PostgreSQL: a small pool; row locks where
+two controllers could meet. `inline` runs on the calling thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, TypeVar
@@ -20,33 +21,36 @@ from sqlalchemy.pool import StaticPool
 from provisioner.domain.errors import StoreError
 from provisioner.domain.urgency import is_urgent
 
-from .lane import Lane
+from .lane import Lane, Outcome
 
 T = TypeVar("T")
 _POOL = 8
 
 
 class Database:
-    """Where functions of a connection run."""
+    """Where functions of a connection run. `undone` counts transactions that came to nothing: what was read in one of
+    them may not have been so."""
 
     def __init__(self, engine: Engine, *, inline: bool) -> None:
         self.engine = engine
+        self.undone = 0
         self.sqlite = engine.dialect.name == "sqlite"
-        self._lane = Lane("store") if self.sqlite and not inline else None
+        self._lane = Lane("store", self._together) if self.sqlite and not inline else None
         pooled = not self.sqlite and not inline
         self._executor = ThreadPoolExecutor(_POOL, thread_name_prefix="store") if pooled else None
 
     async def run(self, work: Callable[[Connection], T]) -> T:
-        """`work` in one transaction: all of it or nothing. Cancelling the await does not undo it."""
+        """`work` in a transaction: all of it or nothing, and safe on disk when this returns. Cancelling the await does
+        not undo it. On a single thread what is urgent comes first, and what waits there shares a transaction."""
+        if self._lane is not None:
+            return await asyncio.wrap_future(self._lane.submit(work, urgent=is_urgent()))
         return await self.call(lambda: self._in_transaction(work))
 
     async def call(self, work: Callable[[], T]) -> T:
-        """`work` on the database's own thread; on a single one what is urgent comes first."""
-        if self._lane is not None:
-            return await asyncio.wrap_future(self._lane.submit(work, urgent=is_urgent()))
-        if self._executor is None:
-            return work()
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        """`work` on a thread of the database's own, before or beside any transaction."""
+        if self._executor is not None:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        return work() if self._lane is None else await asyncio.to_thread(work)
 
     def _in_transaction(self, work: Callable[[Connection], T]) -> T:
         try:
@@ -56,6 +60,16 @@ class Database:
             raise StoreError(
                 f"the database failed: {error.orig}", hint="is the disk full, or the server down?"
             ) from error
+
+    def _together(self, works: Sequence[Callable[[Connection], Any]]) -> Sequence[Outcome]:
+        """What one of them raises undoes that one alone; when the database fails, none of them has happened."""
+        try:
+            if len(works) == 1:
+                return [(self._in_transaction(works[0]), None)]
+            return self._in_transaction(lambda connection: [_apart(connection, work) for work in works])
+        except BaseException as error:
+            self.undone += 1
+            return [(None, error)] * len(works)
 
     def server_now(self, connection: Connection, now: datetime) -> float:
         """Leases end by one clock: the server's where several controllers share it."""
@@ -69,6 +83,16 @@ class Database:
         if self._executor is not None:
             self._executor.shutdown(wait=True)
         self.engine.dispose()
+
+
+def _apart(connection: Connection, work: Callable[[Connection], Any]) -> Outcome:
+    try:
+        with connection.begin_nested():
+            return work(connection), None
+    except OperationalError:
+        raise  # SQLite may have undone more than this one
+    except BaseException as error:
+        return None, error
 
 
 def connect(url: str) -> Engine:

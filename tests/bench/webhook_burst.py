@@ -69,18 +69,21 @@ async def _measure() -> None:
         listener = await Listener.tcp(people_site(_services(store, engine, folder, forge)), "127.0.0.1", 0)
         tasks = [asyncio.create_task(engine.run()), asyncio.create_task(engine.demand.run())]
         await asyncio.sleep(2)
+        used_s = time.process_time()
         sent = await _sent(listener.port)
         for _ in range(300):
             planned = sorted(one.created_at.timestamp() for one in await store.instances.find())
             if len(planned) >= WEBHOOKS or any(task.done() for task in tasks):
                 break
             await asyncio.sleep(0.1)
+        used_s = time.process_time() - used_s
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await listener.close()
         await store.close()
     _tell(sent, planned)
+    say("the controller's processor time", f"{used_s:.1f} s")
 
 
 def _tell(sent: Mapping[str, list[float]], planned: Sequence[float]) -> None:

@@ -22,6 +22,8 @@ class SimStore:
             for table in metadata.sorted_tables:
                 connection.execute(delete(table))
             connection.execute(insert(meta).values(key="controller_id", value=f"c-{seed}"))
+        self.port.jobs.kept.forget()  # the same ids come again
+        self.port.instances.kept.forget()
 
     def reopen(self) -> None:
         """What opening it does for a new process: no lease of the one before holds."""
