@@ -33,7 +33,8 @@ class Program:
     job and tells the forge; `drain`, where there is one, that at which it ends when its job is over. `again`: after
     which exit codes it is to be started again, and after how many seconds (or as soon as the file `ready` appears).
     `meanings` of exit codes are told as the attempt's end. `at_work`: it has children only while it has a job, and then
-    until it ends; else hooks say when it begins and ends.
+    until it ends; else hooks say when it begins and ends. `farewell`: the address at which it can have its own record
+    removed with its secret, where the forge does not do that by itself.
     """
 
     executable: str
@@ -49,6 +50,7 @@ class Program:
     meanings: Mapping[int, str] = field(default_factory=dict)
     at_work: bool = True
     label: str = "{}"
+    farewell: str = ""
 
 
 _HOOKS = {"ACTIONS_RUNNER_HOOK_JOB_STARTED": "{started}", "ACTIONS_RUNNER_HOOK_JOB_COMPLETED": "{completed}"}
@@ -90,6 +92,7 @@ _GITLAB = Program(
     stop=signal.SIGTERM,
     drain=signal.SIGQUIT,
     meanings={1: _GONE_WRONG},
+    farewell="{base}/api/v4/runners",
 )
 
 # Source: gitea.com/gitea/runner, internal/app/cmd (register.go, daemon.go), internal/pkg/config/config.example.yaml and

@@ -117,10 +117,35 @@ class AttemptState:
 
 
 @dataclass(frozen=True)
+class HandOver:
+    """From its acknowledgement on no controller looks after the machine, and it ends by itself: when the runner of this
+    attempt has ended, which is asked to once it has waited `idle_s` since then without a job or has had its job for
+    `job_s`; or once the machine has lived for `lifetime_s`, and `grace_s` more for the runner to end."""
+
+    job: str
+    number: int
+    idle_s: float
+    lifetime_s: float
+    job_s: float
+    grace_s: float
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """What is on the machine's disk of it: `order` as it came, `runner` that was there and online, `on_end` what will
+    end the machine."""
+
+    order: HandOver
+    runner: str
+    on_end: str
+
+
+@dataclass(frozen=True)
 class Sync:
     """What is. `seen` is the `Ought.version` that the agent has acted on: an equal one is waited out. `sequence` grows
     with every message of one boot (nanoseconds of its boot clock will do); 0 says nothing about order. `unhealthy_code`
-    is a code of the controller's `Why` when it is not the hardware: script-failed."""
+    is a code of the controller's `Why` when it is not the hardware: script-failed. `handed_over` acknowledges
+    `Ought.hand_over`: it is on the disk."""
 
     boot_id: str
     seen: int = -1
@@ -133,6 +158,7 @@ class Sync:
     unsent_bytes: int = 0
     attempts: list[AttemptState] = field(default_factory=list)
     sequence: int = 0
+    handed_over: Optional[HandedOver] = None
     protocol: int = PROTOCOL
 
 
@@ -233,7 +259,8 @@ class AttemptOught:
 class Ought:
     """What ought to be. An attempt the agent runs that is not listed here is not wanted: stop it at once.
 
-    `end`: leave now, as `on_end` says. `poll_s`: how long the next sync may be held.
+    `end`: leave now, as `on_end` says. `poll_s`: how long the next sync may be held. `hand_over`: from now on look
+    after yourself.
     """
 
     version: int
@@ -242,6 +269,7 @@ class Ought:
     end: bool = False
     poll_s: float = 25.0
     urls: list[str] = field(default_factory=list)
+    hand_over: Optional[HandOver] = None
     protocol: int = PROTOCOL
 
 
