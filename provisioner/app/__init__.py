@@ -12,7 +12,14 @@ from typing import Any
 
 
 def serve(
-    *, embedded: bool, home: Path, host: str = "127.0.0.1", port: int = 8765, tls: str = "", server_log: bool = True
+    *,
+    embedded: bool,
+    home: Path,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    tls: str = "",
+    server_log: bool = True,
+    step_of: Path | None = None,
 ) -> None:
     """Be a controller until told to end. Raises: RequestError, StoreError."""
     import asyncio
@@ -26,7 +33,8 @@ def serve(
     configure()
     if not embedded:
         step_down(home)
-    asyncio.run(run(ServeOptions(home=home, embedded=embedded, host=host, port=port, tls=tls), os.environ))
+    options = ServeOptions(home=home, step_of=step_of, embedded=embedded, host=host, port=port, tls=tls)
+    asyncio.run(run(options, os.environ))
 
 
 def install(home: Path, words: list[str]) -> list[str]:

@@ -85,7 +85,9 @@ class HandOvers:
             return
         cloud = self._clouds.get(instance.offer.provider)
         if cloud is None:
-            raise Conflict(f"machines of {instance.offer.provider} cannot be handed over", hint="it needs RUNNER_SERVER")
+            raise Conflict(
+                f"machines of {instance.offer.provider} cannot be handed over", hint="it needs RUNNER_SERVER"
+            )
         await cloud.hand_over(instance.ref, instance.name, instance.offer.scope)
         self._tagged.add(instance.id)
 

@@ -13,7 +13,21 @@ from provisioner import __version__
 
 from . import hooks, metrics
 from .agent_api import PROTOCOL, agent_routes
-from .api import admin, blobs, credentials, forges, hosts, instances, jobs, logs, oidc, pools, published, results
+from .api import (
+    admin,
+    blobs,
+    credentials,
+    forges,
+    hand_over,
+    hosts,
+    instances,
+    jobs,
+    logs,
+    oidc,
+    pools,
+    published,
+    results,
+)
 from .auth import Login, Use, Viewer, control_login, token_login
 from .body import BodyLimit
 from .docs import page, schema
@@ -28,7 +42,7 @@ _ROUTERS = (jobs, logs, results, instances, hosts, pools, admin, blobs, publishe
 def control_site(services: Services) -> FastAPI:
     """The people's API for whoever may open the control socket, and what goes through no other door."""
     site = _people(services, control_login)
-    for one in (credentials, forges):
+    for one in (credentials, forges, hand_over):
         site.include_router(one.router, prefix=_PREFIX)
     return site
 

@@ -266,8 +266,9 @@ async def each_of_it(provider: AwsProvider, world: ProviderWorld, name: str) -> 
     launched = await provider.launch(wanted)
     with contextlib.suppress(ProviderError):
         await provider.limit(launched.ref, name, HERE, AT)
-    with contextlib.suppress(ProviderError):
-        await provider.console(launched.ref, name, HERE)
+    for look in (provider.console, provider.hand_over):
+        with contextlib.suppress(ProviderError):
+            await look(launched.ref, name, HERE)
     await provider.terminate(launched.ref, name, HERE)
     left = Leftover(Kind.VOLUME, volume(name, "c-1"), HERE, "c-1", name)
     for work in (provider.leftovers(), provider.remove(left), provider.lift(name, HERE)):
@@ -282,6 +283,7 @@ async def each_of_it(provider: AwsProvider, world: ProviderWorld, name: str) -> 
         "SeeWhatWasLeft",
         "RemoveWhatWeLeft",
         "ReadOurConsoles",
+        "HandOverOurMachines",
         "LimitOurMachines",
         "SeeTheLimits",
         "GiveTheLimitItsRole",

@@ -23,6 +23,7 @@ from provisioner.providers.local import LocalProvider
 from provisioner.providers.local.processes import members
 
 from .console_laws import ConsoleLaws
+from .hand_over_laws import HandOverLaws
 from .provider_laws import ProviderLaws, ProviderWorld, listed, order, shows, vanishes
 
 
@@ -37,7 +38,7 @@ def stray(name: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["sleep", "984"], env={**os.environ, "RUNNER_INSTANCE": name})
 
 
-class TestLocal(ProviderLaws, ConsoleLaws):
+class TestLocal(ProviderLaws, ConsoleLaws, HandOverLaws):
     @pytest.fixture
     def provider(self, tmp_path: Path) -> Iterator[Provider]:
         made = LocalProvider(tmp_path / "machines", "c-1", lambda: agent_bundle(tmp_path / "cache"), Decimal(0))

@@ -73,9 +73,7 @@ def _handed_over(said: wire.HandedOver | None) -> HandedOver | None:
 def hand_over_of(order: HandOver | None) -> wire.HandOver | None:
     if order is None:
         return None
-    return wire.HandOver(
-        order.job_id, order.number, order.idle_s, order.lifetime_s, order.job_s, order.grace_s
-    )
+    return wire.HandOver(order.job_id, order.number, order.idle_s, order.lifetime_s, order.job_s, order.grace_s)
 
 
 def _attempt_report(told: wire.AttemptState) -> AttemptReport:
