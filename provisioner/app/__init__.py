@@ -84,13 +84,15 @@ def resolved(provider: str, profile: str) -> dict[str, Any]:
     }
 
 
-def gc_without_store(home: Path, *, dry_run: bool, expired: bool, provider: str = "") -> dict[str, list[str]]:
-    """Collect with no database at all: only what is past its `expires-at` tag."""
+def gc_without_store(
+    home: Path, *, dry_run: bool, expired: bool, provider: str = "", but: str = ""
+) -> dict[str, list[str]]:
+    """Collect with no database at all: only what is past its `expires-at` tag, and is not of the controller `but`."""
     import asyncio
 
     from .offline import collect
 
-    return asyncio.run(collect(home, dry_run=dry_run, expired=expired, provider=provider))
+    return asyncio.run(collect(home, dry_run=dry_run, expired=expired, provider=provider, but=but))
 
 
 def db(action: str, home: Path, *, path: Path | None = None) -> str:
