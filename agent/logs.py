@@ -26,7 +26,7 @@ _TURN_BYTES = 32 * CHUNK  # then the next attempt has its turn
 _LIVELY_S, _CALM_S, _UNSAFE_S = 0.015, 0.04, 0.1
 _CALM_AFTER_S = 2.0
 _ASLEEP_S = 5.0
-_ALONE_S = 5.0  # arbitrary: how often what nobody takes any more is dropped, so that no spool fills
+_ALONE_S = 1.0  # arbitrary: how often what nobody takes any more is dropped, so that no spool fills
 
 
 class Logs:

@@ -150,9 +150,7 @@ def test_its_lifetime_ends_a_job_that_takes_too_long(w: World, hub: FakeGitHub) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_step_that_is_ended_while_it_waits_leaves_nothing(
-    w: World, hub: FakeGitHub, number: signal.Signals
-) -> None:
+def test_a_step_that_is_ended_while_it_waits_leaves_nothing(w: World, hub: FakeGitHub, number: signal.Signals) -> None:
     """Whatever it was told: its controller notices that it is alone."""
     hub.publish(_sleeper(), standin_runner.VERSION)
     running = subprocess.Popen(w.command("launch"), env=w.environment, stderr=subprocess.PIPE)
@@ -213,14 +211,10 @@ def test_only_an_overdue_one_is_collected(w: World, hub: FakeGitHub) -> None:
     assert not path.exists()
 
 
-def test_what_needs_a_controller_that_stays_is_refused(w: World) -> None:
-    for words, said in (
-        (("--jobs", "many"), "--jobs many: each job's runner is made by a controller that is there"),
-        (("--detach",), "--detach: nobody would hand the machine over"),
-        (("--provider", "hosts"), "--provider hosts: its machines cannot be left to themselves"),
-    ):
-        done = w.run("launch", *words, check=False)
-        assert done.returncode == 2
-        assert done.stderr.decode() == f"runner: {said}; it needs RUNNER_SERVER\n"
-    done = w.run("launch", "--cancel")
-    assert done.stderr.decode().startswith("runner: nothing to cancel: without RUNNER_SERVER a launch")
+def test_a_workflows_own_token_cannot_and_what_can_is_said(w: World, hub: FakeGitHub) -> None:
+    del w.extra["RUNNER_FORGE_TOKEN"]
+    w.extra["GITHUB_TOKEN"] = "ghs_of-the-workflow"
+    done = w.run("launch", check=False)
+    (line,) = done.stderr.decode().splitlines()
+    assert (done.returncode, records(hub), thrown_away(w)) == (3, [], [])
+    assert line.startswith(f"runner: a workflow's own GITHUB_TOKEN cannot make runners ({hub.url}/acme/vision was not")
