@@ -78,10 +78,11 @@ def _with(
     told: list[dict[str, Any]] = []
     with interruptible():
         try:
-            until_s = time.monotonic() + duration(given["wait"], "--wait")
+            wait_s = duration(given["wait"], "--wait")
+            until_s = time.monotonic() + wait_s
             jobs = launch.start()
             if not given["detach"]:
-                launch.coming.wait(jobs, until_s - time.monotonic())
+                launch.coming.wait(jobs, wait_s)
             if own is not None:
                 told = own.hand_over(jobs, until_s)
         except Interrupted:
