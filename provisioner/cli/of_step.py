@@ -78,7 +78,11 @@ class StepController:
         """Of each machine what it was left with, once all have acknowledged. Raises: CliError."""
         deadline = max(until_s, time.monotonic() + _ACKNOWLEDGED_S)
         while True:
-            told = [self.client.post(f"/jobs/{job_id}/hand-over") for job_id in jobs]
+            try:
+                told = [self.client.post(f"/jobs/{job_id}/hand-over") for job_id in jobs]
+            except Unreachable:
+                self.again(self.client)
+                continue
             if all(one["state"] in ("alone", "over") for one in told):
                 return [one for one in told if one["state"] == "alone"]
             if time.monotonic() >= deadline:

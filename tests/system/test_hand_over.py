@@ -149,6 +149,18 @@ def test_its_lifetime_ends_a_job_that_takes_too_long(w: World, hub: FakeGitHub) 
     assert long.conclusion == "cancelled"
 
 
+def test_its_controller_may_be_killed_on_the_way(w: World, hub: FakeGitHub) -> None:
+    running = subprocess.Popen(w.command("launch"), env=w.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    w.until(lambda: w.pids("agent"), 60, "the machine")
+    assert w.kill("controller") == 1
+    label, said = running.communicate(timeout=90)
+    assert running.returncode == 0, said
+    assert (controllers(w), thrown_away(w)) == ([], [])
+    mine = queued(hub, label.decode().strip())
+    w.until(lambda: mine.status == "completed", 60, "the job to be served")
+    gone(w)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_step_that_is_ended_while_it_waits_leaves_nothing(w: World, hub: FakeGitHub, number: signal.Signals) -> None:
     """Whatever it was told: its controller notices that it is alone."""
