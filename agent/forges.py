@@ -18,6 +18,7 @@ from . import hooks
 if TYPE_CHECKING:
     from . import wire
 
+HANDED_OVER = "handed-over"  # a file in an attempt's folder: no controller looks after its machine
 _GONE_WRONG = "the forge's runner ended with an error: its log says which"
 
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Optional
 from . import wire, workload
 from .config import Home, boottime, flush_folder
 from .files import read_json, write_json
+from .forges import HANDED_OVER
 
 if TYPE_CHECKING:
     from .attempt import Attempt
 
-HANDED_OVER = "handed-over"  # in an attempt's folder, for its supervisor to see
 _FILE = "handed-over.json"
 
 

@@ -27,7 +27,7 @@ _READY_S = 15.0
 _POLL_S = 0.02
 _ASK_S = 0.2
 _ACKNOWLEDGED_S = 60.0  # arbitrary: an agent that is online hears within a poll
-_LEAVE_S = 60.0  # arbitrary: doors are shut, and nothing is waited for
+_LEAVE_S = 60.0  # arbitrary: doors are shut, and machines that are not needed end
 _BACK_S = 4.0  # a cancelled step has less than ten seconds; the controller goes on without it
 _OWN = ("RUNNER_SECRET_KEY", "RUNNER_STORE_URL", "RUNNER_OBJECTS_URL")
 _NEEDS = "it needs RUNNER_SERVER"
@@ -102,9 +102,9 @@ class StepController:
                 process.stdin.write(b"release" if self._released else b"")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_LEAVE_S if self._released else _BACK_S)
-            if process.poll() is None and not self._released:
-                process.returncode = 0  # it is not ours to wait for
-                render.say("runner: the step's own controller goes on until nothing of this launch is left")
+            if process.poll() is None:
+                process.returncode = 0  # it is not ours to wait for, and takes its home with it
+                render.say("runner: the step's own controller goes on until it has nothing to look after")
                 return
         shutil.rmtree(self._home, ignore_errors=True)
 
