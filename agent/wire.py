@@ -18,12 +18,18 @@ Routes (all under the agents' listener; a session token in ``Authorization: Bear
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from .codec import decode as decode
 from .codec import encode as encode
+from .log_body import STDERR as STDERR
+from .log_body import STDOUT as STDOUT
+from .log_body import LogSpan as LogSpan
+from .log_body import pack_log as pack_log
+from .log_body import pack_spans as pack_spans
+from .log_body import unpack_log as unpack_log
+from .log_body import unpack_spans as unpack_spans
 
 PROTOCOL = 1
 AGENT_PATH = "/agent/v1/agent-{sha256}.pyz"  # where a controller has the agent; no session is needed to read it
@@ -373,40 +379,3 @@ class Readings:
     job: str
     number: int
     rows: list[list[Any]] = field(default_factory=list)
-
-
-STDOUT, STDERR = 1, 2
-LogSpan = tuple[int, int, int, float]
-_SPAN = struct.Struct("<QIBd")
-_COUNT = struct.Struct("<I")
-
-
-def pack_spans(spans: list[LogSpan]) -> bytes:
-    """Index records as on disk, little-endian: offset u64, length u32, stream u8, unix seconds f64: 21 bytes."""
-    return b"".join(_SPAN.pack(*span) for span in spans)
-
-
-def unpack_spans(data: bytes) -> list[LogSpan]:
-    """The records of `pack_spans`; a torn last record is left out."""
-    whole = len(data) - len(data) % _SPAN.size
-    return [(o, n, s, t) for o, n, s, t in _SPAN.iter_unpack(data[:whole])]
-
-
-def pack_log(spans: list[LogSpan], data: bytes) -> bytes:
-    """A log request's body: count u32, the spans, then the raw bytes they cover without a gap."""
-    return b"".join((_COUNT.pack(len(spans)), pack_spans(spans), data))
-
-
-def unpack_log(body: bytes) -> tuple[list[LogSpan], memoryview]:
-    """Raises: ValueError when the spans do not cover exactly the bytes."""
-    if len(body) < _COUNT.size:
-        raise ValueError("log body too short")
-    (count,) = _COUNT.unpack_from(body)
-    start = _COUNT.size + count * _SPAN.size
-    if start > len(body):
-        raise ValueError("log index longer than the body")
-    spans = unpack_spans(body[_COUNT.size : start])
-    data = memoryview(body)[start:]
-    if sum(span[1] for span in spans) != len(data):
-        raise ValueError("log index does not cover the bytes")
-    return spans, data
