@@ -2,7 +2,8 @@
 
 All limits are durations on a clock that counts time asleep, and what has passed is carried over a reboot with the
 boot id; no wall clock is read, neither ours nor the controller's. The controller's limits are shorter, so these act
-only when it does not. What would be lost is waited for, and if it is lost all the same, said on the console.
+only when it does not. What would be lost is waited for, and if it is lost all the same, said on the console. A machine
+that was handed over goes by what `handed` says instead: nobody is waited for there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from . import wire, workload
 from .config import boottime
 from .duties import Turn
 from .files import read_json, write_json
+from .handed import Verdict
 from .machine import Machine
 from .say import say
 
@@ -31,14 +33,6 @@ class Passed:
     idle: float
     stopping: float = 0.0
     joined: bool = True
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """`stop` the jobs kindly, or `end` the machine, and why."""
-
-    stop: str = ""
-    end: str = ""
 
 
 def judge(limits: wire.AgentConfig, passed: Passed, running: int, kept: int) -> Verdict:
@@ -81,11 +75,15 @@ class Deadman:
         self._saved = 0.0
 
     def run(self, turn: Turn) -> None:
-        limits = self._machine.config
-        shortest = min(limits.boot_deadline_s, limits.idle_s, limits.lifetime_s, limits.silence_s, limits.orphan_s)
         while not turn.over:
             self.once()
-            turn.wait(max(_FASTEST_S, min(_SLOWEST_S, shortest / 20)))
+            turn.wait(max(_FASTEST_S, min(_SLOWEST_S, self._shortest_s() / 20)))
+
+    def _shortest_s(self) -> float:
+        limits, over = self._machine.config, self._machine.handed.over
+        if over is not None:
+            return min(over.order.idle_s, over.order.lifetime_s, over.order.job_s, over.order.grace_s)
+        return min(limits.boot_deadline_s, limits.idle_s, limits.lifetime_s, limits.silence_s, limits.orphan_s)
 
     def once(self) -> None:
         machine, now = self._machine, boottime()
@@ -97,7 +95,10 @@ class Deadman:
         passed = self._passed(now)
         self._save(now, passed)
         running = [one for one in attempts if not one.ended]
-        verdict = judge(machine.config, passed, len(running), len(attempts))
+        if machine.handed.over is None:
+            verdict = judge(machine.config, passed, len(running), len(attempts))
+        else:
+            verdict = machine.handed.verdict(machine.attempt(machine.handed.key), passed.lived)
         if verdict.stop and self._stopping is None:
             self._stopping = now
             say("jobs.stopping", why=verdict.stop)
@@ -105,7 +106,7 @@ class Deadman:
             self._stopping = None
         for one in running if verdict.stop else []:
             if one.producing:
-                one.control("firmly")
+                one.control(verdict.how)
         if verdict.end:
             self._console(verdict.end)
             machine.end(verdict.end)
@@ -123,7 +124,8 @@ class Deadman:
         write_json(self._machine.home.file(_FILE), {**value, "silent": passed.silent, "idle": passed.idle})
 
     def _console(self, why: str) -> None:
-        for one in self._machine.attempts:  # all that the controller has not told us to forget
+        alone = self._machine.handed.over is not None
+        for one in () if alone else self._machine.attempts:  # all that the controller has not told us to forget
             unsent, unsynced = max(0, one.spool.size() - one.log_safe), not one.said().results_complete
             say("data.unconfirmed", attempt=one.key, phase=one.phase, log_bytes=unsent, results=unsynced)
         say("machine.ending", why=why)

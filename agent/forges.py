@@ -19,6 +19,7 @@ from . import hooks
 if TYPE_CHECKING:
     from . import wire
 
+HANDED_OVER = "handed-over"  # a file in an attempt's folder: no controller looks after its machine
 _GONE_WRONG = "the forge's runner ended with an error: its log says which"
 
 
@@ -35,7 +36,8 @@ class Program:
     its job is over. `again`: after which exit codes it is to be started again, and after how many seconds (or as soon
     as the file `ready` appears). `meanings` of exit codes are told as the attempt's end, `refused` are those that say
     that the forge takes no program of this version. `at_work`: it has children only while it has a job, and then until
-    it ends; else hooks say when it begins and ends.
+    it ends; else hooks say when it begins and ends. `farewell`: the address at which it can have its own record removed
+    with its secret, where the forge does not do that by itself.
     """
 
     executable: str
@@ -51,6 +53,7 @@ class Program:
     meanings: Mapping[int, str] = field(default_factory=dict)
     refused: tuple[int, ...] = ()
     at_work: bool = True
+    farewell: str = ""
 
 
 _HOOKS = {"ACTIONS_RUNNER_HOOK_JOB_STARTED": "{started}", "ACTIONS_RUNNER_HOOK_JOB_COMPLETED": "{completed}"}
@@ -93,6 +96,7 @@ _GITLAB = Program(
     stop=signal.SIGTERM,
     drain=signal.SIGQUIT,
     meanings={1: _GONE_WRONG},
+    farewell="{base}/api/v4/runners",
 )
 
 _GITEA_SETTINGS = {

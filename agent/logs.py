@@ -26,6 +26,7 @@ _TURN_BYTES = 32 * CHUNK  # then the next attempt has its turn
 _LIVELY_S, _CALM_S, _UNSAFE_S = 0.015, 0.04, 0.1
 _CALM_AFTER_S = 2.0
 _ASLEEP_S = 5.0
+_ALONE_S = 1.0  # arbitrary: how often what nobody takes any more is dropped, so that no spool fills
 
 
 class Logs:
@@ -50,6 +51,10 @@ class Logs:
                     backoff.reset()
                 except OSError as error:
                     self._drop_pipe()
+                    if self._machine.handed.over is not None:
+                        self._drop_bytes()
+                        turn.wait(_ALONE_S)
+                        continue
                     say("log.not_sent", error=str(error))
                     turn.wait(backoff.next())
                     continue
@@ -175,6 +180,15 @@ class Logs:
         """The rest will never be taken."""
         attempt.log_lost = why
         say("log.lost", attempt=attempt.key, why=why)
+
+    def _drop_bytes(self) -> None:
+        """Nobody is there any more to take them: the forge has its job's log, and this is of its program only."""
+        for attempt in self._machine.attempts:
+            if _wants(attempt):
+                size = attempt.exit["log_size"] if attempt.exit is not None else attempt.spool.size()
+                attempt.log_safe = max(attempt.log_safe, size)
+                attempt.spool.free(attempt.log_safe)
+        self._machine.duties.wake("tend")
 
     def _drop_pipe(self) -> None:
         if self._pipe is not None:

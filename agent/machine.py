@@ -10,6 +10,7 @@ from .attempt import Attempt, load_all
 from .config import Home, boottime
 from .duties import Duties
 from .files import read_json, write_json
+from .handed import Handed
 from .join import joined
 from .link import Link
 from .watch import Signals
@@ -50,6 +51,7 @@ class Machine:
         self.look_at_gpus: Callable[[], None] = lambda: None
         if why := startup_failed(home):
             self.unhealthy, self.unhealthy_code, self.tested = why, _SCRIPT_FAILED, True
+        self.handed = Handed(home, config.on_end)
         self.heard_at: Optional[float] = None
         self.ending = ""
         self._attempts = {attempt.key: attempt for attempt in load_all(home)}

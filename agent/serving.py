@@ -11,7 +11,7 @@ import binascii
 import json
 import os
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Optional, cast
 
 from . import forges, hooks, workload
 from .masking import SHORTEST
@@ -123,8 +123,10 @@ class Serving(Supervisor):
     def _tree(self) -> list[int]:
         return workload.descendants({self._main}) if self._main else []
 
-    def _runner(self, **parts: Any) -> None:
-        self._state["runner"] = {**self._state["runner"], **parts}
+    def _runner(self, phase: str, **parts: Any) -> None:
+        if phase != self._state["runner"]["phase"]:
+            parts["since"] = boot_clock()
+        self._state["runner"] = {**self._state["runner"], "phase": phase, **parts}
         self._tell()
 
     def _leave(self, asked: str) -> None:
@@ -156,6 +158,15 @@ class Serving(Supervisor):
             workload.signal_all([self._main], self._program.stop)
         else:
             super()._ask()
+
+    def _exit(self, code: Optional[int]) -> None:
+        """Of a machine that no controller looks after, nobody else can take the record away."""
+        if self._program.farewell and os.path.exists(os.path.join(self._folder, forges.HANDED_OVER)):
+            from .farewell import say_farewell
+
+            said = say_farewell(self._program.farewell.format_map(self._words), self._secret[self._program.secret])
+            self._event(what="runner.farewell", said=said)
+        super()._exit(code)
 
     def _ending(self) -> dict[str, Any]:
         """One that had a job when it was told to end, or that did not end well in it, is busy at its end."""

@@ -20,6 +20,7 @@ from .say import say
 _SYNC = "/agent/v1/sync"
 _TOO_SOON_S = 0.05
 _TESTED_S = 1.0
+_ALONE_S = 600.0  # arbitrary
 _RANK = {"": 0, "kindly": 1, "now": 2}
 
 
@@ -43,6 +44,9 @@ class Session:
             except Interrupted:
                 continue
             except (Unreachable, Refused) as error:
+                if self._machine.handed.over is not None:
+                    turn.wait(_ALONE_S)  # nobody is expected to answer any more
+                    continue
                 say("sync.failed", error=str(error))
                 turn.wait(backoff.next())
 
@@ -85,6 +89,7 @@ class Session:
             unsent_bytes=unsent,
             attempts=[attempt.said() for attempt in attempts],
             sequence=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+            handed_over=machine.handed.over,
         )
 
     def apply(self, ought: wire.Ought) -> None:
@@ -102,9 +107,18 @@ class Session:
         machine.link.use(ought.urls)
         self._poll_s = min(machine.config.poll_s, ought.poll_s)
         self._seen = ought.version
+        if ought.hand_over is not None:
+            self._take_over(ought.hand_over)
         machine.duties.wake("tend", "prepare", "logs")
         if ought.end:
             machine.end("the controller asked for it")
+
+    def _take_over(self, order: wire.HandOver) -> None:
+        """Told at once; one that cannot be taken is asked for again when something about its attempt has changed."""
+        machine = self._machine
+        if machine.handed.take(order, machine.attempt(f"{order.job}/{order.number}")):
+            say("machine.handed_over", attempt=f"{order.job}/{order.number}", idle_s=order.idle_s, job_s=order.job_s)
+            machine.duties.wake("deadman", "session")
 
     def _accept(self, one: wire.AttemptOught) -> Optional[Attempt]:
         """An attempt that we do not have. One that is over before it began is answered for all the same."""

@@ -18,12 +18,18 @@ Routes (all under the agents' listener; a session token in ``Authorization: Bear
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from .codec import decode as decode
 from .codec import encode as encode
+from .log_body import STDERR as STDERR
+from .log_body import STDOUT as STDOUT
+from .log_body import LogSpan as LogSpan
+from .log_body import pack_log as pack_log
+from .log_body import pack_spans as pack_spans
+from .log_body import unpack_log as unpack_log
+from .log_body import unpack_spans as unpack_spans
 
 PROTOCOL = 1
 AGENT_PATH = "/agent/v1/agent-{sha256}.pyz"  # where a controller has the agent; no session is needed to read it
@@ -117,10 +123,35 @@ class AttemptState:
 
 
 @dataclass(frozen=True)
+class HandOver:
+    """From its acknowledgement on no controller looks after the machine, and it ends by itself: when the runner of this
+    attempt has ended, which is asked to once it has waited `idle_s` since then without a job or has had its job for
+    `job_s`; or once the machine has lived for `lifetime_s`, and `grace_s` more for the runner to end."""
+
+    job: str
+    number: int
+    idle_s: float
+    lifetime_s: float
+    job_s: float
+    grace_s: float
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """What is on the machine's disk of it: `order` as it came, `runner` that was there and online, `on_end` what will
+    end the machine."""
+
+    order: HandOver
+    runner: str
+    on_end: str
+
+
+@dataclass(frozen=True)
 class Sync:
     """What is. `seen` is the `Ought.version` that the agent has acted on: an equal one is waited out. `sequence` grows
     with every message of one boot (nanoseconds of its boot clock will do); 0 says nothing about order. `unhealthy_code`
-    is a code of the controller's `Why` when it is not the hardware: script-failed."""
+    is a code of the controller's `Why` when it is not the hardware: script-failed. `handed_over` acknowledges
+    `Ought.hand_over`: it is on the disk."""
 
     boot_id: str
     seen: int = -1
@@ -133,6 +164,7 @@ class Sync:
     unsent_bytes: int = 0
     attempts: list[AttemptState] = field(default_factory=list)
     sequence: int = 0
+    handed_over: Optional[HandedOver] = None
     protocol: int = PROTOCOL
 
 
@@ -233,7 +265,8 @@ class AttemptOught:
 class Ought:
     """What ought to be. An attempt the agent runs that is not listed here is not wanted: stop it at once.
 
-    `end`: leave now, as `on_end` says. `poll_s`: how long the next sync may be held.
+    `end`: leave now, as `on_end` says. `poll_s`: how long the next sync may be held. `hand_over`: from now on look
+    after yourself.
     """
 
     version: int
@@ -242,6 +275,7 @@ class Ought:
     end: bool = False
     poll_s: float = 25.0
     urls: list[str] = field(default_factory=list)
+    hand_over: Optional[HandOver] = None
     protocol: int = PROTOCOL
 
 
@@ -345,40 +379,3 @@ class Readings:
     job: str
     number: int
     rows: list[list[Any]] = field(default_factory=list)
-
-
-STDOUT, STDERR = 1, 2
-LogSpan = tuple[int, int, int, float]
-_SPAN = struct.Struct("<QIBd")
-_COUNT = struct.Struct("<I")
-
-
-def pack_spans(spans: list[LogSpan]) -> bytes:
-    """Index records as on disk, little-endian: offset u64, length u32, stream u8, unix seconds f64: 21 bytes."""
-    return b"".join(_SPAN.pack(*span) for span in spans)
-
-
-def unpack_spans(data: bytes) -> list[LogSpan]:
-    """The records of `pack_spans`; a torn last record is left out."""
-    whole = len(data) - len(data) % _SPAN.size
-    return [(o, n, s, t) for o, n, s, t in _SPAN.iter_unpack(data[:whole])]
-
-
-def pack_log(spans: list[LogSpan], data: bytes) -> bytes:
-    """A log request's body: count u32, the spans, then the raw bytes they cover without a gap."""
-    return b"".join((_COUNT.pack(len(spans)), pack_spans(spans), data))
-
-
-def unpack_log(body: bytes) -> tuple[list[LogSpan], memoryview]:
-    """Raises: ValueError when the spans do not cover exactly the bytes."""
-    if len(body) < _COUNT.size:
-        raise ValueError("log body too short")
-    (count,) = _COUNT.unpack_from(body)
-    start = _COUNT.size + count * _SPAN.size
-    if start > len(body):
-        raise ValueError("log index longer than the body")
-    spans = unpack_spans(body[_COUNT.size : start])
-    data = memoryview(body)[start:]
-    if sum(span[1] for span in spans) != len(data):
-        raise ValueError("log index does not cover the bytes")
-    return spans, data

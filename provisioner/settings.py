@@ -170,6 +170,13 @@ class Settings(BaseModel):
             raise ValueError("https is needed beyond this computer")
         return value.rstrip("/")
 
+    def of_step(self, lasting: Path) -> Settings:
+        """For the own controller of a CI step: a database of its own, machines that outlive its home, and none of what
+        goes on for longer than a step."""
+        local = self.local.model_copy(update={"machines": str(self.local.folder(lasting))})
+        own: dict[str, Any] = {"store_url": "", "objects_url": "", "public_url": "", "hosts": [], "ci": [], "pools": []}
+        return self.model_copy(update={**own, "local": local})
+
     def make_policy(self) -> Policy:
         """Raises: InvalidRequest for a name that the policy does not have."""
         known = {name for name in Policy.__dataclass_fields__ if name.endswith(("_s", "_share", "_bytes"))}

@@ -12,7 +12,14 @@ from typing import Any
 
 
 def serve(
-    *, embedded: bool, home: Path, host: str = "127.0.0.1", port: int = 8765, tls: str = "", server_log: bool = True
+    *,
+    embedded: bool,
+    home: Path,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    tls: str = "",
+    server_log: bool = True,
+    step_of: Path | None = None,
 ) -> None:
     """Be a controller until told to end. Raises: RequestError, StoreError."""
     import asyncio
@@ -26,7 +33,8 @@ def serve(
     configure()
     if not embedded:
         step_down(home)
-    asyncio.run(run(ServeOptions(home=home, embedded=embedded, host=host, port=port, tls=tls), os.environ))
+    options = ServeOptions(home=home, step_of=step_of, embedded=embedded, host=host, port=port, tls=tls)
+    asyncio.run(run(options, os.environ))
 
 
 def install(home: Path, words: list[str]) -> list[str]:
@@ -76,13 +84,15 @@ def resolved(provider: str, profile: str) -> dict[str, Any]:
     }
 
 
-def gc_without_store(home: Path, *, dry_run: bool, expired: bool, provider: str = "") -> dict[str, list[str]]:
-    """Collect with no database at all: only what is past its `expires-at` tag."""
+def gc_without_store(
+    home: Path, *, dry_run: bool, expired: bool, provider: str = "", but: str = ""
+) -> dict[str, list[str]]:
+    """Collect with no database at all: only what is past its `expires-at` tag, and is not of the controller `but`."""
     import asyncio
 
     from .offline import collect
 
-    return asyncio.run(collect(home, dry_run=dry_run, expired=expired, provider=provider))
+    return asyncio.run(collect(home, dry_run=dry_run, expired=expired, provider=provider, but=but))
 
 
 def db(action: str, home: Path, *, path: Path | None = None) -> str:

@@ -6,7 +6,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
-from provisioner.domain.abilities import Abilities, HasConsole, HasEndings, HasHardLimit, HasLeftovers, HasQuota
+from provisioner.domain.abilities import (
+    Abilities,
+    HasConsole,
+    HasEndings,
+    HasHandOver,
+    HasHardLimit,
+    HasLeftovers,
+    HasQuota,
+)
 from provisioner.domain.ports import Provider
 
 T = TypeVar("T")
@@ -40,4 +48,5 @@ def abilities_of(providers: Mapping[str, Provider]) -> Abilities:
         limits=_Able[HasHardLimit](providers, lambda one: isinstance(one, HasHardLimit) and one.hard_limit),
         leftovers=_Able[HasLeftovers](providers, lambda one: isinstance(one, HasLeftovers)),
         quotas=_Able[HasQuota](providers, lambda one: isinstance(one, HasQuota)),
+        hand_overs=_Able[HasHandOver](providers, lambda one: isinstance(one, HasHandOver)),
     )

@@ -30,7 +30,7 @@ def aws_account(settings: Settings, clock: Clock, keys: Keys | None = None) -> A
     return Account(clock, settings.aws.profile, keys)
 
 
-def aws_options(settings: Settings) -> Options:
+def aws_options(settings: Settings, *, passing: bool = False) -> Options:
     ours = settings.aws
     return Options(
         regions=ours.regions,
@@ -41,6 +41,7 @@ def aws_options(settings: Settings) -> Options:
         ssh_from=ours.ssh_from,
         disk_gib=ours.disk_gib,
         limit_role=ours.hard_limit_role if ours.hard_limit else "",
+        passing=passing,
     )
 
 
@@ -71,7 +72,7 @@ def aws_provider(
         clock,
         controller_id,
         user_data,
-        aws_options(settings),
+        aws_options(settings, passing=home.lasting is not None),
         any_controller=any_controller,
         visibility_s=_VISIBLE_S * settings.policy_scale,
     )

@@ -83,7 +83,8 @@ class Clouds:
         self.hosting = HostBook(
             ground.store, named, self.reach, self._hosts, ground.clock, lambda: self._resume("hosts")
         )
-        if not ground.shared:  # two controllers would hold a tunnel each, and take the socket from one another
+        # Two controllers would hold a tunnel each, and take the socket from one another; a step's own would be gone.
+        if not ground.shared and ground.home.lasting is None:
             self.providers["hosts"] = self._hosts
 
     @property

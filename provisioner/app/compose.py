@@ -60,7 +60,9 @@ async def composed(
     home: Home, environment: Mapping[str, str], *, served: bool = False, own_tls: bool = False
 ) -> AsyncIterator[Controller]:
     """`served`: it has a TCP port; `own_tls`: under our own authority. Raises: RequestError, StoreError."""
-    settings = load(home.path, environment)
+    settings = load(home.lasting or home.path, environment)
+    if home.lasting is not None:
+        settings = settings.of_step(home.lasting)
     agent_urls = [settings.public_url] if served and settings.public_url else [f"unix:{home.agents_socket}"]
     store_url = settings.store_url or f"sqlite:///{home.database}"
     shared = store_url.startswith("postgresql")
@@ -79,7 +81,7 @@ async def composed(
             home, settings, policy, clock, store, controller_id, key, session_key, agent_urls, shared, served
         )
         clouds = Clouds(ground)
-        forges = OpenForges(settings.forges, home.path, environment, clock, handed=not served)
+        forges = OpenForges(settings.forges, home.lasting or home.path, environment, clock, handed=not served)
         ci = door(settings.ci, settings.public_url, forges, clock, session_key) if served else None
         pools = make_pools(settings.pools, {one.url.partition("://")[2]: one.kind for one in settings.forges})
         await clouds.open()

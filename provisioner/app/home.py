@@ -18,9 +18,10 @@ _SUN_PATH = 107  # bytes of a Unix socket's path. Source: unix(7), sun_path[108]
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """Paths under one folder, 0700."""
+    """Paths under one folder, 0700. `lasting` is another one's, for what outlives this one where it is thrown away."""
 
     path: Path
+    lasting: Path | None = None
 
     @property
     def control_socket(self) -> Path:
@@ -45,11 +46,11 @@ class Home:
     @property
     def offers(self) -> Path:
         """Catalogues that were refreshed, a folder a provider."""
-        return self.path / "offers"
+        return (self.lasting or self.path) / "offers"
 
     @property
     def cache(self) -> Path:
-        return self.path / "cache"
+        return (self.lasting or self.path) / "cache"
 
     def make(self) -> None:
         """Raises: InvalidRequest when it cannot be used."""
@@ -61,7 +62,7 @@ class Home:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.chmod(0o700)
             for folder in (self.logs, self.objects, self.cache):
-                folder.mkdir(exist_ok=True, mode=0o700)
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise InvalidRequest(f"cannot use {self.path}: {error.strerror}", hint="set RUNNER_HOME") from error
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from provisioner.bootstrap.bundle import agent_bundle
 from provisioner.domain.abilities import HasLeftovers
 from provisioner.domain.errors import Conflict, InvalidRequest, ProviderError
+from provisioner.domain.leftover import Leftover
+from provisioner.domain.offer import Machine
 from provisioner.domain.ports import Provider
 from provisioner.engine.collect import past
 from provisioner.providers.local import LocalProvider
@@ -28,9 +30,12 @@ from .home import Home
 from .kept import reseal
 
 
-async def collect(path: Path, *, dry_run: bool, expired: bool, provider: str = "") -> dict[str, list[str]]:
+async def collect(
+    path: Path, *, dry_run: bool, expired: bool, provider: str = "", but: str = ""
+) -> dict[str, list[str]]:
     """What is past its `expires-at`, whoever launched it, on this computer and in the clouds that are enabled or named;
-    nothing else without a database. Raises: RequestError."""
+    nothing else without a database. What is of the controller `but` is left to that, which is there. Raises:
+    RequestError."""
     if provider and provider not in NAMES:
         raise InvalidRequest(f"unknown provider {provider!r}", hint=f"known: {', '.join(NAMES)}")
     if not expired:
@@ -48,7 +53,7 @@ async def collect(path: Path, *, dry_run: bool, expired: bool, provider: str = "
     providers: list[Provider] = [local]
     if settings.aws.enabled or provider == "aws":
         providers.append(aws_provider(settings, SystemClock(), "", home, any_controller=True))
-    swept = _Swept(datetime.now(UTC), dry_run)
+    swept = _Swept(datetime.now(UTC), dry_run, but)
     for one in providers:
         await swept.all_of(one)
     if swept.trouble:
@@ -58,11 +63,12 @@ async def collect(path: Path, *, dry_run: bool, expired: bool, provider: str = "
 
 
 class _Swept:
-    """What was found past its tag so far, what was ended of it, and what stood in the way."""
+    """What was found past its tag so far, what was ended of it, and what stood in the way. `but` is whose is spared."""
 
-    def __init__(self, now: datetime, dry_run: bool) -> None:
+    def __init__(self, now: datetime, dry_run: bool, but: str) -> None:
         self._now = now
         self._dry_run = dry_run
+        self._but = but
         self.found: list[str] = []
         self.ended: list[str] = []
         self.trouble: list[str] = []
@@ -79,14 +85,17 @@ class _Swept:
     async def machines_of(self, provider: Provider) -> None:
         for listing in await provider.machines():
             self._note(provider.name, listing.scope, listing.error)
-            for machine in (one for one in listing.machines if past(one.tags, self._now)):
+            for machine in (one for one in listing.machines if self._overdue(one)):
                 await self._end(machine.name, lambda m=machine: provider.terminate(m.ref, m.name, m.scope))  # type: ignore[misc]
 
     async def leftovers_of(self, name: str, cloud: HasLeftovers) -> None:
         for remains in await cloud.leftovers():
             self._note(name, remains.scope, remains.error)
-            for leftover in (one for one in remains.found if past(one.tags, self._now)):
+            for leftover in (one for one in remains.found if self._overdue(one)):
                 await self._end(leftover.key, lambda one=leftover: cloud.remove(one))  # type: ignore[misc]
+
+    def _overdue(self, one: Machine | Leftover) -> bool:
+        return past(one.tags, self._now) and (not self._but or one.controller != self._but)
 
     def _note(self, provider: str, scope: str, error: str | None) -> None:
         if error:

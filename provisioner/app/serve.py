@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import shutil
 import signal
 import ssl
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ from .aws import note_own
 from .compose import Controller, composed
 from .home import Home
 from .retention import Retention
+from .step import Step
 from .watch import watched
 from .webhooks import expected
 
@@ -41,9 +43,11 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """`tls` is "" (none), "auto" (a leaf of the controller's own authority) or "CERT,KEY" (files)."""
+    """`tls` is "" (none), "auto" (a leaf of the controller's own authority) or "CERT,KEY" (files). `step_of`: this one
+    is a CI step's own, with a home that goes with it; what outlives the step is in that folder."""
 
     home: Path
+    step_of: Path | None = None
     embedded: bool = False
     host: str = "127.0.0.1"
     port: int = 8765
@@ -56,12 +60,14 @@ async def serve(options: ServeOptions, environment: Mapping[str, str]) -> None:
         raise InvalidRequest(
             f"refusing to serve on {options.host} without TLS", hint="add --tls auto, or --tls CERT,KEY"
         )
-    home = Home(options.home)
+    home = Home(options.home, options.step_of)
     home.make()
     with home.held(patience_s=3.0 if options.embedded else 15.0):
         served, own_tls = not options.embedded, options.tls == "auto"
         async with composed(home, environment, served=served, own_tls=own_tls) as controller:
             await _Serving(controller, options).run()
+    if options.step_of is not None:
+        shutil.rmtree(home.path, ignore_errors=True)
 
 
 class _Serving:
@@ -77,9 +83,11 @@ class _Serving:
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._end, signal.Signals(number).name)
         controller = self._controller
+        step = Step(controller) if self._options.step_of is not None else None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            name = signal.Signals(number).name
+            loop.add_signal_handler(number, step.gone if step is not None else self._end, name)
         listeners = await self._listeners(self._services())
         try:
             async with asyncio.TaskGroup() as group:
@@ -94,6 +102,8 @@ class _Serving:
                     duties.append(group.create_task(watched("credentials", controller.clouds.keyring.watch)))
                 elif "aws" in controller.clouds.providers:
                     duties.append(group.create_task(watched("identity", self._note_own)))
+                if step is not None:
+                    duties.append(group.create_task(self._with_step(step)))
                 _settle_memory()
                 at = [f"{self._options.host}:{listener.port}" for listener in listeners if not listener.local]
                 _log.info("controller.ready", pid=os.getpid(), home=str(controller.home.path), at=at)
@@ -102,10 +112,15 @@ class _Serving:
                     await listener.close()
                 for duty in duties:
                     duty.cancel()
+            if step is not None:
+                await step.shut_doors()
         finally:
             for listener in listeners:
                 await listener.close()
         _log.info("controller.ended")
+
+    async def _with_step(self, step: Step) -> None:
+        self._end(await step.run())
 
     def _end(self, why: str) -> None:
         _log.info("controller.ending", why=why)
@@ -140,6 +155,7 @@ class _Serving:
             paused=self._paused,
             webhooks=expected(c.settings.forges, c.home.path),
             demand=c.engine.demand,
+            hand_overs=c.engine.hand_overs if self._options.step_of is not None else None,
         )
 
     def _paused(self) -> dict[str, str]:

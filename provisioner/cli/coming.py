@@ -36,11 +36,18 @@ class Interrupted(BaseException):
 
 
 class Coming:
-    """`hand_over` gives a controller that lost its rights those that there are here."""
+    """`hand_over` gives a controller that lost its rights those that there are here; `again` waits for one that went
+    away, or starts it again."""
 
-    def __init__(self, client: Client, hand_over: Callable[[Client], None]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        hand_over: Callable[[Client], None],
+        again: Callable[[Client], None] = embedded.again,
+    ) -> None:
         self._client = client
         self._hand_over = hand_over
+        self._again = again
         self._after: dict[str, int] = {}
         self._trouble = ""
         self._looked_s = self._handed_s = time.monotonic()
@@ -113,7 +120,7 @@ class Coming:
             try:
                 return ask()
             except Unreachable:
-                embedded.again(self._client)
+                self._again(self._client)
                 self._hand_over(self._client)
 
     def take_back(self) -> None:

@@ -51,7 +51,7 @@ def connected(*, start: bool = True) -> Client:
     if len(os.fsencode(path)) > _SUN_PATH:
         raise CliError(f"{path.parent} is too long a path for a socket in it", "set RUNNER_HOME to a shorter one")
     client = Client(f"unix:{path}")
-    if _answers(client):
+    if answers(client):
         return client
     if not start:
         raise Unreachable("no controller runs here", "any command that needs one starts it")
@@ -74,7 +74,7 @@ def again(client: Client) -> None:
     """After an answer was lost: wait for the controller, or start the embedded one again."""
     client.close()
     if client.target.startswith("unix:"):
-        if not _answers(client):
+        if not answers(client):
             _start(client)
         return
     deadline = time.monotonic() + 60
@@ -86,7 +86,7 @@ def again(client: Client) -> None:
     raise Unreachable(f"no controller at {client.target}", "the job goes on; `runner logs -f` shows it later")
 
 
-def _answers(client: Client) -> bool:
+def answers(client: Client) -> bool:
     """Whether a controller of this version or newer answers; an older embedded one is asked to step down."""
     try:
         status = client.get("/status")
@@ -127,7 +127,7 @@ def _begin(client: Client, folder: Path, deadline: float) -> None:
         if time.monotonic() > quiet_until:
             say("runner: the embedded controller is slow to start; waiting for it")
             quiet_until = deadline
-        if _answers(client):
+        if answers(client):
             if child is not None:
                 child.returncode = 0  # it is not ours to wait for
             return
@@ -139,7 +139,7 @@ def _begin(client: Client, folder: Path, deadline: float) -> None:
                 break
             child = None
         time.sleep(_POLL_S)
-    raise Unreachable("the embedded controller did not start", _said(folder, said_from))
+    raise Unreachable("the embedded controller did not start", said(folder, said_from))
 
 
 def _accepts(folder: Path) -> bool:
@@ -181,7 +181,7 @@ def _spawn(folder: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def _said(folder: Path, since: int) -> str:
+def said(folder: Path, since: int) -> str:
     """The sentence that it ended with, or the last of what it logged since then."""
     with (folder / "controller.log").open("rb") as file:
         file.seek(since)

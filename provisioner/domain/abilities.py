@@ -84,6 +84,17 @@ class HasHardLimit(Protocol):
 
 
 @runtime_checkable
+class HasHandOver(Protocol):
+    """A cloud whose machines can be left to themselves.
+
+    - D1 after `hand_over` the machine is listed with the tag `handed-over` and all that it had before. D2 it is
+      idempotent. D3 a machine that is not there is `Unreachable`, and only our errors come out.
+    """
+
+    async def hand_over(self, machine_ref: str, name: str, scope: str) -> None: ...
+
+
+@runtime_checkable
 class HasLeftovers(Protocol):
     """A cloud in which parts of a machine can outlive it.
 
@@ -105,3 +116,4 @@ class Abilities:
     limits: Mapping[str, HasHardLimit] = field(default_factory=dict)
     leftovers: Mapping[str, HasLeftovers] = field(default_factory=dict)
     quotas: Mapping[str, HasQuota] = field(default_factory=dict)
+    hand_overs: Mapping[str, HasHandOver] = field(default_factory=dict)

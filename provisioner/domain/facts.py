@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from .handing import HandedOver
 from .job import Instance
 from .offer import Machine
 
@@ -90,7 +91,7 @@ class Report:
 
     `drained`: no attempt on it and nothing unsent. `notice`: the cloud has announced the machine's end. `sequence`
     grows with every message of one boot, so that one overtaken on its way is known; 0 where the agent gives none.
-    `unhealthy_code` is a `Why` where it is not the hardware.
+    `unhealthy_code` is a `Why` where it is not the hardware. `handed_over`: what it goes by without a controller.
     """
 
     heard_at: datetime
@@ -103,6 +104,7 @@ class Report:
     attempts: tuple[AttemptReport, ...] = ()
     unsent_bytes: int = 0
     sequence: int = 0
+    handed_over: HandedOver | None = None
 
 
 @dataclass(frozen=True, slots=True)

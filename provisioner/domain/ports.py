@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .facts import Report
+from .handing import HandOver
 from .job import Attempt, Job, Need
 from .offer import LaunchOrder, Listing, Machine, Offer
 
@@ -167,12 +168,13 @@ class WantedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What ought to be on one instance, for its agent."""
+    """What ought to be on one instance, for its agent. `hand_over`: from now on it is to look after itself."""
 
     version: int
     attempts: tuple[WantedAttempt, ...] = ()
     drain: bool = False
     end: bool = False
+    hand_over: HandOver | None = None
 
 
 class Desk(Protocol):

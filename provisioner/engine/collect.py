@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from provisioner.domain.errors import ProviderError
+from provisioner.domain.handing import left_alone
 from provisioner.domain.job import Instance, InstancePhase
 from provisioner.domain.offer import Machine
 from provisioner.domain.policy import Policy
@@ -43,7 +44,8 @@ def orphans(
     now: datetime,
     policy: Policy,
 ) -> list[Orphan]:
-    """Machines that nobody wants: pure. One with a live row is that row's business, whatever its tags say."""
+    """Machines that nobody wants: pure. One with a live row is that row's business, whatever its tags say; one that was
+    handed over is its own, until it is overdue."""
     found = []
     for machine in machines:
         row = rows.get(machine.name)
@@ -53,6 +55,8 @@ def orphans(
         old = now - machine.launched_at > timedelta(seconds=least_s) or seen_for_s.get(machine.name, 0.0) > least_s
         if expired(machine, now):
             found.append(Orphan(provider, machine, "past its expires-at"))
+        elif left_alone(machine.tags):
+            continue
         elif machine.controller == controller and old and machine.name in seen_before:
             found.append(Orphan(provider, machine, "no row knows it" if row is None else "its row is gone"))
     return found

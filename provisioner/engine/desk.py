@@ -15,6 +15,7 @@ from datetime import datetime
 
 from provisioner.domain.errors import NotFound
 from provisioner.domain.facts import AttemptReport, Report
+from provisioner.domain.handing import HandOver
 from provisioner.domain.job import Attempt, AttemptPhase, Instance, InstancePhase, Job, Need, Why
 from provisioner.domain.place import Ladder
 from provisioner.domain.ports import Clock, Wanted, WantedAttempt
@@ -40,6 +41,7 @@ class EngineDesk:
         self._changed: dict[str, asyncio.Event] = {}
         self._marks: dict[str, object] = {}
         self._live: dict[str, Attempt] | None = None
+        self._handing: dict[str, HandOver] = {}
         self.woken = asyncio.Event()
         self.poked: set[str] = set()
         self.last_pass_at: datetime | None = None
@@ -90,6 +92,12 @@ class EngineDesk:
             self._live.pop(attempt.instance_id, None)
         self.touch(attempt.instance_id)
 
+    def hand_over(self, instance_id: str, order: HandOver) -> None:
+        """Its agent is told, until it is told something else."""
+        if self._handing.get(instance_id) != order:
+            self._handing[instance_id] = order
+            self.touch(instance_id)
+
     async def wait(self, instance_id: str, seen: int, timeout_s: float) -> None:
         if self._version(instance_id) != seen or timeout_s <= 0:
             return
@@ -126,7 +134,8 @@ class EngineDesk:
             if attempt is None or (told.job_id, told.number) != (attempt.job_id, attempt.number):
                 wanted.append(await self._unlisted(told, instance, drain))
         end = instance.phase in (InstancePhase.STOPPING, InstancePhase.GONE)
-        return Wanted(version, tuple(wanted), drain=drain, end=end)
+        handing = self._handing.get(instance.id) if instance.phase is InstancePhase.READY else None
+        return Wanted(version, tuple(wanted), drain=drain, end=end, hand_over=handing)
 
     async def _attempt_on(self, instance: Instance) -> Attempt | None:
         if self._live is not None:

@@ -28,6 +28,7 @@ from .collect import Collector
 from .consoles import Consoles
 from .demand import PoolDemand
 from .desk import EngineDesk
+from .handing import HandOvers
 from .interruptions import Interruptions
 from .leftovers import Leftovers
 from .limits import Limits
@@ -105,6 +106,7 @@ class Engine:
         )
         self.reruns = Reruns(store, forges or NoForges(), self.desk.poke, clock, policy)
         self.runners = Runners(store, forges or NoForges(), self.observed, self.desk, clock, policy, self.reruns)
+        self.hand_overs = HandOvers(store, can.hand_overs, self.observed, self.desk, clock, policy)
         self.demand = PoolDemand(
             store=store,
             forges=forges or NoForges(),

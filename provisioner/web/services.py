@@ -15,6 +15,7 @@ from provisioner.domain.credentials import Keyring
 from provisioner.domain.demand import Demand, NoDemand, NoWebhooks, Webhooks
 from provisioner.domain.forge import ForgeKeyring
 from provisioner.domain.ghosts import Ghosts
+from provisioner.domain.handing import HandOvers
 from provisioner.domain.hosts import Hosting
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Desk, Logs, Objects
@@ -80,7 +81,7 @@ class Services:
     `agent_file(sha256)` the agent's one file if it is this one; `keyring` takes credentials that commands hand over,
     where the controller has none of its own, `forge_keyring` those of forges; `ci` lets CI runs in; `public_url` where
     people's programs reach it, "" if nowhere; `paused()` which providers take no launches now, and why; `webhooks`
-    tells genuine ones, and `demand` takes what they tell."""
+    tells genuine ones, and `demand` takes what they tell; `hand_overs` where the controller is a CI step's own."""
 
     store: Store
     desk: Desk
@@ -106,6 +107,7 @@ class Services:
     paused: Callable[[], Mapping[str, str]] = dict
     webhooks: Webhooks = field(default_factory=NoWebhooks)
     demand: Demand = field(default_factory=NoDemand)
+    hand_overs: HandOvers | None = None
     ending: Ending = field(default_factory=Ending)
     traffic: Traffic = field(default_factory=Traffic)
     refused: Refused = field(default_factory=Refused)

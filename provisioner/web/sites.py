@@ -19,6 +19,7 @@ from .api import (
     credentials,
     forges,
     ghosts,
+    hand_over,
     hosts,
     instances,
     jobs,
@@ -42,7 +43,7 @@ _ROUTERS = (jobs, logs, results, instances, hosts, pools, admin, ghosts, blobs, 
 def control_site(services: Services) -> FastAPI:
     """The people's API for whoever may open the control socket, and what goes through no other door."""
     site = _people(services, control_login)
-    for one in (credentials, forges):
+    for one in (credentials, forges, hand_over):
         site.include_router(one.router, prefix=_PREFIX)
     return site
 

@@ -203,8 +203,9 @@ def check_secret(name: str, value: str) -> None:
 
 
 def _check_outlived(services: Services, spec: JobSpec, ladder: Ladder) -> None:
-    """A machine is not launched with credentials that would end before it: nobody could end it kindly then."""
-    if services.keyring is None:
+    """A machine is not launched with credentials that would end before it: nobody could end it kindly then. One that is
+    to be handed over needs nobody's."""
+    if services.keyring is None or services.hand_overs is not None:
         return
     lifetime_s = spec.max_lifetime_s or services.policy.lifetime_default_s
     for provider in (ladder.best.provider,) if ladder.best else spec.need.providers:

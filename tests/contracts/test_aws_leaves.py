@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,12 +17,15 @@ import pytest
 from provisioner.app.offline import collect
 from provisioner.domain.errors import ProviderError, Unauthorized, Unreachable
 from provisioner.domain.leftover import Kind, Leftover
+from provisioner.domain.policy import Policy
+from provisioner.engine import Engine
 from provisioner.providers.aws.account import Account
 from provisioner.providers.aws.catalog import Catalog
 from provisioner.providers.aws.provider import AwsProvider, Options
+from provisioner.store.open import open_store
 from tests.fakes import ec2
 from tests.fakes.ec2 import Cloud
-from tests.fakes.iam import Policy
+from tests.fakes.iam import Policy as Rights
 from tests.fakes.trouble import Trouble
 
 from .provider_laws import ProviderWorld, order, shows
@@ -260,14 +264,66 @@ async def test_without_a_database_what_is_past_its_tag_goes_and_nothing_else(clo
     assert old not in there
 
 
+async def handed_over(world: ProviderWorld, controller: str, expires_at: datetime) -> str:
+    """Launched by a CI step's own controller, and left by it: its id."""
+    provider, name = made(controller, passing=True), f"runner-i-{controller}"
+    wanted = replace(await order(provider, world, name), controller=controller, expires_at=expires_at)
+    launched = await provider.launch(wanted)
+    await provider.hand_over(launched.ref, name, HERE)
+    return launched.ref
+
+
+def states(*ids: str) -> list[str]:
+    rows = client().describe_instances(InstanceIds=list(ids))["Reservations"]
+    found = {one["InstanceId"]: one["State"]["Name"] for row in rows for one in row["Instances"]}
+    return [found[id] for id in ids]
+
+
+def groups(controller: str) -> list[str]:
+    filters = [{"Name": "tag:gpu-runner:controller", "Values": [controller]}]
+    return [one["GroupId"] for one in client().describe_security_groups(Filters=filters)["SecurityGroups"]]
+
+
+async def test_what_was_handed_over_is_left_alone_by_other_controllers_and_goes_when_it_is_overdue(
+    cloud: Cloud, world: ProviderWorld, tmp_path: Path
+) -> None:
+    now, clock = datetime.now(UTC), SystemClock()
+    store = await open_store("sqlite://", secret_key=b"k" * 32, inline=True)
+    own = await store.records.controller_id()  # one that has lost its rows
+    late = await handed_over(world, "c-late", now - timedelta(hours=1))
+    young = await handed_over(world, own, now + timedelta(hours=1))
+    for controller in ("c-2", own):
+        engine = Engine(
+            store=store,
+            providers={"aws": made(controller)},
+            clock=clock,
+            policy=replace(Policy(), collect_min_age_s=0.0),
+            rng=random.Random(1),
+            config_for=None,  # type: ignore[arg-type]
+            holder="test",
+        )
+        assert await engine.collect_now() == {"found": [], "ended": []}
+    await store.close()
+    assert states(late, young) == ["running", "running"]
+    (tmp_path / "settings.yaml").write_text("aws: {enabled: true}\n")
+    (group,) = groups("c-late")
+    done = await collect(tmp_path, dry_run=False, expired=True)
+    assert {"runner-i-c-late", f"security-group/{group}"} <= set(done["ended"])
+    assert states(late, young) == ["terminated", "running"]
+    assert (groups("c-late"), len(groups(own))) == ([], 1)
+    spared = await collect(tmp_path, dry_run=True, expired=True, but=own)
+    assert spared["found"] == []
+
+
 async def each_of_it(provider: AwsProvider, world: ProviderWorld, name: str) -> None:
     """A machine is limited, read and left behind in part; whatever is refused is passed over."""
     wanted = await order(provider, world, name)
     launched = await provider.launch(wanted)
     with contextlib.suppress(ProviderError):
         await provider.limit(launched.ref, name, HERE, AT)
-    with contextlib.suppress(ProviderError):
-        await provider.console(launched.ref, name, HERE)
+    for look in (provider.console, provider.hand_over):
+        with contextlib.suppress(ProviderError):
+            await look(launched.ref, name, HERE)
     await provider.terminate(launched.ref, name, HERE)
     left = Leftover(Kind.VOLUME, volume(name, "c-1"), HERE, "c-1", name)
     for work in (provider.leftovers(), provider.remove(left), provider.lift(name, HERE)):
@@ -282,15 +338,16 @@ async def each_of_it(provider: AwsProvider, world: ProviderWorld, name: str) -> 
         "SeeWhatWasLeft",
         "RemoveWhatWeLeft",
         "ReadOurConsoles",
+        "HandOverOurMachines",
         "LimitOurMachines",
         "SeeTheLimits",
         "GiveTheLimitItsRole",
     ],
 )
 async def test_each_of_these_statements_of_the_policy_is_needed(cloud: Cloud, world: ProviderWorld, sid: str) -> None:
-    cloud.policy, cloud.denied = Policy.shipped().without(sid) if sid else Policy.shipped(), []
+    cloud.policy, cloud.denied = Rights.shipped().without(sid) if sid else Rights.shipped(), []
     try:
         await each_of_it(made(limit_role=ROLE), world, f"runner-i-{sid.lower() or 'all'}")
         assert bool(cloud.denied) is bool(sid), cloud.denied
     finally:
-        cloud.policy = Policy.shipped()
+        cloud.policy = Rights.shipped()

@@ -48,6 +48,7 @@ BESIDE = {
     "SeeWhatWasLeft",
     "RemoveWhatWeLeft",
     "ReadOurConsoles",
+    "HandOverOurMachines",
     "LimitOurMachines",
     "SeeTheLimits",
     "GiveTheLimitItsRole",

@@ -32,6 +32,7 @@ from tests.fakes.ec2 import Cloud
 from tests.fakes.trouble import Trouble
 
 from .console_laws import ConsoleLaws
+from .hand_over_laws import HandOverLaws
 from .provider_laws import ProviderLaws, ProviderWorld, ended, listed, order, shows
 
 MOTO = "123456789012"  # the account that moto's images belong to
@@ -98,7 +99,7 @@ def world() -> ProviderWorld:
     return ProviderWorld("c-1", asyncio.sleep, lambda name: "{}", gpu="T4")
 
 
-class TestAws(ProviderLaws, ConsoleLaws):
+class TestAws(ProviderLaws, ConsoleLaws, HandOverLaws):
     """Every instance shows late."""
 
     @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ from tests.fakes.fastec2_limits import Limits
 from tests.fakes.fastec2_wire import NotInModel, Refused
 from tests.fakes.trouble import Trouble
 
+from .hand_over_laws import HandOverLaws
 from .provider_laws import ProviderLaws, ProviderWorld, listed, order
 from .test_provider_aws import VISIBLE_S, made
 
@@ -44,7 +45,7 @@ def world() -> ProviderWorld:
     return ProviderWorld("c-1", asyncio.sleep, lambda name: "{}", gpu="T4")
 
 
-class TestAwsOnTheFastCloud(ProviderLaws):
+class TestAwsOnTheFastCloud(ProviderLaws, HandOverLaws):
     """Every instance shows late."""
 
     @pytest.fixture(autouse=True)

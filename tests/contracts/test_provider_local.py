@@ -17,12 +17,13 @@ import pytest
 from agent.wire import AgentConfig, encode
 from provisioner.bootstrap.bundle import agent_bundle
 from provisioner.domain.errors import Unreachable
-from provisioner.domain.offer import Machine
+from provisioner.domain.offer import Machine, MachineState
 from provisioner.domain.ports import Provider
 from provisioner.providers.local import LocalProvider
 from provisioner.providers.local.processes import members
 
 from .console_laws import ConsoleLaws
+from .hand_over_laws import HandOverLaws
 from .provider_laws import ProviderLaws, ProviderWorld, listed, order, shows, vanishes
 
 
@@ -37,7 +38,7 @@ def stray(name: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["sleep", "984"], env={**os.environ, "RUNNER_INSTANCE": name})
 
 
-class TestLocal(ProviderLaws, ConsoleLaws):
+class TestLocal(ProviderLaws, ConsoleLaws, HandOverLaws):
     @pytest.fixture
     def provider(self, tmp_path: Path) -> Iterator[Provider]:
         made = LocalProvider(tmp_path / "machines", "c-1", lambda: agent_bundle(tmp_path / "cache"), Decimal(0))
@@ -104,3 +105,20 @@ async def test_machines_of_another_host_are_left_to_its_controller(tmp_path: Pat
     )
     with pytest.raises(Unreachable, match="local:there:/m"):
         await provider.terminate("", "runner-i-1", "local:there:/m")
+
+
+async def test_what_is_left_of_a_machine_that_ended_by_itself_is_found_by_whoever_collects_for_all(
+    tmp_path: Path,
+) -> None:
+    """Its own controller, which would have removed its folder, is gone; it costs nothing, and does not come back."""
+    words = (tmp_path / "machines", "c-1", lambda: agent_bundle(tmp_path / "cache"), Decimal(0))
+    own, anyone = LocalProvider(*words), LocalProvider(*words, any_controller=True)
+    folder = tmp_path / "machines/runner-i-left"
+    folder.mkdir()
+    kept = {"name": "runner-i-left", "controller": "c-9", "launched_at": "2026-01-05T09:00:00+00:00", "tags": {}}
+    (folder / "machine.json").write_text(json.dumps(kept))
+    assert await listed(own, "runner-i-left") == []
+    (left,) = await listed(anyone, "runner-i-left")
+    assert (left.state, left.controller) == (MachineState.STOPPED, "c-9")
+    await anyone.terminate(left.ref, left.name, left.scope)
+    assert (await listed(anyone, "runner-i-left"), folder.exists()) == ([], False)

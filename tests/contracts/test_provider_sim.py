@@ -17,6 +17,7 @@ from provisioner.domain.ports import Provider
 from tests.fakes.simcloud import Faults, SimCloud
 from tests.fakes.virtual import SimClock, run_virtually
 
+from .hand_over_laws import HandOverLaws
 from .provider_laws import ProviderLaws, ProviderWorld, listed, order
 
 
@@ -27,7 +28,8 @@ def in_virtual_time(case: Callable[..., Any]) -> Callable[..., None]:
         async def main() -> None:
             clock = SimClock()
             cloud = SimCloud(clock, random.Random(7), faults=Faults.none(), tells_ended=True)
-            await case(self, cloud, ProviderWorld("c-1", clock.sleep, lambda name: "{}", gpu="T4"))
+            world = ProviderWorld("c-1", clock.sleep, lambda name: "{}", gpu="T4")
+            await case(self, **{"provider": cloud, "world": world} if "world" in _words(case) else {"provider": cloud})
 
         run_virtually(main())
 
@@ -35,17 +37,23 @@ def in_virtual_time(case: Callable[..., Any]) -> Callable[..., None]:
     return run
 
 
+def _words(case: Callable[..., Any]) -> set[str]:
+    return set(inspect.signature(case).parameters)
+
+
 class TestSimCloud:
     """Made from the laws below."""
 
 
-for _name, _case in inspect.getmembers(ProviderLaws, inspect.iscoroutinefunction):
-    setattr(TestSimCloud, _name, in_virtual_time(_case))
+for _laws in (ProviderLaws, HandOverLaws):
+    for _name, _case in inspect.getmembers(_laws, inspect.iscoroutinefunction):
+        setattr(TestSimCloud, _name, in_virtual_time(_case))
 
 
 def test_every_law_is_among_them() -> None:
     laws = {name[5:7] for name in dir(TestSimCloud) if name.startswith("test_l")}
     assert laws == {"l1", "l2", "l3", "l4", "l5", "l7", "l8", "l9"}
+    assert {name[5:7] for name in dir(TestSimCloud) if name.startswith("test_d")} == {"d1", "d2", "d3"}
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -83,6 +83,7 @@ class Controller:
         self.sources: dict[str, dict[str, bytes]] = {}
         self.manifests: list[wire.Manifest] = []
         self.readings: list[wire.Readings] = []
+        self.hand_over: wire.HandOver | None = None
         self.runners: dict[tuple[str, int], wire.RunnerGiven] = {}
         self.runners_given: list[tuple[str, int]] = []
         self.requests: list[str] = []
@@ -217,7 +218,8 @@ class Controller:
             order = self.orders[key] if told is None and self.states.get(key, _NONE).phase != "ended" else None
             listed.append(replace(one, order=order, forget=over, log_received=log.received, log_safe=log.safe))
         listed = [one for one in listed if one.order or (one.job, one.number) in reported]
-        return _message(wire.Ought(self.version, listed, end=self.end, poll_s=sync.wait_s or 1.0))
+        ought = wire.Ought(self.version, listed, end=self.end, poll_s=sync.wait_s or 1.0, hand_over=self.hand_over)
+        return _message(ought)
 
     def _log(self, path: str, url: str, body: bytes) -> tuple[int, bytes, dict[str, str]]:
         job, number = path.split("/")[-2:]

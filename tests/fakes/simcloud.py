@@ -18,6 +18,7 @@ from decimal import Decimal
 
 from provisioner.domain.errors import NoCapacity, QuotaExceeded, Unreachable
 from provisioner.domain.gpu import Gpu
+from provisioner.domain.handing import TAG
 from provisioner.domain.job import Need
 from provisioner.domain.offer import LaunchOrder, Listing, Machine, MachineState, Market, Offer
 from provisioner.domain.ports import Clock
@@ -243,6 +244,14 @@ class SimCloud:
                 loop.call_later(self._rng.uniform(0.0, 2.0), self._terminated, machine)
         if self._chance("answer_lost"):
             raise Unreachable("the answer to the terminate was lost")
+
+    async def hand_over(self, machine_ref: str, name: str, scope: str) -> None:
+        await self._travel()
+        found = [one for one in self.alive(name) if not machine_ref or one.ref == machine_ref]
+        if not found:
+            raise Unreachable(f"{name} is not there")
+        for machine in found:
+            machine.order = replace(machine.order, tags={**machine.order.tags, TAG: "2026-11-21"})
 
     def _terminated(self, machine: SimMachine) -> None:
         if machine.alive:

@@ -116,6 +116,7 @@ EVENTS = {
     "instance.ready": "its agent reports; it takes work",
     "instance.console": "it failed before it came to work; `lines` of its data are the last that it printed",
     "instance.interrupted": "its cloud took it back; whether in its first hour, and whether its time is billed",
+    "instance.handed_over": "its machine acknowledged that it looks after itself, without a controller",
     "instance.limit_refused": "the cloud did not take its hard limit yet; it is asked again",
     "pool.grew": "runners were submitted for a pool; the message says for whose jobs",
     "pool.shrank": "runners of a pool are too many; those that have no job go",

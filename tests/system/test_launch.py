@@ -1,5 +1,5 @@
-"""`runner launch` whole: real command, controller, machine and agent, a GitHub with real state over HTTP, and a
-stand-in for its runner program that takes a job of it."""
+"""`runner launch` beside a controller that stays: real command, controller, machine and agent, a GitHub with real state
+over HTTP, and a stand-in for its runner program that takes a job of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from tests.fakes.github.state import Job
 from tests.system.hub import open_hub
 from tests.system.served import served
 from tests.system.world import World, world
-from tests.unit.cli.step import github
 
 pytestmark = pytest.mark.system
 
@@ -30,13 +29,14 @@ def hub() -> Iterator[FakeGitHub]:
 
 @pytest.fixture
 def w(tmp_path: Path, hub: FakeGitHub) -> Iterator[World]:
-    """A step of a workflow of that GitHub, with a token that opens it."""
+    """Somebody's computer, with a token that opens that GitHub."""
     with world(tmp_path) as made:
-        work = tmp_path / "step"
-        work.mkdir()
-        here = {"GITHUB_SERVER_URL": hub.url, "GITHUB_API_URL": f"{hub.url}/api/v3", "RUNNER_FORGE_TOKEN": TOKEN}
-        made.extra |= github(work) | here
+        made.extra |= {"RUNNER_FORGE_TOKEN": TOKEN}
         yield made
+
+
+def launch(hub: FakeGitHub, *words: str) -> tuple[str, ...]:
+    return ("launch", "--repo", f"{hub.url}/acme/vision", "--forge", "github", *words)
 
 
 def queued(hub: FakeGitHub, *labels: str) -> Job:
@@ -50,7 +50,7 @@ def records(hub: FakeGitHub) -> list[str]:
 
 def test_a_launched_runner_takes_the_runs_job_and_no_other_and_is_gone(w: World, hub: FakeGitHub) -> None:
     other = queued(hub, "gpu")
-    done = w.run("launch")
+    done = w.run(*launch(hub))
     label = done.stdout.decode().strip()
     (name,) = records(hub)
     assert f"{name} is online at {hub.url}/acme/vision" in done.stderr.decode()
@@ -68,9 +68,9 @@ def test_a_launched_runner_takes_the_runs_job_and_no_other_and_is_gone(w: World,
     assert held == b""
 
 
-def test_a_step_that_is_ended_while_it_waits_leaves_nothing_anywhere(w: World, hub: FakeGitHub) -> None:
+def test_one_that_is_ended_while_it_waits_leaves_nothing_anywhere(w: World, hub: FakeGitHub) -> None:
     hub.archives = []  # its program cannot be had, so that it never comes
-    running = subprocess.Popen(w.command("launch", "--count", "2"), env=w.environment, stderr=subprocess.PIPE)
+    running = subprocess.Popen(w.command(*launch(hub, "--count", "2")), env=w.environment, stderr=subprocess.PIPE)
     w.until(lambda: len(w.json("ps")) == 2, 60, "the jobs to be stored")
     running.send_signal(signal.SIGTERM)
     _, said = running.communicate(timeout=30)
@@ -81,13 +81,13 @@ def test_a_step_that_is_ended_while_it_waits_leaves_nothing_anywhere(w: World, h
 
 
 def test_an_idle_runner_goes_by_itself(w: World, hub: FakeGitHub) -> None:
-    w.run("launch", "--idle-timeout", "6s")
+    w.run(*launch(hub, "--idle-timeout", "6s"))
     w.until(lambda: not records(hub), 60, "the runner to go")
     w.nothing_left()
 
 
 def test_rights_lost_by_a_restart_are_trouble_until_they_are_handed_over(w: World, hub: FakeGitHub) -> None:
-    w.run("launch")
+    w.run(*launch(hub))
     (name,) = records(hub)
     w.kill("controller")
     del w.extra["RUNNER_FORGE_TOKEN"]
@@ -103,15 +103,6 @@ def test_rights_lost_by_a_restart_are_trouble_until_they_are_handed_over(w: Worl
     w.nothing_left()
 
 
-def test_a_workflows_own_token_cannot_and_what_can_is_said(w: World, hub: FakeGitHub) -> None:
-    del w.extra["RUNNER_FORGE_TOKEN"]
-    w.extra["GITHUB_TOKEN"] = "ghs_of-the-workflow"
-    done = w.run("launch", check=False)
-    (line,) = done.stderr.decode().splitlines()
-    assert (done.returncode, w.json("ps", "-a")) == (3, [])
-    assert line.startswith(f"runner: a workflow's own GITHUB_TOKEN cannot make runners ({hub.url}/acme/vision was not")
-
-
 def test_a_served_controller_has_its_rights_from_its_settings(w: World, hub: FakeGitHub, tmp_path: Path) -> None:
     del w.extra["RUNNER_FORGE_TOKEN"]
     w.home.mkdir(parents=True, exist_ok=True)
@@ -121,7 +112,7 @@ def test_a_served_controller_has_its_rights_from_its_settings(w: World, hub: Fak
     with served(w) as port:
         token = w.json("token", "create", "ann")["token"]
         w.extra |= {"RUNNER_SERVER": f"http://127.0.0.1:{port}", "RUNNER_TOKEN": token}
-        label = w.run("launch").stdout.decode().strip()
+        label = w.run(*launch(hub)).stdout.decode().strip()
         mine = queued(hub, label)
         w.until(lambda: mine.status == "completed", 60, "the job to be served")
         w.until(lambda: not w.json("machines"), 60, "the machine to go")

@@ -108,6 +108,13 @@ class World:
             roles[ours[0] if ours else "job"].append(pid)
         return roles[role]
 
+    def holds(self, true: Callable[[], bool], for_s: float) -> None:
+        """It is so all that time."""
+        deadline = time.monotonic() + for_s
+        while time.monotonic() < deadline:
+            assert true(), self.log()
+            time.sleep(0.1)
+
     def kill(self, *roles: str, number: int = signal.SIGKILL) -> int:
         """How many were killed."""
         victims = [pid for role in roles for pid in self.pids(role)]

@@ -6,19 +6,21 @@ import hashlib
 import json
 import os
 import secrets
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from provisioner.cli import handover, jobfile, render, resources, step_output
+from provisioner.cli import embedded, handover, jobfile, of_step, render, resources, step_output
 from provisioner.cli.amounts import counted, duration
 from provisioner.cli.client import Client
 from provisioner.cli.coming import Coming, Interrupted, interruptible
-from provisioner.cli.embedded import connected
 from provisioner.cli.failures import OURS, REFUSED, CliError
 from provisioner.cli.forge_rights import Rights, named
+from provisioner.cli.of_step import StepController
 from provisioner.domain.forge import Site
 from provisioner.domain.launching import CiRun, Names, names_of, parse_labels, run_of
 
@@ -45,23 +47,43 @@ _TURNS = 50  # of one launch whose runners have ended and that is asked for agai
 @click.option("--cancel", is_flag=True, help="Cancel what this step launched by the same words, and launch nothing.")
 @click.option("--json", "as_json", is_flag=True)
 def command(**given: Any) -> int:
-    """Launch self-hosted CI runners, and wait until they are online."""
+    """Launch self-hosted CI runners, and wait until they are online.
+
+    In a CI step without RUNNER_SERVER they are handed over to themselves before it ends."""
     run = run_of(os.environ)
-    wait_s = duration(given["wait"], "--wait")
+    duration(given["wait"], "--wait")
     need = jobfile.spec({"run": "true", "resources": resources.asked(given) or None})["need"]
     if given["cancel"] and run is None:
         raise CliError("only a CI step knows again what it launched", "`runner cancel JOB` cancels one")
-    client = connected()
+    if run is None or os.environ.get("RUNNER_SERVER"):
+        return _with(embedded.connected(), given, need, run)
+    of_step.check(given, need.get("providers") or ())
+    if given["cancel"]:
+        render.say(of_step.NOTHING_TO_CANCEL)
+        return 0
+    with of_step.controller() as own:
+        return _with(own.client, given, need, run, own)
+
+
+def _with(
+    client: Client, given: dict[str, Any], need: dict[str, Any], run: CiRun | None, own: StepController | None = None
+) -> int:
     site = _site(client, given, run)
     wanted = _wanted(given, need, site, run)
-    launch = _Launch(client, wanted, Rights(site, run.api if run and run.site.base == site.base else ""))
+    rights = Rights(site, run.api if run and run.site.base == site.base else "")
+    launch = _Launch(client, wanted, rights, own.again if own is not None else embedded.again)
     if given["cancel"]:
         return launch.cancel()
+    told: list[dict[str, Any]] = []
     with interruptible():
         try:
+            wait_s = duration(given["wait"], "--wait")
+            until_s = time.monotonic() + wait_s
             jobs = launch.start()
             if not given["detach"]:
                 launch.coming.wait(jobs, wait_s)
+            if own is not None:
+                told = own.hand_over(jobs, until_s)
         except Interrupted:
             render.say("runner: interrupted; what was launched is cancelled")
             launch.coming.take_back()
@@ -70,7 +92,14 @@ def command(**given: Any) -> int:
             had = bool(launch.coming.sent)
             launch.coming.take_back()
             raise (CliError(error.message, error.hint, OURS) if had else error) from error
-    return _say(given, run, wanted, jobs)
+    if own is None:
+        return _say(given, run, wanted, jobs)
+    own.release()
+    for line in of_step.lines(told):
+        render.say(f"runner: {line}")
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        of_step.summarize(Path(summary), told)
+    return _say(given, run, wanted, [])  # nobody can be asked about these jobs any more
 
 
 @dataclass(frozen=True)
@@ -112,12 +141,14 @@ def _wanted(given: dict[str, Any], need: dict[str, Any], site: Site, run: CiRun 
 
 
 class _Launch:
-    def __init__(self, client: Client, wanted: _Wanted, rights: Rights) -> None:
+    def __init__(
+        self, client: Client, wanted: _Wanted, rights: Rights, again: Callable[[Client], None] = embedded.again
+    ) -> None:
         self._client = client
         self._wanted = wanted
         self._rights = rights
         self._clouds = handover.of_job(client, wanted.spec["need"])
-        self.coming = Coming(client, self._hand_over)
+        self.coming = Coming(client, self._hand_over, again)
 
     def start(self) -> list[str]:
         """The jobs' ids. Those of an earlier try of this step are found again, not made again."""

@@ -1,5 +1,5 @@
 """What EC2 still has of machines that are gone: volumes and network interfaces that nothing uses, spot requests without
-a machine, and the security group of a region without any.
+a machine, and the security group of a controller without any in a region.
 
 Everything is listed before the machines are, so that what a machine made in between brought along is not taken for left
 behind.
@@ -58,9 +58,11 @@ class Leftovers:
         limits = await self._limits.there(region) if self._limits else []
         live = await self._live(region)
         found += [_request(row, region) for row in requests if row.get("InstanceId") not in live]
-        if not live:
-            found += [_leftover(Kind.GROUP, row["GroupId"], region, row.get("Tags", ())) for row in groups]
-        found += [one for one in limits if one.name not in live.values()]
+        known = [_leftover(Kind.GROUP, row["GroupId"], region, row.get("Tags", ())) for row in groups]
+        using = {controller for _, controller in live.values()}
+        found += [group for group in known if group.controller not in using]
+        names = {name for name, _ in live.values()}
+        found += [one for one in limits if one.name not in names]
         return Remains(region, tuple(found))
 
     async def remove(self, one: Leftover) -> None:
@@ -83,12 +85,12 @@ class Leftovers:
         filters = [*self._tags.filters(), *more]
         return await self._account.pages(region, operation, part, size=_PAGE, Filters=filters)
 
-    async def _live(self, region: str) -> dict[str, str]:
-        """Names of the machines that are there, by their ids."""
+    async def _live(self, region: str) -> dict[str, tuple[str, str]]:
+        """Names and controllers of the machines that are there, by their ids."""
         states = {"Name": "instance-state-name", "Values": list(_STATES)}
         reservations = await self._rows(region, "describe_instances", "Reservations", states)
         rows = [row for reservation in reservations for row in reservation["Instances"]]
-        return {row["InstanceId"]: read(row.get("Tags", ()))[0] for row in rows}
+        return {row["InstanceId"]: read(row.get("Tags", ()))[:2] for row in rows}
 
 
 def _volume(row: Mapping[str, Any], region: str) -> Leftover:

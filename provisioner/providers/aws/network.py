@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from provisioner.domain.errors import NoCapacity, ProviderError
@@ -17,7 +18,7 @@ from provisioner.domain.offer import Offer
 from .account import Account
 from .pace import Calls
 from .pools import region_pool
-from .tags import Tags, as_list
+from .tags import Tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +48,14 @@ class Network:
         self._made: dict[tuple[str, str], str] = {}
         self._turn = asyncio.Lock()
 
-    async def of(self, offer: Offer) -> Place:
-        """Raises: NoCapacity where the zone has no subnet, ProviderError."""
+    async def of(self, offer: Offer, expires_at: datetime | None = None) -> Place:
+        """`expires_at`: when a group that is made now may be removed by anybody. Raises: NoCapacity where the zone has
+        no subnet, ProviderError."""
         async with self._turn:
             if offer.region not in self._of_zone:
                 self._of_zone[offer.region] = await self._look(offer)
             subnet, vpc = self._subnet(offer)
-            return Place(subnet, await self._group(offer, vpc))
+            return Place(subnet, await self._group(offer, vpc, expires_at))
 
     def forget(self, region: str) -> None:
         """Look again the next time: what was known is refused."""
@@ -84,12 +86,12 @@ class Network:
         rows = sorted(answer["Subnets"], key=lambda row: int(row.get("AvailableIpAddressCount", 0)))
         return {row["AvailabilityZoneId"]: (row["SubnetId"], row["VpcId"]) for row in rows}
 
-    async def _group(self, offer: Offer, vpc: str) -> str:
+    async def _group(self, offer: Offer, vpc: str, expires_at: datetime | None) -> str:
         if named := self._groups.get(offer.region):
             return named
         key = offer.region, vpc
         if key not in self._made:
-            self._made[key] = await self._found(offer.region, vpc) or await self._make(offer, vpc)
+            self._made[key] = await self._found(offer.region, vpc) or await self._make(offer, vpc, expires_at)
         return self._made[key]
 
     async def _found(self, region: str, vpc: str) -> str:
@@ -97,7 +99,7 @@ class Network:
         groups = await self._account.pages(region, "describe_security_groups", "SecurityGroups", Filters=filters)
         return str(groups[0]["GroupId"]) if groups else ""
 
-    async def _make(self, offer: Offer, vpc: str) -> str:
+    async def _make(self, offer: Offer, vpc: str, expires_at: datetime | None) -> str:
         try:
             answer = await self._account.call(
                 Calls.CHANGE,
@@ -107,7 +109,7 @@ class Network:
                 GroupName=self._tags.group_name,
                 Description="Machines of gpu-runner: nothing comes in",
                 VpcId=vpc,
-                TagSpecifications=[{"ResourceType": "security-group", "Tags": as_list(self._tags.own)}],
+                TagSpecifications=[{"ResourceType": "security-group", "Tags": self._tags.of_group(expires_at)}],
             )
         except ProviderError as error:
             if "InvalidGroup.Duplicate" in error.message and (found := await self._found(offer.region, vpc)):

@@ -54,7 +54,8 @@ _TAKEN = "Server.Spot"  # begins the reason of what EC2 took back. Source: State
 class Options:
     """What the settings say of AWS. `regions` limits where is launched, not where is looked; () are all enabled ones.
     `disk_gib` is the root disk when a job asks for none; `ssh_from` the CIDR of this controller, "" to ask.
-    `limit_role` is the role under which EventBridge terminates what has reached its hard limit; "": there is none."""
+    `limit_role` is the role under which EventBridge terminates what has reached its hard limit; "": there is none.
+    `passing`: nobody collects what this controller leaves, so that all of it says when it is overdue."""
 
     regions: tuple[str, ...] = ()
     image: str = ""
@@ -64,6 +65,7 @@ class Options:
     ssh_from: str = ""
     limit_role: str = ""
     disk_gib: float = 100.0
+    passing: bool = False
     image_owners: frozenset[str] = OWNERS
 
 
@@ -131,7 +133,7 @@ class AwsProvider:
         offer = order.offer
         named = order.image or self._options.image
         image = await self._images.of(offer, named)
-        place = await self._network.of(offer)
+        place = await self._network.of(offer, order.expires_at if self._options.passing else None)
         disk_gib = max(order.disk_gib or offer.disk_gib, image.least_gib)
         disk = {
             "VolumeSize": int(disk_gib + 0.999),
@@ -227,6 +229,17 @@ class AwsProvider:
         rows = await self._called(name, scope, gone=True)
         reasons = [row.get("StateReason", {}).get("Code", "") for row in rows if machine_ref in ("", row["InstanceId"])]
         return any(reason.startswith(_TAKEN) for reason in reasons)
+
+    async def hand_over(self, machine_ref: str, name: str, scope: str) -> None:
+        if not (ref := machine_ref or await self._ref(name, scope)):
+            raise Unreachable(f"{name} is not there")
+        tags = self._tags.handed_over(self._clock.now())
+        try:
+            await self._account.call(Calls.CHANGE, scope, "create_tags", Resources=[ref], Tags=tags)
+        except Rejected as error:
+            if "InvalidInstanceID" in error.message or "InvalidID" in error.message:
+                raise Unreachable(f"{name} is not there: {error.message}") from error
+            raise
 
     @property
     def hard_limit(self) -> bool:

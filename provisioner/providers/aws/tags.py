@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
+from provisioner.domain.handing import TAG
 from provisioner.domain.offer import LaunchOrder
 
 PREFIX = "gpu-runner:"
@@ -25,6 +26,14 @@ class Tags:
     @property
     def own(self) -> dict[str, str]:
         return {_CONTROLLER: self.controller}
+
+    def of_group(self, expires_at: datetime | None) -> list[dict[str, str]]:
+        """Of a security group, which may be removed at a time if that is known."""
+        ends = {f"{PREFIX}expires-at": expires_at.astimezone(UTC).isoformat()} if expires_at else {}
+        return as_list(self.own | ends)
+
+    def handed_over(self, now: datetime) -> list[dict[str, str]]:
+        return as_list({f"{PREFIX}{TAG}": now.astimezone(UTC).isoformat()})
 
     @property
     def group_name(self) -> str:

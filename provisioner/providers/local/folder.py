@@ -66,6 +66,16 @@ class MachineFolder:
     def described(self, name: str) -> dict[str, Any]:
         return _read(self.path / name / "machine.json")
 
+    def tag(self, name: str, key: str, value: str) -> bool:
+        """Whether a machine of that name is there, which then has the tag. Raises: OSError."""
+        with self._locked(name):
+            if self.ended(name) or not (self.path / name / "machine.json").exists():
+                return False
+            kept = self.described(name)
+            kept["tags"].setdefault(key, value)
+            _write(self.path / name / "machine.json", json.dumps(kept))
+            return True
+
     def ended(self, name: str) -> bool:
         return (self._gone / name).exists()
 

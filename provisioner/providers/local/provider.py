@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from provisioner.domain.errors import Rejected, Unreachable
+from provisioner.domain.handing import TAG
 from provisioner.domain.job import Need
 from provisioner.domain.offer import LaunchOrder, Listing, Machine, MachineState, Market, Offer
 
@@ -27,7 +28,8 @@ class LocalProvider:
     """`machines` is the folder of all of them, which is one scope; `bundle` gives the path of agent.pyz; `usd_per_hour`
     is what an hour of this host is said to cost.
 
-    `any_controller`: list the machines of every controller that used this home (to collect what has expired).
+    `any_controller`: list the machines of every controller that used this home (to collect what has expired), those
+    included of which only the folder is left because nobody was there to end them.
     """
 
     name = "local"
@@ -84,6 +86,18 @@ class LocalProvider:
         self._check(scope)
         await asyncio.shield(asyncio.to_thread(self._terminate, name))
 
+    async def hand_over(self, machine_ref: str, name: str, scope: str) -> None:
+        self._check(scope)
+        await asyncio.shield(asyncio.to_thread(self._hand_over, name))
+
+    def _hand_over(self, name: str) -> None:
+        try:
+            tagged = self._folder.tag(name, TAG, datetime.now(UTC).isoformat())
+        except OSError as error:
+            raise Unreachable(f"this host refused: {error}") from error
+        if not tagged:
+            raise Unreachable(f"{name} is not there")
+
     async def console(self, machine_ref: str, name: str, scope: str) -> str:
         self._check(scope)
         return await asyncio.to_thread(self._console, name)
@@ -114,10 +128,14 @@ class LocalProvider:
         taken_at = datetime.now(UTC)
         try:
             living = self._folder.living()
+            left = self._folder.all() if self._any_controller else []
         except (OSError, ValueError) as error:
             return Listing(self._scope, taken_at, error=f"cannot read {self._folder.path}: {error}")
-        ours = [one for one in living if self._any_controller or one["controller"] == self._controller]
-        return Listing(self._scope, taken_at, tuple(machine_of(one, self._scope, MachineState.RUNNING) for one in ours))
+        there = {one["name"] for one in living}
+        found = [(one, MachineState.RUNNING) for one in living]
+        found += [(one, MachineState.STOPPED) for one in left if one["name"] not in there]
+        ours = [(one, s) for one, s in found if self._any_controller or one["controller"] == self._controller]
+        return Listing(self._scope, taken_at, tuple(machine_of(one, self._scope, state) for one, state in ours))
 
     def _terminate(self, name: str) -> None:
         try:

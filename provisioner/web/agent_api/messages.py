@@ -12,6 +12,7 @@ from starlette.responses import Response
 from agent import wire
 from provisioner.domain.errors import InvalidRequest, NotFound
 from provisioner.domain.facts import AttemptReport, GpuEvent, Report, RunnerTold
+from provisioner.domain.handing import HandedOver, HandOver
 from provisioner.domain.ports import LogSpan
 
 from ..grants import Granted
@@ -57,7 +58,22 @@ def report_of(message: wire.Sync, now: datetime) -> Report:
         attempts=tuple(_attempt_report(told) for told in message.attempts),
         unsent_bytes=message.unsent_bytes,
         sequence=message.sequence,
+        handed_over=_handed_over(message.handed_over),
     )
+
+
+def _handed_over(said: wire.HandedOver | None) -> HandedOver | None:
+    if said is None:
+        return None
+    one = said.order
+    order = HandOver(one.job, one.number, one.idle_s, one.lifetime_s, one.job_s, one.grace_s)
+    return HandedOver(order, said.runner[:_LONGEST_NAME], said.on_end[:40])
+
+
+def hand_over_of(order: HandOver | None) -> wire.HandOver | None:
+    if order is None:
+        return None
+    return wire.HandOver(order.job_id, order.number, order.idle_s, order.lifetime_s, order.job_s, order.grace_s)
 
 
 def _attempt_report(told: wire.AttemptState) -> AttemptReport:

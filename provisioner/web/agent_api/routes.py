@@ -37,7 +37,17 @@ from ..manifests import Manifests
 from ..serve_object import streamed
 from ..services import Services
 from ..submit import SHA256
-from .messages import answer, attempt_number, check_protocol, decoded, grant_of, reading, report_of, unpacked
+from .messages import (
+    answer,
+    attempt_number,
+    check_protocol,
+    decoded,
+    grant_of,
+    hand_over_of,
+    reading,
+    report_of,
+    unpacked,
+)
 from .orders import Orders
 
 Handler = Callable[[Request, str], Awaitable[Response]]
@@ -118,6 +128,7 @@ class AgentRoutes:
             end=wanted.end,
             poll_s=services.policy.agent_poll_s * (1.0 - _SPREAD * services.bits(10) / 1024),
             urls=list(services.agent_urls()),
+            hand_over=hand_over_of(wanted.hand_over),
         )
         if wanted.end:
             services.traffic.heard.pop(instance_id, None)

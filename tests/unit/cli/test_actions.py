@@ -36,6 +36,7 @@ def step(terminal: Terminal, api: FakeApi) -> Terminal:
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     terminal.extra |= github(terminal.folder) | {"RUNNER_FORGE_TOKEN": "ghp_not-to-be-seen"}
     terminal.extra |= {"PATH": f"{folder}:{os.environ['PATH']}", "GITHUB_STATE": str(terminal.folder / "state")}
+    terminal.extra["RUNNER_SERVER"] = f"unix:{terminal.api_path}"
     return terminal
 
 

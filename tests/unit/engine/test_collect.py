@@ -24,6 +24,7 @@ OFFER = Offer("sim", "north", "north-1", "g1", Market.SPOT, Decimal("0.4"), "t",
 MACHINE = Machine("m-1", "runner-i-1", "c-1", "north", MachineState.RUNNING, NOW - timedelta(seconds=61))
 LIVE = Instance("i-1", "runner-i-1", "ada", InstancePhase.READY, OFFER, NOW, NOW)
 SEEN = frozenset({"runner-i-1"})
+ALONE = {"handed-over": NOW.isoformat()}
 LATE = {"expires-at": (NOW - timedelta(seconds=1)).isoformat()}
 
 
@@ -37,6 +38,9 @@ LATE = {"expires-at": (NOW - timedelta(seconds=1)).isoformat()}
         ("too young", replace(MACHINE, launched_at=NOW), None, SEEN, []),
         ("another controller's", replace(MACHINE, controller="c-2"), None, SEEN, []),
         ("another's, expired", replace(MACHINE, controller="c-2", tags=LATE), None, SEEN, ["past its expires-at"]),
+        ("handed over", replace(MACHINE, tags=ALONE), None, SEEN, []),
+        ("handed over, its row gone", replace(MACHINE, tags=ALONE), replace(LIVE, phase=InstancePhase.GONE), SEEN, []),
+        ("handed over, expired", replace(MACHINE, tags=ALONE | LATE), None, SEEN, ["past its expires-at"]),
         ("expired, a live row", replace(MACHINE, tags=LATE), LIVE, SEEN, []),
         ("an unreadable date", replace(MACHINE, controller="c-2", tags={"expires-at": "soon"}), None, SEEN, []),
     ],

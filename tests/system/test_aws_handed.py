@@ -1,0 +1,99 @@
+"""A step without a controller to talk to, on a cloud whose machines boot: a real EC2 API, real user-data, SSH and agent
+and a GitHub with real state; the machine serves its job and powers itself off, with nobody there."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from provisioner.app.clock import SystemClock
+from tests.fakes import booting, ec2, netns, sshd, standin_runner
+from tests.fakes.booting import BootingCloud
+from tests.fakes.github.server import FakeGitHub
+from tests.system.test_aws import instances
+from tests.system.test_aws_ssh import let_in
+from tests.system.world import World, world
+from tests.unit.cli.step import github
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(bool(booting.missing()), reason=booting.missing() or "it can"),
+    pytest.mark.skipif(bool(sshd.missing()), reason=sshd.missing() or "it is there"),
+]
+LAUNCH = ("launch", "--provider", "aws", "--gpu", "T4", "--max-lifetime", "30m")
+TOKEN = "ghp_classic-token-of-ada"
+SECRET = "test-secret-of-the-step"
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[BootingCloud]:
+    with ec2.cloud(tmp_path) as api, booting.booting(api, tmp_path / "hosts") as made:
+        yield made
+        assert api.lacked == []
+
+
+@pytest.fixture
+def hub(cloud: BootingCloud) -> Iterator[FakeGitHub]:
+    """On this computer's loopback, and by the same address on that of each machine."""
+    made = FakeGitHub(SystemClock())
+    made.start()
+    cloud.prepare = lambda host: made.start_at(netns.listening(host, made.port))
+    made.add_repository("acme/vision")
+    made.publish(standin_runner.packed(), standin_runner.VERSION)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def w(tmp_path: Path, cloud: BootingCloud, hub: FakeGitHub) -> Iterator[World]:
+    """A step with credentials of its own, for the cloud and for the forge."""
+    aws = {
+        "AWS_ENDPOINT_URL": cloud.cloud.endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    here = {"GITHUB_SERVER_URL": hub.url, "GITHUB_API_URL": f"{hub.url}/api/v3", "RUNNER_FORGE_TOKEN": TOKEN}
+    with tempfile.TemporaryDirectory(prefix="st-") as short, world(tmp_path) as made:
+        (tmp_path / "step").mkdir()
+        made.extra |= aws | github(tmp_path / "step") | here | {"TMPDIR": short}
+        made.home.mkdir(mode=0o700)
+        image = cloud.cloud.images["us-east-1/x86_64"]
+        text = f"aws: {{regions: [us-east-1], image: {image}, ssh_from: {cloud.gateway}/32}}\n"
+        (made.home / "settings.yaml").write_text(text)
+        yield made
+
+
+def test_it_serves_its_job_and_powers_itself_off(w: World, cloud: BootingCloud, hub: FakeGitHub) -> None:
+    done = w.run(*LAUNCH, timeout_s=200)
+    label = done.stdout.decode().strip()
+    assert (w.pids("controller"), list(Path(w.extra["TMPDIR"]).iterdir()), let_in()) == ([], [], set())
+    (row,) = [row for one in _ec2().describe_instances()["Reservations"] for row in one["Instances"]]
+    assert "gpu-runner:handed-over" in {tag["Key"] for tag in row["Tags"]}
+    (record,) = hub.state.living("acme/vision")
+    assert f"runner: {record.name} looks after itself now: at most $".encode() in done.stderr
+    (host,) = cloud.hosts.values()
+    held = [path for path in (*host.folder.rglob("*"), *w.home.rglob("*")) if path.is_file()]
+    assert [path for path in held if SECRET.encode() in path.read_bytes()] == []
+    job = hub.state.add_run("acme/vision", [[label]]).latest[0]
+    booting.until(lambda: job.status == "completed", "the job to be served", 90)
+    assert (job.conclusion, job.runner and job.runner.name) == ("success", record.name)
+    booting.until(lambda: instances(cloud) == ["terminated"], "the machine to power itself off", 60)
+    assert hub.state.living("acme/vision") == []
+    (group,) = [one for one in _groups() if "gpu-runner:expires-at" in {tag["Key"] for tag in one.get("Tags", ())}]
+    assert group["IpPermissions"] == []
+
+
+def _ec2() -> Any:
+    return boto3.client("ec2", region_name="us-east-1")
+
+
+def _groups() -> list[dict[str, Any]]:
+    groups: list[dict[str, Any]] = _ec2().describe_security_groups()["SecurityGroups"]
+    return groups
