@@ -25,3 +25,4 @@ def terminal() -> Iterator[Terminal]:
 def api(terminal: Terminal) -> Iterator[FakeApi]:
     with fake(terminal) as served:
         yield served
+        assert not (terminal.home / "controller.log").exists(), "a command started a real controller beside the fake"
