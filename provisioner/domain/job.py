@@ -78,7 +78,8 @@ class RunnerSpec:
     """What a `ci-runner` job is to be: a runner of the site at `url`, with `labels` and no others.
 
     `forge` is the kind of forge. `jobs`: `one` (it serves one job and goes) or `many` (one after the other, each by a
-    runner of its own). It goes as well once it has waited `idle_s` seconds for a job."""
+    runner of its own). It goes as well once it has waited `idle_s` seconds for a job, and is given up if it is not
+    online `online_within_s` seconds after it was asked for; None: it may take its time."""
 
     url: str
     forge: str
@@ -86,6 +87,7 @@ class RunnerSpec:
     jobs: str = "one"
     group: str = ""
     idle_s: float = 600.0
+    online_within_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ def test_a_runner_is_a_job_of_its_own_kind(here: Terminal, api: FakeApi) -> None
         "jobs": "many",
         "group": "",
         "idle_s": 600.0,
+        "online_within_s": 1230.0,
     }
     assert (spec["kind"], spec["run"], spec["max_lifetime_s"]) == ("ci-runner", [], 7200.0)
     assert (spec["need"]["gpu"]["name"], spec["need"]["market"]) == ("T4", "spot")
@@ -202,6 +203,19 @@ def test_without_waiting_the_labels_are_known_at_once(step: Terminal, api: FakeA
     done = step.run("launch", "--detach")
     assert done.returncode == 0
     assert outputs(step)["label"] == done.stdout.strip()
+    assert "online_within_s" not in specs(api)[0]["runner"]
+
+
+def test_how_long_it_waits_makes_no_other_launch_of_it(step: Terminal, api: FakeApi) -> None:
+    """It is what the controller gives a runner that was asked for by somebody who is gone."""
+    api.script = Script(online=False)
+    with step.begin("launch", "--wait", "5m") as running:
+        api.wait_for(lambda: api.jobs)
+        running.kill()
+    (job_id,) = api.jobs
+    api.event(job_id, "runner.online", "")
+    assert step.run("launch").returncode == 0
+    assert (len(api.jobs), specs(api)[0]["runner"]["online_within_s"]) == (1, 330.0)
 
 
 @pytest.mark.parametrize(
