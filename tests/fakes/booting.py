@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ class Host:
 class BootingCloud:
     """`gateway` is where hosts reach the outside, the test itself. `boots` False: machines run and do nothing. `gpu` is
     the line that the driver's tool prints on hosts that boot from now on; "" is none. `cut_off`: those that boot from
-    now on reach nothing."""
+    now on reach nothing. `prepare` is called with the network namespace of each host before it boots."""
 
     cloud: Cloud
     folder: Path
@@ -133,6 +133,7 @@ class BootingCloud:
     boots: bool = True
     gpu: str = "Tesla T4, 550.54.15, 15360, 3, 0, 41"
     cut_off: bool = False
+    prepare: Callable[[str], None] = lambda netns: None
     hosts: dict[str, Host] = field(default_factory=dict)
     ended: list[Host] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
@@ -193,6 +194,7 @@ class BootingCloud:
         _ip("-n", netns, "addr", "add", f"{address}/24", "dev", "eth0")
         _ip("-n", netns, "link", "set", "eth0", "down" if self.cut_off else "up")
         self.cloud.addresses[instance] = address
+        self.prepare(netns)
         told = yaml.safe_load(text)
         if "ssh_keys" in told:
             (folder / "cloud.json").write_text(json.dumps(told))

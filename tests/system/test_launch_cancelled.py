@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import signal
 import sqlite3
@@ -58,6 +59,7 @@ class Step:
     site: Site
     idle: str
     shell: bool
+    more: tuple[str, ...] = ()
     run: str = field(default_factory=lambda: str(next(_runs)))
     entry: subprocess.Popen[bytes] | None = None
 
@@ -67,7 +69,7 @@ class Step:
 
     @property
     def words(self) -> list[str]:
-        return self.site.w.command("launch", "--idle-timeout", self.idle)
+        return self.site.w.command("launch", "--idle-timeout", self.idle, *self.more)
 
     def begin(self) -> subprocess.Popen[bytes]:
         script = '"$@"; exit $?' if self.shell else 'exec "$@"'
@@ -117,8 +119,8 @@ class Site:
     client: Client
     port: int
 
-    def step(self, idle: str = NEVER, *, shell: bool) -> Step:
-        return Step(self, idle, shell)
+    def step(self, idle: str = NEVER, *more: str, shell: bool) -> Step:
+        return Step(self, idle, shell, more)
 
     @contextlib.contextmanager
     def held(self, step: Step, at: str) -> Iterator[Callable[[], None]]:
@@ -194,9 +196,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     work.mkdir()
     with world(folder) as w:
         w.home.mkdir()
-        (w.home / "settings.yaml").write_text(
-            f"forges: [{{kind: github, url: '{hub.url}', token_env: HUB_TOKEN}}]\npolicy: {{boot_timeout_s: {BOOT_S}}}\n"
-        )
+        forge = {"kind": "github", "url": hub.url, "token_env": "HUB_TOKEN"}
+        settings = {"forges": [forge], "policy": {"boot_timeout_s": BOOT_S}}
+        (w.home / "settings.yaml").write_text(json.dumps(settings))
         w.extra["HUB_TOKEN"] = TOKEN
         with served(w, port=port):
             token = w.json("token", "create", "ann")["token"]
@@ -248,3 +250,18 @@ def test_a_step_that_is_cancelled_after_its_launch_leaves_it_to_its_idle_timeout
     assert step.entry.wait(60) == 0
     step.killed()
     assert site.nothing_left(step, IDLE_S + ENDING_S) == ["expired"]
+
+
+def test_a_runner_that_does_not_come_is_not_waited_for_longer_than_its_command_would_have(site: Site) -> None:
+    """Its program cannot be had, and the command that would have given up was killed."""
+    step, archives = site.step(NEVER, "--wait", "2s", shell=False), site.hub.archives
+    site.hub.archives = []
+    try:
+        with site.held(step, "its machine is ready"):
+            step.killed()
+        assert site.nothing_left(step, 2.0 + 30.0 + ENDING_S) == ["cancelled"]
+    finally:
+        site.hub.archives = archives
+    (job,) = site.jobs(step)
+    events = site.client.get("/events", job=job["id"])
+    assert [one["message"] for one in events if one["what"] == "runner.late"] == ["not online within 32 s"]

@@ -90,22 +90,43 @@ class FakeGitHub:
         self.at_once = 0
         self.most_found = 1000  # Source: GitHub REST, "List workflow runs": so many of a search can be reached
         self.stopping = threading.Event()
+        self._servers: list[_Server] = []
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def port(self) -> int:
+        port: int = self._servers[0].server_address[1]
+        return port
 
     def start(self) -> None:
-        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"forge": self}))
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        self._serve(_Server(("127.0.0.1", 0), self._handler))
+
+    def start_at(self, listening: socket.socket) -> None:
+        """There, too."""
+        server = _Server(("127.0.0.1", self.port), self._handler, bind_and_activate=False)
+        server.socket.close()
+        server.socket = listening
+        self._serve(server)
+
+    def _serve(self, server: _Server) -> None:
+        self._servers.append(server)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    @property
+    def _handler(self) -> type[_Handler]:
+        return type("Handler", (_Handler,), {"forge": self})
 
     def stop(self) -> None:
         self.stopping.set()
         with self.state.changed:
             self.state.changed.notify_all()
         self.hooks.stop()
-        self._server.shutdown()
-        self._server.server_close()
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
 
     def site(self, path: str) -> Site:
         return Site(ForgeKind.GITHUB, self.url, path)
