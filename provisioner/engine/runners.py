@@ -25,6 +25,7 @@ from provisioner.domain.store import Event, Store
 
 from .desk import EngineDesk
 from .observe import Observed
+from .registering import Registering
 from .reruns import Reruns
 from .sites import Sites
 
@@ -57,6 +58,7 @@ class Runners:
         self._failures: Counter[str] = Counter()
         self._again_s: dict[str, float] = {}
         self._removing: dict[str, asyncio.Task[None]] = {}
+        self._registering = Registering(policy.agent_answer_s / 2)
         self.sites = Sites(store, forges, clock, policy, desk.poke)
 
     # What agents ask for
@@ -80,6 +82,9 @@ class Runners:
         if spec is None or row.gone_at is not None or job.cancel_asked_at or instance.phase is not InstancePhase.READY:
             raise Conflict(f"{attempt.key} is to be no runner any more")
         order = RunnerOrder(row.name, spec.labels, spec.group)
+        return await self._registering.run(row.name, lambda: self._made(site, row, order))
+
+    async def _made(self, site: Site, row: RunnerRow, order: RunnerOrder) -> Registration:
         try:
             registration = await self._forges.of(site).register(site, order)
         except ForgeError as error:
@@ -198,6 +203,7 @@ class Runners:
         await self._store.runners.note(row.name, gone_at=self._clock.now())
         for known in (self._rows, self._refused_at, self._failures, self._again_s):
             known.pop(row.name, None)
+        self._registering.forget(row.name)
         await self._tell("runner.gone", row, f"{row.name} is not at {row.site} any more")
         self._desk.touch(row.instance_id)
         self._desk.poked.add(row.instance_id)
@@ -220,6 +226,7 @@ class Runners:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._registering.close()
         await self.sites.close()
 
 
