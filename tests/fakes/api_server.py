@@ -1,13 +1,11 @@
 """The people's API as the command line sees it: a real HTTP server on a Unix socket, state in memory, faults on demand.
 
 A submitted job plays its `Script` at once: events, output, results, an end. What was asked is kept in `asked`, so that
-a test can say what was sent. `cut_log_every` breaks log streams off; `away` is a controller's restart.
+a test can say what was sent. `cut_log_every` breaks log streams off; `stop` and `start` are a controller's restart.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import re
@@ -15,7 +13,7 @@ import struct
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -91,15 +89,6 @@ class FakeApi:
         self._server.shutdown()
         self._server.server_close()
         self._server.hang_up()
-
-    @contextlib.contextmanager
-    def away(self) -> Iterator[None]:
-        """Nobody answers here. A command waits for its turn to start a real one, and finds this one back."""
-        with (self.path.parent / "start.lock").open("w") as turn:
-            fcntl.flock(turn, fcntl.LOCK_EX)
-            self.stop()
-            yield
-            self.start()
 
     def sent(self, method: str, path: str) -> list[Any]:
         """The bodies of all calls of a method whose path begins so."""

@@ -27,6 +27,7 @@ from provisioner.cli.client import Client
 from tests.fakes import standin_runner
 from tests.fakes.github.server import FakeGitHub
 from tests.fakes.ports import free_port
+from tests.fakes.trouble import Trouble
 from tests.system.served import served
 from tests.system.world import SCALE, World, world
 from tests.unit.cli.step import github
@@ -253,15 +254,15 @@ def test_a_step_that_is_cancelled_after_its_launch_leaves_it_to_its_idle_timeout
 
 
 def test_a_runner_that_does_not_come_is_not_waited_for_longer_than_its_command_would_have(site: Site) -> None:
-    """Its program cannot be had, and the command that would have given up was killed."""
-    step, archives = site.step(NEVER, "--wait", "2s", shell=False), site.hub.archives
-    site.hub.archives = []
+    """Its forge makes none, and the command that would have given up was killed."""
+    step = site.step(NEVER, "--wait", "2s", shell=False)
+    site.hub.troubles.append(Trouble("register", code="502", times=10**6))
     try:
         with site.held(step, "its machine is ready"):
             step.killed()
         assert site.nothing_left(step, 2.0 + 30.0 + ENDING_S) == ["cancelled"]
     finally:
-        site.hub.archives = archives
+        site.hub.troubles.clear()
     (job,) = site.jobs(step)
     events = site.client.get("/events", job=job["id"])
     assert [one["message"] for one in events if one["what"] == "runner.late"] == ["not online within 32 s"]
