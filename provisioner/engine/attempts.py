@@ -132,6 +132,9 @@ class Attempts:
 
     async def _end(self, trial: Trial, verdict: Verdict, told: AttemptReport | None) -> None:
         attempt, facts = trial.attempt, told.facts if told else {}
+        if trial.runner is not None and told is not None and told.runner is not None and told.runner.jobs:
+            now = self._clock.now()  # it may have come, and served, while there was no controller to see it
+            await self._store.runners.note(trial.runner.name, online_at=now, busy_at=now)
         if verdict.reason.why is Why.PREEMPTED:
             await self._interruptions.lost(attempt, trial.instance, told)
         if verdict.reason.why is Why.VERSION_REFUSED and trial.runner is not None:

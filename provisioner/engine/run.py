@@ -24,6 +24,7 @@ from provisioner.domain.urgency import urgently
 from .act import Actor, nothing_more
 from .attempts import Attempts
 from .attend import Attending
+from .awaited import Awaited
 from .collect import Collector
 from .consoles import Consoles
 from .demand import PoolDemand
@@ -107,6 +108,7 @@ class Engine:
         self.reruns = Reruns(store, forges or NoForges(), self.desk.poke, clock, policy)
         self.runners = Runners(store, forges or NoForges(), self.observed, self.desk, clock, policy, self.reruns)
         self.hand_overs = HandOvers(store, can.hand_overs, self.observed, self.desk, clock, policy)
+        self._awaited = Awaited(store, clock)
         self.demand = PoolDemand(
             store=store,
             forges=forges or NoForges(),
@@ -201,6 +203,9 @@ class Engine:
         self.desk.shown(instances.values(), live, jobs)
         await self.runners.turn(live, instances, jobs)
         queued = await self._store.jobs.waiting(limit=_EVERY)
+        if await self._awaited.turn((*queued, *jobs.values())):
+            queued = await self._store.jobs.waiting(limit=_EVERY)
+            self.desk.poke()
         await self.reruns.turn(queued)
         waiting = await self.reruns.free(queued, ())
         lost_soon = await self.reruns.free(interrupted(live, instances, jobs), self.runners.at_work())

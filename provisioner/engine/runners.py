@@ -26,6 +26,7 @@ from provisioner.domain.store import Event, Store
 from .desk import EngineDesk
 from .errands import Errands
 from .observe import Observed
+from .registering import Registering
 from .reruns import Reruns
 from .sites import Sites
 
@@ -58,6 +59,7 @@ class Runners:
         self._failures: Counter[str] = Counter()
         self._again_s: dict[str, float] = {}
         self._removing = Errands("remove")
+        self._registering = Registering(policy.agent_answer_s / 2)
         self.sites = Sites(store, forges, clock, policy, desk.poke)
 
     # What agents ask for
@@ -84,6 +86,9 @@ class Runners:
         if row.busy_at is not None or await self._store.ci_jobs.begun_by([row.name]):
             raise Conflict(f"{row.name} has had its job")
         order = RunnerOrder(row.name, spec.labels, spec.group, scale_set=spec.scale_set)
+        return await self._registering.run(row.name, lambda: self._made(site, row, order))
+
+    async def _made(self, site: Site, row: RunnerRow, order: RunnerOrder) -> Registration:
         try:
             registration = await self._forges.of(site).register(site, order)
         except ForgeError as error:
@@ -209,6 +214,7 @@ class Runners:
         await self._store.runners.note(row.name, gone_at=self._clock.now())
         for known in (self._rows, self._refused_at, self._failures, self._again_s):
             known.pop(row.name, None)
+        self._registering.forget(row.name)
         await self._tell("runner.gone", row, f"{row.name} is not at {row.site} any more")
         self._desk.touch(row.instance_id)
         self._desk.poked.add(row.instance_id)
@@ -223,6 +229,7 @@ class Runners:
 
     async def close(self) -> None:
         await self._removing.close()
+        await self._registering.close()
         await self.sites.close()
 
 

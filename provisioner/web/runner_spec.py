@@ -34,3 +34,6 @@ def check_runner(spec: JobSpec) -> None:
             )
     if not (runner.idle_s > 0 and math.isfinite(runner.idle_s)):
         raise InvalidRequest(f"spec.runner.idle_s: {runner.idle_s} is not above zero")
+    within_s = runner.online_within_s
+    if within_s is not None and not (within_s > 0 and math.isfinite(within_s)):
+        raise InvalidRequest(f"spec.runner.online_within_s: {within_s} is not above zero")

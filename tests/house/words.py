@@ -124,6 +124,7 @@ EVENTS = {
     "webhook.refused": "a webhook was not genuine, or not understood; it had no effect. Once a minute at most",
     "runner.registered": "its forge knows the runner that an attempt is to be; it has not come yet",
     "runner.online": "the runner has come to its forge, and waits for a job",
+    "runner.late": "it was not online in the time that its launch waits, and is cancelled",
     "runner.busy": "the runner was given a job; which, if its program said so",
     "runner.not_removed": "its forge would not remove the runner's record, or did not answer; it is asked again",
     "runner.gone": "its forge has no record of the runner any more",

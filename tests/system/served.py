@@ -19,7 +19,7 @@ def served(w: World, *options: str, port: int = 0) -> Iterator[int]:
             w.command("serve", "--port", str(port), *options), env=w.environment, stdout=log, stderr=log
         )
     try:
-        w.until(lambda: listening(port), 20, "the port to open")
+        w.until(lambda: listening(port), 60, "the port to open")
         yield port
     finally:
         running.terminate()

@@ -32,10 +32,10 @@ def cloud(tmp_path: Path) -> Iterator[BootingCloud]:
 
 @contextlib.contextmanager
 def controlled(
-    cloud: BootingCloud, folder: Path, *, dialled: bool = True, aws: str = "", **policy: float
+    cloud: BootingCloud, folder: Path, *, dialled: bool = True, aws: str = "", more: str = "", **policy: float
 ) -> Iterator[World]:
     """A controller that the cloud's hosts reach, under TLS of its own; or else one that goes to them over SSH. `aws` is
-    more of its settings."""
+    more of that cloud's settings, `more` another line of all."""
     port = free_port()
     environment = {
         "AWS_ENDPOINT_URL": cloud.cloud.endpoint,
@@ -51,6 +51,7 @@ def controlled(
             f"public_url: '{f'https://{cloud.gateway}:{port}' if dialled else ''}'",
             f"aws: {{enabled: true, regions: [us-east-1], image: {image}, ssh_from: {cloud.gateway}/32{aws}}}",
             f"policy: {{{', '.join(f'{name}: {value}' for name, value in policy.items())}}}",
+            more,
         ]
         (w.home / "settings.yaml").write_text("\n".join(lines))
         with serving_again(w, cloud, port):
@@ -67,7 +68,7 @@ def serving_again(w: World, cloud: BootingCloud, port: int = 0) -> Iterator[None
     with (w.home.parent / "serve.log").open("ab") as log:
         running = subprocess.Popen(w.command(*words), env=w.environment, stdout=log, stderr=log)
     try:
-        w.until(lambda: listening(port, cloud.gateway), 20, "the port to open")
+        w.until(lambda: listening(port, cloud.gateway), 60, "the port to open")
         yield
     finally:
         running.terminate()

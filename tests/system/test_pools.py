@@ -33,12 +33,12 @@ def w(tmp_path: Path) -> Iterator[World]:
         yield made
 
 
-def settle(w: World, hub: FakeGitHub, port: int, **policy: float) -> None:
+def settle(w: World, hub: FakeGitHub, port: int, most: int = 2, **policy: float) -> None:
     """A controller whose only pool is fed by that GitHub's webhooks: it polls once, and never again."""
     w.home.mkdir(parents=True, exist_ok=True)
     (w.home / "hook-secret").write_text(f"{SECRET}\n")
     forge = {"kind": "github", "url": hub.url, "token_env": "HUB_TOKEN", "webhook_secret_file": "hook-secret"}
-    pool = {"name": "gpu", "sites": [f"{hub.url}/acme/vision"], "labels": ["gpu"], "max": 2, "idle_timeout": "20s"}
+    pool = {"name": "gpu", "sites": [f"{hub.url}/acme/vision"], "labels": ["gpu"], "max": most, "idle_timeout": "20s"}
     settings = {
         "public_url": f"http://127.0.0.1:{port}",
         "forges": [forge],
@@ -91,3 +91,48 @@ def test_without_the_right_secret_nothing_is_launched(w: World, hub: FakeGitHub)
         hub.state.add_run("acme/vision", [["gpu"]])
         w.until(lambda: [e for e in w.json("events") if e["what"] == "webhook.refused"], 20, "the refusal to be told")
         assert (w.json("ps", "-a"), w.json("machines")) == ([], [])
+
+
+@pytest.mark.timeout(900)
+def test_twenty_jobs_at_once_all_run_and_never_more_machines_than_the_pool_may_have(w: World, hub: FakeGitHub) -> None:
+    """Each by an agent and a runner of its own; of their webhooks, some come twice."""
+    port, most = free_port(), 6
+    settle(w, hub, port, most=most)
+    hub.hooks.mischief.double = 0.3
+    with served(w, port=port):
+        tell_who_asks(w, port)
+        jobs = [hub.state.add_run("acme/vision", [["gpu"]]).latest[0] for _ in range(20)]
+        for job in jobs:
+            job.steps = [{"name": "train", "run": "sleep 1"}]
+        seen: list[int] = []
+
+        def over() -> bool:
+            seen.append(len(alive(w)))
+            return all(job.status == "completed" for job in jobs)
+
+        w.until(over, 400, "the jobs to be served")
+        assert [job.conclusion for job in jobs] == ["success"] * 20
+        assert len({job.runner.name for job in jobs if job.runner}) == 20
+        w.until(lambda: not w.json("machines"), 120, "the machines to go")
+        assert 1 < max(seen) <= most
+        assert hub.hooks.mischief.doubled > 0
+        assert hub.state.living("acme/vision") == []
+        ours = w.json("ps", "-a")
+        assert {job["outcome"] for job in ours if job["attempts"]} == {"succeeded"}
+        assert sum(job["outcome"] == "succeeded" for job in ours) == 20
+        assert most_at_once(w) <= most
+        w.until(lambda: not alive(w), 30, "processes to end")
+
+
+def alive(w: World) -> set[str]:
+    """Machines of this host that there are, by what keeps each one's agent going."""
+    return {line[-1] for line in w.processes().values() if "respawn" in line}
+
+
+def most_at_once(w: World) -> int:
+    """Of instances from their plan until they are gone, as the events tell."""
+    now = most = 0
+    for event in w.json("events"):
+        now += {"instance.planned": 1, "instance.gone": -1}.get(event["what"], 0)
+        most = max(most, now)
+    return most

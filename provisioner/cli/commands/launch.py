@@ -25,6 +25,7 @@ from provisioner.domain.forge import Site
 from provisioner.domain.launching import CiRun, Names, names_of, parse_labels, run_of
 
 _MOST = 100  # arbitrary
+_LONGER_S = 30.0  # than the command itself waits, which says more about why; arbitrary
 _TURNS = 50  # of one launch whose runners have ended and that is asked for again; arbitrary
 
 
@@ -70,6 +71,9 @@ def _with(
 ) -> int:
     site = _site(client, given, run)
     wanted = _wanted(given, need, site, run)
+    wait_s = duration(given["wait"], "--wait")
+    if not given["detach"]:
+        wanted.spec["runner"]["online_within_s"] = wait_s + _LONGER_S
     rights = Rights(site, run.api if run and run.site.base == site.base else "")
     launch = _Launch(client, wanted, rights, own.again if own is not None else embedded.again)
     if given["cancel"]:
@@ -77,7 +81,6 @@ def _with(
     told: list[dict[str, Any]] = []
     with interruptible():
         try:
-            wait_s = duration(given["wait"], "--wait")
             until_s = time.monotonic() + wait_s
             jobs = launch.start()
             if not given["detach"]:
@@ -170,7 +173,7 @@ class _Launch:
         """An earlier try under this name asked for the same, or it is another launch."""
         stored = job["spec"]
         mine, its = self._wanted.spec["runner"], stored["runner"]
-        same = all(its.get(key) == value for key, value in mine.items())
+        same = all(its.get(key) == value for key, value in mine.items() if key != "online_within_s")
         for key, value in self._wanted.spec["need"].items():
             has = (stored.get("need") or {}).get(key)
             same = same and (has == value or str(has) == str(value))

@@ -9,19 +9,8 @@ import pytest
 
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.policy import Policy
-from provisioner.settings import load, secret_key
-
-# What GitHub sets in every step. Source: GitHub Actions default environment variables, 2026-11.
-GITHUB = {
-    "RUNNER_NAME": "Hosted Agent",
-    "RUNNER_OS": "Linux",
-    "RUNNER_ARCH": "X64",
-    "RUNNER_TEMP": "/somewhere",
-    "RUNNER_TOOL_CACHE": "/tools",
-    "RUNNER_ENVIRONMENT": "github-hosted",
-    "RUNNER_DEBUG": "1",
-    "RUNNER_WORKSPACE": "/somewhere/else",
-}
+from provisioner.settings import ENVIRONMENT, load, secret_key
+from tests.unit.cli.step import GITHUB, GITLAB
 
 
 def test_an_empty_home_has_defaults(tmp_path: Path) -> None:
@@ -29,7 +18,9 @@ def test_an_empty_home_has_defaults(tmp_path: Path) -> None:
 
 
 def test_the_forges_own_variables_change_nothing(tmp_path: Path) -> None:
-    assert load(tmp_path, GITHUB) == load(tmp_path, {})
+    """And none of them is one of ours."""
+    assert load(tmp_path, GITHUB | GITLAB) == load(tmp_path, {})
+    assert not ENVIRONMENT.keys() & (GITHUB.keys() | GITLAB.keys())
 
 
 def test_the_environment_goes_over_the_file(tmp_path: Path) -> None:

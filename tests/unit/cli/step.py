@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+TOKEN = "ghp_not-to-be-seen-anywhere"  # for its forge
+
 # All that GitHub sets beginning with RUNNER_, and what it says of the run. A test adds the files.
 GITHUB = {
     "CI": "true",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,3 +60,13 @@ class Terminal:
 
 def fake(terminal: Terminal, **more: Any) -> FakeApi:
     return FakeApi(terminal.api_path, **more)
+
+
+@contextlib.contextmanager
+def away(api: FakeApi) -> Iterator[None]:
+    """Nobody answers there. A command waits for its turn to start a real one, and finds this one back."""
+    with (api.path.parent / "start.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        api.stop()
+        yield
+        api.start()

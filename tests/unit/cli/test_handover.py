@@ -8,7 +8,7 @@ import pytest
 
 from tests.fakes.api_server import FakeApi, Script
 
-from .terminal import Terminal
+from .terminal import Terminal, away
 
 SECRET = "wJalrXUtnFEMI-of-this-terminal"
 ON_AWS = ("run", "--provider", "aws", "--no-workdir", "--", "x")
@@ -144,9 +144,8 @@ def test_an_attached_command_hands_them_over_again_when_the_controller_lost_them
     ours.script = Script(wait_for_cancel=True)
     with terminal.begin(*ON_AWS) as running:
         ours.wait_for(lambda: ours.jobs)
-        ours.stop()
-        ours.health = {"ok": True, "paused": {"aws": "aws is paused: because"}}
-        ours.start()
+        with away(ours):
+            ours.health = {"ok": True, "paused": {"aws": "aws is paused: because"}}
         ours.wait_for(lambda: len(handed(ours)) == 2)
         (job_id,) = ours.jobs
         ours.end(job_id, "succeeded", 0)

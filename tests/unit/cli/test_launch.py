@@ -4,37 +4,17 @@ from __future__ import annotations
 
 import json
 import signal
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from provisioner.cli.of_step import bound, summarize
 from tests.fakes.api_server import FakeApi, Script
 
-from .step import GITHUB, GITLAB, github
+from .conftest import server
+from .step import GITHUB, GITLAB, TOKEN, github
 from .terminal import Terminal
 
 REPO = ("launch", "--repo", "https://github.com/acme/vision")
-TOKEN = "ghp_not-to-be-seen-anywhere"
-
-
-@pytest.fixture
-def here(terminal: Terminal, api: FakeApi) -> Terminal:
-    """No CI, and a token for the forge."""
-    terminal.extra |= {"RUNNER_FORGE_TOKEN": TOKEN}
-    return terminal
-
-
-@pytest.fixture
-def step(terminal: Terminal, api: FakeApi) -> Terminal:
-    """A step of a GitHub workflow that has a controller to talk to."""
-    terminal.extra |= github(terminal.folder) | {"RUNNER_FORGE_TOKEN": TOKEN, **server(terminal)}
-    return terminal
-
-
-def server(terminal: Terminal) -> dict[str, str]:
-    return {"RUNNER_SERVER": f"unix:{terminal.api_path}"}
 
 
 def outputs(terminal: Terminal) -> dict[str, str]:
@@ -64,6 +44,7 @@ def test_a_runner_is_a_job_of_its_own_kind(here: Terminal, api: FakeApi) -> None
         "jobs": "many",
         "group": "",
         "idle_s": 600.0,
+        "online_within_s": 1230.0,
     }
     assert (spec["kind"], spec["run"], spec["max_lifetime_s"]) == ("ci-runner", [], 7200.0)
     assert (spec["need"]["gpu"]["name"], spec["need"]["market"]) == ("T4", "spot")
@@ -208,6 +189,19 @@ def test_without_waiting_the_labels_are_known_at_once(step: Terminal, api: FakeA
     done = step.run("launch", "--detach")
     assert done.returncode == 0
     assert outputs(step)["label"] == done.stdout.strip()
+    assert "online_within_s" not in specs(api)[0]["runner"]
+
+
+def test_how_long_it_waits_makes_no_other_launch_of_it(step: Terminal, api: FakeApi) -> None:
+    """It is what the controller gives a runner that was asked for by somebody who is gone."""
+    api.script = Script(online=False)
+    with step.begin("launch", "--wait", "5m") as running:
+        api.wait_for(lambda: api.jobs)
+        running.kill()
+    (job_id,) = api.jobs
+    api.event(job_id, "runner.online", "")
+    assert step.run("launch").returncode == 0
+    assert (len(api.jobs), specs(api)[0]["runner"]["online_within_s"]) == (1, 330.0)
 
 
 @pytest.mark.parametrize(
@@ -251,80 +245,6 @@ def test_a_forge_below_its_hosts_root_is_known_from_the_settings_and_from_the_st
 # The right to make runners
 
 
-def test_the_token_of_the_environment_goes_to_the_embedded_controller(here: Terminal, api: FakeApi) -> None:
-    done = here.run(*REPO)
-    assert api.sent("PUT", "/forges/github") == [{"url": "https://github.com/acme/vision", "token": TOKEN, "api": ""}]
-    assert TOKEN not in done.stdout + done.stderr
-
-
-def test_a_forge_that_the_settings_open_needs_none(here: Terminal, api: FakeApi) -> None:
-    del here.extra["RUNNER_FORGE_TOKEN"]
-    api.forges = {"https://github.com": {"kind": "github", "opened": True}}
-    assert here.run(*REPO).returncode == 0
-    assert api.sent("PUT", "/forges") == []
-
-
-def test_the_settings_may_name_a_variable_of_the_command(here: Terminal, api: FakeApi) -> None:
-    here.extra = {"OUR_TOKEN": TOKEN, "GITHUB_TOKEN": "another"}
-    api.forges = {"https://github.com": {"kind": "github", "opened": False, "variable": "OUR_TOKEN"}}
-    assert here.run(*REPO).returncode == 0
-    assert api.sent("PUT", "/forges/github")[0]["token"] == TOKEN
-
-
-def test_without_any_it_is_said_where_one_is_looked_for(here: Terminal, api: FakeApi) -> None:
-    del here.extra["RUNNER_FORGE_TOKEN"]
-    done = here.run(*REPO)
-    assert (done.returncode, api.jobs) == (2, {})
-    assert "no token for github; set RUNNER_FORGE_TOKEN or GITHUB_TOKEN in the step's environment" in done.stderr
-
-
-def test_a_workflows_own_token_is_told_what_can_instead(here: Terminal, api: FakeApi) -> None:
-    here.extra = {"GITHUB_ACTIONS": "true", "GITHUB_TOKEN": "ghs_of-the-workflow"}
-    error = {"kind": "Conflict", "message": "https://github.com/acme/vision was not opened: 403", "hint": "look"}
-    api.refuse["PUT", "/forges/github"] = (409, error)
-    done = here.run(*REPO)
-    assert (done.returncode, api.jobs) == (3, {})
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("runner: a workflow's own GITHUB_TOKEN cannot make runners (https://github.com/acme/vision")
-    assert "RUNNER_FORGE_TOKEN; a GitHub App, under `forges:` of the settings; or a controller" in line
-
-
-def test_who_waits_hands_the_right_over_again_when_the_controller_lost_it(here: Terminal, api: FakeApi) -> None:
-    api.script = Script(online=False)
-    with here.begin(*REPO) as running:
-        api.wait_for(lambda: api.sent("GET", "/events"))
-        api.health = {"ok": True, "paused": {"https://github.com/acme/vision": "no runners there: no rights"}}
-        api.wait_for(lambda: len(api.sent("PUT", "/forges/github")) == 2)
-        (job_id,) = api.jobs
-        api.event(job_id, "runner.online", "")
-        running.communicate(timeout=30)
-    assert running.returncode == 0
-
-
-def test_a_collection_hands_it_over_for_what_is_left_at_the_forge(here: Terminal, api: FakeApi) -> None:
-    here.extra = {"GITHUB_TOKEN": TOKEN}
-    api.health = {"ok": True, "paused": {"https://github.com/acme/vision": "no runners there: no rights"}}
-    done = here.run("gc", "--dry-run")
-    assert done.returncode == 0, done.stderr
-    assert api.sent("PUT", "/forges/github")[0]["url"] == "https://github.com/acme/vision"
-
-
-def test_ghosts_at_a_forge_are_looked_at_twice_under_the_right_of_the_environment(here: Terminal, api: FakeApi) -> None:
-    words = ("gc", "--repo", "https://github.com/acme/vision", "--wait", "10ms")
-    assert here.run(*words).stderr == "runner: nothing to collect\n"
-    api.ghosts = {"runner-a": "", "runner-b": "it has a job"}
-    done = here.run(*words, "--dry-run")
-    assert (done.returncode, done.stdout) == (0, "runner-a found\nrunner-b found\n")
-    assert done.stderr == "runner: 2 runners offline at https://github.com/acme/vision; looking again in 0.01 s\n"
-    done = here.run(*words, "--older-than", "0")
-    assert (done.returncode, done.stdout) == (3, "runner-a ended\nrunner-b found\n")
-    assert done.stderr.endswith("runner: 1 runner stayed; runner-b: it has a job; run it again\n")
-    look = {"url": "https://github.com/acme/vision", "forge": "github", "base": "", "older_than_s": 0.0}
-    assert api.sent("POST", "/gc/runners")[-2:] == [look, look | {"seen": [*api.ghosts], "remove": True}]
-    assert {one["token"] for one in api.sent("PUT", "/forges/github")} == {TOKEN}
-    assert here.run(*words, "--expired").returncode == 2
-
-
 def test_what_github_sets_is_no_setting_of_ours(terminal: Terminal, api: FakeApi) -> None:
     """Under the full set: the same home, the embedded controller, no token, no labels of theirs."""
     plain = terminal.run("ps", "--json")
@@ -338,74 +258,3 @@ def test_what_github_sets_is_no_setting_of_ours(terminal: Terminal, api: FakeApi
     assert spec["runner"]["url"] == "https://github.com/acme/vision"
     assert spec["runner"]["idle_s"] == 600.0
     assert not any(value in json.dumps(spec) for name, value in GITHUB.items() if name == "RUNNER_NAME")
-
-
-# A step without RUNNER_SERVER: its own controller is in tests/system/test_hand_over.py
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("--jobs", "many"), "--jobs many: each job's runner is made by a controller that is there"),
-        (("--detach",), "--detach: nobody would hand the machine over"),
-        (("--provider", "hosts"), "--provider hosts: its machines cannot be left to themselves"),
-    ],
-)
-def test_what_needs_a_controller_that_stays_is_refused_in_a_step_without_one(
-    terminal: Terminal, api: FakeApi, words: tuple[str, ...], said: str
-) -> None:
-    terminal.extra |= github(terminal.folder) | {"RUNNER_FORGE_TOKEN": TOKEN}
-    done = terminal.run("launch", *words)
-    assert (done.returncode, done.stderr) == (2, f"runner: {said}; it needs RUNNER_SERVER\n")
-    assert api.asked == []
-
-
-def test_there_is_nothing_to_cancel_where_each_launch_takes_itself_back(terminal: Terminal, api: FakeApi) -> None:
-    terminal.extra |= github(terminal.folder)
-    done = terminal.run("launch", "--gpu", "T4", "--cancel")
-    (line,) = done.stderr.splitlines()
-    assert (done.returncode, api.asked) == (0, [])
-    assert line.startswith("runner: nothing to cancel: without RUNNER_SERVER a launch that is cut short is taken back")
-
-
-def test_a_step_whose_own_controller_cannot_start_says_why_and_leaves_no_home(
-    terminal: Terminal, api: FakeApi, tmp_path: Path
-) -> None:
-    terminal.extra |= github(terminal.folder) | {"RUNNER_FORGE_TOKEN": TOKEN, "TMPDIR": str(tmp_path)}
-    (terminal.home / "settings.yaml").write_text("colour: red\n")
-    done = terminal.run("launch")
-    assert done.returncode == 4
-    assert done.stderr.startswith("runner: the step's own controller did not start; ")
-    assert "settings.yaml: colour: Extra inputs are not permitted" in done.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
-ALONE = {
-    "state": "alone",
-    "job_id": "ci-1-1",
-    "runner": "runner-i-1",
-    "offer": "aws use1-az1 g4dn.xlarge spot $1.05/h",
-    "usd_per_hour": "1.05",
-    "lifetime_s": 7200.0,
-    "at_most_usd": "2.10",
-    "ends_at": "2026-11-21T23:15:09.123456Z",
-}
-
-
-def test_the_upper_bound_is_said_and_an_unknown_price_is_said_to_be() -> None:
-    until = "it ends by itself by 2026-11-21 23:15:09 UTC"
-    assert bound(ALONE) == f"at most $2.10 ($1.05/h for 2 h); {until}"
-    unknown = ALONE | {"usd_per_hour": None, "at_most_usd": None}
-    assert bound(unknown) == (
-        "its price is unknown; it ends by itself within 2 h of its launch, by 2026-11-21 23:15:09 UTC"
-    )
-
-
-def test_the_summary_has_a_row_a_runner_after_what_is_there(tmp_path: Path) -> None:
-    path = tmp_path / "summary.md"
-    path.write_text("before\n")
-    summarize(path, [ALONE, ALONE | {"runner": "runner-i-2"}])
-    before, empty, *table = path.read_text().splitlines()
-    assert (before, empty) == ("before", "")
-    assert table[:2] == ["| runner | machine | upper bound |", "|---|---|---|"]
-    assert [row.split(" | ")[0] for row in table[2:]] == ["| `runner-i-1`", "| `runner-i-2`"]

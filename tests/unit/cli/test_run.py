@@ -14,7 +14,7 @@ import pytest
 
 from tests.fakes.api_server import FakeApi, Script
 
-from .terminal import Terminal
+from .terminal import Terminal, away
 
 
 def sent(api: FakeApi) -> dict[str, Any]:
@@ -200,9 +200,8 @@ def test_following_survives_a_controller_that_restarts(terminal: Terminal, api: 
     with terminal.begin("run", "--no-workdir", "--", "x") as running:
         assert running.stdout is not None
         assert running.stdout.readline() == b"one\n"
-        api.stop()
-        api.start()
-        (job_id,) = api.jobs
+        with away(api):
+            (job_id,) = api.jobs
         api.logs[job_id].append((1, b"two\n"))
         api.end(job_id, "succeeded", 0)
         rest, errors = running.communicate(timeout=30)

@@ -1,0 +1,81 @@
+"""A step without RUNNER_SERVER: what is refused, what is said. Its controller is in system/test_hand_over.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from provisioner.cli.of_step import bound, summarize
+from tests.fakes.api_server import FakeApi
+
+from .step import TOKEN, github
+from .terminal import Terminal
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--jobs", "many"), "--jobs many: each job's runner is made by a controller that is there"),
+        (("--detach",), "--detach: nobody would hand the machine over"),
+        (("--provider", "hosts"), "--provider hosts: its machines cannot be left to themselves"),
+    ],
+)
+def test_what_needs_a_controller_that_stays_is_refused_in_a_step_without_one(
+    terminal: Terminal, api: FakeApi, words: tuple[str, ...], said: str
+) -> None:
+    terminal.extra |= github(terminal.folder) | {"RUNNER_FORGE_TOKEN": TOKEN}
+    done = terminal.run("launch", *words)
+    assert (done.returncode, done.stderr) == (2, f"runner: {said}; it needs RUNNER_SERVER\n")
+    assert api.asked == []
+
+
+def test_there_is_nothing_to_cancel_where_each_launch_takes_itself_back(terminal: Terminal, api: FakeApi) -> None:
+    terminal.extra |= github(terminal.folder)
+    done = terminal.run("launch", "--gpu", "T4", "--cancel")
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, api.asked) == (0, [])
+    assert line.startswith("runner: nothing to cancel: without RUNNER_SERVER a launch that is cut short is taken back")
+
+
+def test_a_step_whose_own_controller_cannot_start_says_why_and_leaves_no_home(
+    terminal: Terminal, api: FakeApi, tmp_path: Path
+) -> None:
+    terminal.extra |= github(terminal.folder) | {"RUNNER_FORGE_TOKEN": TOKEN, "TMPDIR": str(tmp_path)}
+    (terminal.home / "settings.yaml").write_text("colour: red\n")
+    done = terminal.run("launch")
+    assert done.returncode == 4
+    assert done.stderr.startswith("runner: the step's own controller did not start; ")
+    assert "settings.yaml: colour: Extra inputs are not permitted" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+ALONE = {
+    "state": "alone",
+    "job_id": "ci-1-1",
+    "runner": "runner-i-1",
+    "offer": "aws use1-az1 g4dn.xlarge spot $1.05/h",
+    "usd_per_hour": "1.05",
+    "lifetime_s": 7200.0,
+    "at_most_usd": "2.10",
+    "ends_at": "2026-11-21T23:15:09.123456Z",
+}
+
+
+def test_the_upper_bound_is_said_and_an_unknown_price_is_said_to_be() -> None:
+    until = "it ends by itself by 2026-11-21 23:15:09 UTC"
+    assert bound(ALONE) == f"at most $2.10 ($1.05/h for 2 h); {until}"
+    unknown = ALONE | {"usd_per_hour": None, "at_most_usd": None}
+    assert bound(unknown) == (
+        "its price is unknown; it ends by itself within 2 h of its launch, by 2026-11-21 23:15:09 UTC"
+    )
+
+
+def test_the_summary_has_a_row_a_runner_after_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "summary.md"
+    path.write_text("before\n")
+    summarize(path, [ALONE, ALONE | {"runner": "runner-i-2"}])
+    before, empty, *table = path.read_text().splitlines()
+    assert (before, empty) == ("before", "")
+    assert table[:2] == ["| runner | machine | upper bound |", "|---|---|---|"]
+    assert [row.split(" | ")[0] for row in table[2:]] == ["| `runner-i-1`", "| `runner-i-2`"]
