@@ -234,7 +234,7 @@ def test_a_forge_below_its_hosts_root_is_known_from_the_settings_and_from_the_st
     api.forges = {"https://host/gitlab": {"kind": "gitlab", "opened": False}}
     assert here.run("launch", "--repo", below["url"]).returncode == 0
     api.forges = {}
-    here.extra |= GITLAB | {"CI_SERVER_URL": "https://host/gitlab", "CI_SERVER_HOST": "host"}
+    here.extra |= GITLAB | server(here) | {"CI_SERVER_URL": "https://host/gitlab", "CI_SERVER_HOST": "host"}
     for words in ((), ("--repo", below["url"])):
         assert here.run("launch", *words).returncode == 0
     assert [{name: spec["runner"][name] for name in below} for spec in specs(api)] == [below] * 3
