@@ -128,9 +128,10 @@ class Runners:
         self.sites.turn({row.site for row in self._rows.values()})
 
     async def _read(self) -> None:
-        """Those of other controllers of this database are known within `runners_every_s`, those of before at once."""
+        """Those of before are known at once; those of other controllers of this database, and of a request that was cut
+        off when its row was written, within `runners_every_s`."""
         now_s = self._clock.monotonic()
-        if self._read_s is None or (self._rows and now_s - self._read_s >= self._policy.runners_every_s):
+        if self._read_s is None or now_s - self._read_s >= self._policy.runners_every_s:
             if self._read_s is None:
                 linger = timedelta(seconds=self._policy.runners_linger_s)
                 self.sites.remember(await self._store.runners.sites(self._clock.now() - linger))
