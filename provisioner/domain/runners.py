@@ -116,10 +116,10 @@ def works(facts: RunnerFacts, now: datetime, policy: Policy) -> bool:
 
 def waited_s(row: RunnerRow | None, told: RunnerTold, now: datetime, patience_s: float) -> float:
     """For how long it could have been given a job: from when it was first seen online. Its program's start is no sign
-    of that, and a listing may be a while away; after `patience_s` one that was never seen has waited all the same."""
-    if row is None or row.online_at is None:
-        return told.idle_s if told.idle_s >= patience_s else 0.0
-    return min(told.idle_s, (now - row.online_at).total_seconds())
+    of that, and a listing may be a while away. One that was never seen has waited since `patience_s` after that start
+    all the same, and so has every other, whatever became of the controller's clock."""
+    seen_s = (now - row.online_at).total_seconds() if row is not None and row.online_at is not None else 0.0
+    return max(min(told.idle_s, seen_s), told.idle_s - patience_s)
 
 
 def _idle_s(facts: RunnerFacts, told: RunnerTold, now: datetime, policy: Policy) -> float:

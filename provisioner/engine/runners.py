@@ -138,7 +138,8 @@ class Runners:
         self.sites.turn({row.site for row in self._rows.values()})
 
     async def _read(self) -> None:
-        """Those of other controllers of this database are known within `runners_every_s`, those of before at once."""
+        """Those of before are known at once; those of other controllers of this database, and of a request that was cut
+        off when its row was written, within `runners_every_s`."""
         now_s = self._clock.monotonic()
         if self._read_s is not None and now_s - self._read_s < self._policy.runners_every_s:
             return

@@ -23,6 +23,7 @@ FACTS = RunnerFacts(ROW, JOB, InstancePhase.READY, Reason(), ATTEMPT, None, None
 WAITED, FRESH = RunnerTold("waiting", idle_s=60.0), RunnerTold("waiting", idle_s=59.0)
 BUSY, DONE = RunnerTold("busy", jobs=1), RunnerTold("done", jobs=1)
 AT_WORK = Runner("7", "runner-i-1", online=True, busy=True)
+LATE = NOW + timedelta(days=1)
 CANCELLED = replace(JOB, cancel_asked_at=NOW)
 DRAINING = {"phase": InstancePhase.DRAINING, "leaving": Reason(Why.STOPPED, "asked to stop")}
 
@@ -32,7 +33,12 @@ CASES = [
     ("nobody says what it does", {}, ""),
     ("it was not seen online yet", {"told": WAITED, "row": replace(ROW, online_at=None)}, ""),
     ("it was seen online lately", {"told": WAITED, "row": replace(ROW, online_at=NOW - timedelta(seconds=59))}, ""),
-    ("it is never seen", {"told": RunnerTold("waiting", 900.0), "row": replace(ROW, online_at=None)}, "idle"),
+    ("it is never seen", {"told": RunnerTold("waiting", 960.0), "row": replace(ROW, online_at=None)}, "idle"),
+    (
+        "the clock was set back since",
+        {"told": RunnerTold("waiting", 960.0), "row": replace(ROW, online_at=LATE)},
+        "idle",
+    ),
     ("its forge says that it works", {"told": WAITED, "seen": AT_WORK}, ""),
     ("its forge refused to remove it just now", {"told": WAITED, "refused_at": NOW - timedelta(seconds=5)}, ""),
     ("its forge refused to remove it long ago", {"told": WAITED, "refused_at": NOW - timedelta(seconds=500)}, "idle"),
