@@ -65,7 +65,7 @@ class Protection:
 
 
 PROTECTIONS: tuple[Protection, ...] = (
-    Protection("collector", "1", 1, "machines that no row wants are found and ended", {"late_launch": 0.3}),
+    Protection("collector", "1", 5, "machines that no row wants are found and ended", {"late_launch": 0.3}),
     Protection(
         "terminate-again", "1", 1, "a terminate is repeated until the machine is absent", {"deaf_terminate": 0.5}
     ),

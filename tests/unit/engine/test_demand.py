@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from provisioner.domain.forge import CiJobState, Delivery, ForgeKind, Site, site_of
+from provisioner.domain.forge import CiJobState, Delivery, ForgeKind, Site, runner_site
 from provisioner.domain.job import JobPhase, Outcome
 from tests.fakes.pool_world import ACME, PoolWorld, pool
 from tests.fakes.poolforge import Mischief, PoolJob
@@ -100,7 +100,7 @@ def test_a_pool_at_a_forge_below_its_hosts_root_counts_its_runners_there(store: 
         await world.clock.sleep(5)
         (made,) = await world.store.jobs.find()
         assert made.spec.runner is not None
-        assert site_of(made.spec.runner) == below
+        assert runner_site(made.spec.runner) == below
         assert "1 runners without a job ought to be there, and 1 are" in await world.told()
 
     PoolWorld(store, [pool("gpu", site=below, min_idle=1)]).live(main)

@@ -81,3 +81,15 @@ def test_a_failure_is_told_once_and_then_it_is_tried_again(takes_s: float) -> No
         assert [one for one in said if one != STILL][:2] == ["502", "secret-1"]
 
     asking(forge, script)
+
+
+def test_who_asks_of_a_controller_that_leaves_is_refused_and_not_cancelled() -> None:
+    async def main() -> None:
+        registering, forge = Registering(15.0), Forge(40.0)
+        asked = asyncio.create_task(registering.run("runner-i-1", forge.register))
+        await asyncio.sleep(1)
+        await registering.close()
+        with pytest.raises(ForgeUnreachable, match=STILL):
+            await asked
+
+    run_virtually(main())

@@ -28,7 +28,9 @@ def test_its_end_says_that_it_was_online_and_had_a_job() -> None:
         await play.store.runners.expect(attempt, VISION, machine.name, play.clock.now())
         engine = play.engine
         taken = Interruptions(play.store, {}, play.clock, Policy())
-        attempts = Attempts(play.store, engine.observed, engine.desk, play.clock, Policy(), taken, engine.reruns)
+        attempts = Attempts(
+            play.store, engine.observed, engine.desk, play.clock, Policy(), taken, engine.reruns, engine.runners.sites
+        )
         told = AttemptReport("ci-1", 1, "ended", 0, "exit", runner=RunnerTold("done", jobs=1))
         engine.observed.reports["i-1"] = Report(play.clock.now(), attempts=(told,))
         live = await play.store.jobs.live_attempts()
