@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 
 from provisioner.domain.ports import LogSpan, Objects
 
-from .logs import cut, packed, unpacked
+from .log_index import cut, packed, unpacked
 from .schema import segments
 from .sql import Database
 
