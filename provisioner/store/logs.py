@@ -19,7 +19,7 @@ from provisioner.domain.ports import LogSpan
 from . import log_index
 from .log_index import cut
 
-_OPEN_FILES = 256
+MOST_OPEN = 256  # logs, of two files each; arbitrary
 
 
 @dataclass
@@ -34,12 +34,17 @@ class _Log:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     syncing: asyncio.Task[None] | None = None
 
+    @property
+    def idle(self) -> bool:
+        return not self.lock.locked() and (self.syncing is None or self.syncing.done()) and self.safe == self.size
+
 
 class FileLogs:
-    """The Logs port over a folder."""
+    """The Logs port over a folder. `most_open`: so many logs are kept open, those that were used last."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, most_open: int = MOST_OPEN) -> None:
         self._folder = folder
+        self._most_open = most_open
         self._open: dict[tuple[str, int], _Log] = {}
         self._grown: dict[tuple[str, int], asyncio.Event] = {}
 
@@ -82,6 +87,11 @@ class FileLogs:
         size, _ = await self.offsets(job_id, number)
         return size
 
+    async def rest(self, job_id: str, number: int) -> None:
+        key = (job_id, number)
+        if key in self._open and self._open[key].idle:
+            _close(self._open.pop(key))
+
     async def delete(self, job_id: str, number: int) -> None:
         log = self._open.pop((job_id, number), None)
         if log is not None:
@@ -100,15 +110,18 @@ class FileLogs:
 
     async def _log(self, job_id: str, number: int) -> _Log:
         key = (job_id, number)
-        if key not in self._open:
-            if len(self._open) >= _OPEN_FILES:
+        log = self._open.pop(key, None)
+        if log is None:
+            if len(self._open) >= self._most_open:
                 self._close_one()
-            self._open[key] = _recover(self._path(job_id, number))
-        return self._open[key]
+            log = _recover(self._path(job_id, number))
+        self._open[key] = log
+        return log
 
     def _close_one(self) -> None:
-        for key, log in list(self._open.items()):
-            if not log.lock.locked() and (log.syncing is None or log.syncing.done()) and log.safe == log.size:
+        """The one that was used longest ago."""
+        for key, log in self._open.items():
+            if log.idle:
                 _close(self._open.pop(key))
                 return
 

@@ -12,7 +12,7 @@ from provisioner.objects.open import open_objects
 from provisioner.store.logs import FileLogs
 from provisioner.store.open import open_store
 from provisioner.store.sealed import SealedLogs
-from tests.fakes.disk import files_of_at_most
+from tests.fakes.disk import files_of_at_most, open_below
 
 from .logs_laws import LogsLaws, spans_of, whole
 
@@ -68,6 +68,19 @@ class TestFileLogs(LogsLaws):
         assert await whole(FileLogs(tmp_path)) == b"abclostdefgh"
         spans, _ = await again.read("j-1", 1, 8)
         assert spans == spans_of(8, 2, 2, stream=2)
+
+    async def test_files_are_kept_open_for_the_logs_used_last(self, tmp_path: Path) -> None:
+        logs = FileLogs(tmp_path, most_open=3)
+        for number in (1, 2, 3, 1, 4, 1, 5):
+            await logs.append("j-1", number, 0, spans_of(0, 1), b"a")
+        assert open_below(tmp_path) == {f"{n}.{end}" for n in (1, 4, 5) for end in ("log", "idx")}
+        assert await logs.append("j-1", 2, 1, spans_of(1, 1), b"b") == (2, 2)
+
+    async def test_no_files_are_kept_open_for_an_attempt_that_ended(self, logs: Logs, tmp_path: Path) -> None:
+        await logs.append("j-1", 1, 0, spans_of(0, 1), b"a")
+        await logs.rest("j-1", 1)
+        assert open_below(tmp_path) == set()
+        assert await logs.append("j-1", 1, 1, spans_of(1, 1), b"b") == (2, 2)
 
     async def test_zeros_behind_the_index_take_nothing_with_them(self, logs: Logs, tmp_path: Path) -> None:
         """What power loss leaves of a file that grew."""

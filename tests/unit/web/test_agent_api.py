@@ -11,6 +11,7 @@ import pytest
 from agent import wire
 from provisioner.domain.job import CheckpointSpec, InputSpec, JobSpec, Outcome, Reason, Why
 from provisioner.domain.ports import Wanted, WantedAttempt
+from tests.fakes.disk import open_below
 
 from .served import OFFER, AgentClient, Http, Served
 
@@ -143,6 +144,16 @@ async def test_what_has_ended_is_never_ordered_again_though_the_desk_still_wants
     (one,) = (await agent.sync()).attempts
     assert (one.order, one.forget) == (None, True)
     assert web.desk.pokes > 0
+
+
+async def test_the_log_of_an_attempt_to_forget_is_not_kept_open(web: Served) -> None:
+    agent, attempt = await web.running()
+    await agent.log(attempt, 0, (wire.STDOUT, b"hello\n"))
+    assert open_below(web.folder / "logs") == {"1.log", "1.idx"}
+    job = await web.store.jobs.get(attempt.job_id)
+    web.desk.want(attempt.instance_id, Wanted(0, (WantedAttempt(job, attempt, forget=True),)))
+    assert (await agent.sync()).attempts[0].log_safe == 6
+    assert open_below(web.folder / "logs") == set()
 
 
 async def test_what_is_not_wanted_any_more_has_no_order(web: Served) -> None:
