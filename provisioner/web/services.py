@@ -19,6 +19,7 @@ from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Desk, Logs, Objects
 from provisioner.domain.store import Store
 
+from .body import Strangers
 from .ending import Ending
 
 _MOST_REFUSED = 100  # recorded in a minute, so that nobody can fill the database; arbitrary
@@ -105,5 +106,6 @@ class Services:
     demand: Demand = field(default_factory=NoDemand)
     ending: Ending = field(default_factory=Ending)
     traffic: Traffic = field(default_factory=Traffic)
+    strangers: Strangers = field(default_factory=Strangers)
     refused: Refused = field(default_factory=Refused)
     shelf: Shelf = field(default_factory=Shelf)

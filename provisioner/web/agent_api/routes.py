@@ -21,7 +21,7 @@ from provisioner.domain.job import Attempt, Job
 from provisioner.domain.store import ManifestRow
 
 from ..agent_access import AgentAccess
-from ..body import store_stream, whole
+from ..body import Strangers, store_stream, whole
 from ..grants import (
     EXPIRES_S,
     MOST_ITEMS,
@@ -76,6 +76,7 @@ class AgentRoutes:
         self._granting = Granting(services)
         self._manifests = Manifests(services)
         self._orders = Orders(services)
+        self._joining = Strangers()
 
     def authenticated(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
@@ -84,7 +85,8 @@ class AgentRoutes:
         return handle
 
     async def join(self, request: Request) -> Response:
-        message = decoded(wire.Join, await whole(request, _JOIN_LIMIT))
+        async with self._joining.whole(request, _JOIN_LIMIT) as body:
+            message = decoded(wire.Join, body)
         check_protocol(message.protocol)
         if not (8 <= len(message.nonce) <= 200 and 0 < len(message.token) <= 200 and 0 < len(message.instance) <= 200):
             raise InvalidRequest("a join takes an instance, a token, and a nonce of 8 characters or more")
