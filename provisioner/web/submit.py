@@ -14,6 +14,7 @@ from provisioner.domain.forge import site_of
 from provisioner.domain.job import CheckpointSpec, InputSpec, Job, JobPhase, JobSpec, Need, Workspace
 from provisioner.domain.place import Ladder
 from provisioner.domain.pools import NAMED
+from provisioner.domain.span import too_long
 
 from .auth import Caller
 from .runner_spec import check_runner
@@ -148,6 +149,9 @@ def _check_numbers(spec: JobSpec) -> None:
     idle_s = spec.idle_timeout_s
     if idle_s is not None and not (idle_s >= 0 and math.isfinite(idle_s)):
         raise InvalidRequest(f"spec.idle_timeout_s: {idle_s} is below zero")
+    for name, duration_s in {**positive, "idle_timeout_s": idle_s}.items():
+        if name.endswith("_s") and (said := too_long(duration_s or 0.0)):
+            raise InvalidRequest(f"spec.{name}: {said}")
 
 
 def _check_inside(what: str, path: str) -> None:

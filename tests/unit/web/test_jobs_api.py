@@ -67,6 +67,13 @@ async def test_somebody_elses_id_is_a_conflict(web: Served) -> None:
         ({"workspace": {"sha256": "a" * 64, "size": 1, "files": 1}}, "has not been uploaded"),
         ({"secrets": ["HF_TOKEN"]}, "missing secret: HF_TOKEN"),
         ({"secrets": ["not a name"]}, "spec.secrets"),
+        (
+            {"max_lifetime_s": 1e300},
+            "spec.max_lifetime_s: 1e+300 s is over the longest duration, 10 years (315360000 s)",
+        ),
+        ({"timeout_s": 315360001.0}, "spec.timeout_s: "),
+        ({"idle_timeout_s": 1e12}, "spec.idle_timeout_s: "),
+        ({"checkpoint": {"path": "c", "every_s": 1e12}}, "spec.checkpoint.every_s: "),
     ],
 )
 async def test_what_cannot_be_is_refused_by_name_and_nothing_is_stored(
