@@ -27,6 +27,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _SOURCES = ("s3://", "gs://", "az://")
 _SHORTEST_SECRET = 6  # characters: shorter ones cannot be masked without masking half the log
 _MOST_RETRIES = 100  # arbitrary
+_LONGEST_NAME = 200  # characters; arbitrary
 _LADDER_LINES = 5
 
 
@@ -112,6 +113,10 @@ def check(spec: JobSpec, *, local: bool) -> None:
         raise InvalidRequest("spec.runner: only a ci-runner has one", hint="leave it out, or set spec.kind")
     elif not words or not words[0].strip():
         raise InvalidRequest("spec.run: no command was given")
+    if len(spec.name) > _LONGEST_NAME or not spec.name.isprintable():
+        raise InvalidRequest(
+            f"spec.name: {spec.name[:80]!r} is not a name", hint=f"at most {_LONGEST_NAME} characters, all printable"
+        )
     if spec.name.startswith(NAMED):
         raise InvalidRequest(f"spec.name: only a pool's own runners are called {NAMED}NAME", hint="choose another name")
     if any("\0" in text for text in (*words, spec.setup, *spec.env.values(), *spec.params.values())):

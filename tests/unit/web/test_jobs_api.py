@@ -67,6 +67,9 @@ async def test_somebody_elses_id_is_a_conflict(web: Served) -> None:
         ({"workspace": {"sha256": "a" * 64, "size": 1, "files": 1}}, "has not been uploaded"),
         ({"secrets": ["HF_TOKEN"]}, "missing secret: HF_TOKEN"),
         ({"secrets": ["not a name"]}, "spec.secrets"),
+        ({"name": "\x1b[2Jgone"}, r"spec.name: '\x1b[2Jgone' is not a name"),
+        ({"name": "a\0b"}, "spec.name"),
+        ({"name": "x" * 201}, "spec.name"),
         (
             {"max_lifetime_s": 1e300},
             "spec.max_lifetime_s: 1e+300 s is over the longest duration, 10 years (315360000 s)",
