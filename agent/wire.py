@@ -22,6 +22,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from .codec import build as build
 from .codec import decode as decode
 from .codec import encode as encode
 

@@ -55,7 +55,7 @@ def agent_routes(services: Services) -> list[Route]:
     routes = AgentRoutes(services)
     return [
         Route("/agent/v1/sync", routes.authenticated(routes.sync), methods=["POST"]),
-        Route("/agent/v1/log/{job}/{number:int}", routes.authenticated(routes.log), methods=["POST"]),
+        Route("/agent/v1/log/{job}/{number}", routes.authenticated(routes.log), methods=["POST"]),
         Route("/agent/v1/join", routes.join, methods=["POST"]),
         Route(wire.AGENT_PATH.replace("{sha256}", "{sha256:str}"), routes.agent_file, methods=["GET"]),
         Route("/agent/v1/grants", routes.authenticated(routes.grants), methods=["POST"]),
@@ -127,7 +127,7 @@ class AgentRoutes:
 
     async def log(self, request: Request, instance_id: str) -> Response:
         """Late bytes of an ended attempt are taken as well: they are the end of its own log."""
-        job_id, number = request.path_params["job"], request.path_params["number"]
+        job_id, number = request.path_params["job"], attempt_number(request.path_params["number"])
         offset = request.query_params.get("offset", "")
         if not offset.isdecimal() or len(offset) > 18:
             raise InvalidRequest("offset: not a number of bytes")

@@ -156,6 +156,22 @@ async def test_the_log_of_an_attempt_to_forget_is_not_kept_open(web: Served) -> 
     assert open_below(web.folder / "logs") == set()
 
 
+@pytest.mark.parametrize("body", [b'{"instance": "\\ud800", "token": "x", "nonce": "12345678"}', b"[" * 100_000])
+async def test_a_join_that_cannot_be_decoded_is_refused(web: Served, body: bytes) -> None:
+    assert (await AgentClient(web.agents).call("POST", "/agent/v1/join", body)).status == 400
+
+
+async def test_no_attempt_has_so_large_a_number(web: Served) -> None:
+    agent, attempt = await web.running()
+    empty = wire.pack_log([], b"")
+    for number in (10**9, 10**40, "9" * 5000, 0):
+        answer = await agent.call("POST", f"/agent/v1/log/{attempt.job_id}/{number}?offset=0", empty)
+        assert (answer.status, answer.message) == (404, "no such attempt")
+    asked = {"area": "results", "job": attempt.job_id, "number": 10**9, "sequence": 1, "final": False, "files": []}
+    assert (await agent.call("POST", "/agent/v1/manifest", asked)).status == 404
+    assert (await agent.call("POST", "/agent/v1/manifest", {**asked, "number": 10**40})).status == 400
+
+
 async def test_what_is_not_wanted_any_more_has_no_order(web: Served) -> None:
     agent, attempt = await web.running()
     web.desk.want(attempt.instance_id, Wanted(0, (WantedAttempt(None, attempt, cancel="now", forget=True),), end=True))

@@ -23,6 +23,13 @@ from .served import OFFER, Http, Served
 JOB: dict[str, Any] = {"id": "job-by-token", "spec": {"run": "true"}}
 
 
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"id": 5}', b"\xff"])
+async def test_nothing_of_a_strangers_body_is_looked_at(web: Served, body: bytes) -> None:
+    for method, path in (("POST", "/api/v1/jobs"), ("PUT", "/api/v1/secrets/A"), ("POST", "/api/v1/tokens")):
+        answer = await Http(web.port).call(method, path, body)
+        assert (answer.status, answer.kind) == (401, "Unauthenticated")
+
+
 @pytest.mark.parametrize("token", ["", "rt_wrong", "Bearer", "rs_" + "0" * 64, "x" * 10_000])
 async def test_a_wrong_token_opens_nothing(web: Served, token: str) -> None:
     stranger = Http(web.port, token)
