@@ -133,4 +133,13 @@ def checked_address(value: str) -> str:
         raise ValueError("an address holds no name or password")
     if parts.scheme == "http" and parts.hostname not in LOOPBACK:
         raise ValueError("https is needed beyond this computer")
+    checked_port(value)
     return value.rstrip("/")
+
+
+def checked_port(address: str) -> None:
+    """Raises: ValueError."""
+    try:
+        _ = urlsplit(address).port
+    except ValueError as error:
+        raise ValueError("the port is a number from 1 to 65535") from error
