@@ -64,9 +64,14 @@ class FileLogs:
         return log.size, log.safe
 
     async def offsets(self, job_id: str, number: int) -> tuple[int, int]:
-        if (job_id, number) not in self._open and not self._path(job_id, number).exists():
-            return 0, 0
-        log = await self._log(job_id, number)
+        """What is only looked at is not kept open."""
+        log = self._open.get((job_id, number))
+        if log is None:
+            path = self._path(job_id, number)
+            if not path.exists():
+                return 0, 0
+            log = _recover(path)
+            _close(log)
         return log.size, log.safe
 
     async def read(self, job_id: str, number: int, offset: int = 0, limit: int = 2**20) -> tuple[list[LogSpan], bytes]:

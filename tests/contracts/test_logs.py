@@ -79,6 +79,8 @@ class TestFileLogs(LogsLaws):
     async def test_no_files_are_kept_open_for_an_attempt_that_ended(self, logs: Logs, tmp_path: Path) -> None:
         await logs.append("j-1", 1, 0, spans_of(0, 1), b"a")
         await logs.rest("j-1", 1)
+        assert await logs.offsets("j-1", 1) == (1, 1)
+        assert await whole(logs) == b"a"
         assert open_below(tmp_path) == set()
         assert await logs.append("j-1", 1, 1, spans_of(1, 1), b"b") == (2, 2)
 

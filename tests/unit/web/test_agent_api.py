@@ -154,6 +154,10 @@ async def test_the_log_of_an_attempt_to_forget_is_not_kept_open(web: Served) -> 
     web.desk.want(attempt.instance_id, Wanted(0, (WantedAttempt(job, attempt, forget=True),)))
     assert (await agent.sync()).attempts[0].log_safe == 6
     assert open_below(web.folder / "logs") == set()
+    await agent.log(attempt, 6, (wire.STDOUT, b"late\n"))
+    web.desk.want(attempt.instance_id, Wanted(1, (WantedAttempt(None, attempt, forget=True),)))
+    await agent.sync()
+    assert open_below(web.folder / "logs") == set()
 
 
 @pytest.mark.parametrize("body", [b'{"instance": "\\ud800", "token": "x", "nonce": "12345678"}', b"[" * 100_000])
