@@ -17,8 +17,13 @@ def encode(message: Any) -> bytes:
 
 def decode(kind: type[T], data: bytes) -> T:
     """A message from JSON; unknown fields are ignored. Raises: ValueError when it is not such a message."""
+    return build(kind, json.loads(data))
+
+
+def build(kind: type[T], value: Any) -> T:
+    """A message from what its JSON says. Raises: ValueError when it is not such a message."""
     try:
-        built: T = _build(kind, json.loads(data))
+        built: T = _build(kind, value)
         return built
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"not a {kind.__name__}: {error}") from error

@@ -21,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from .codec import build as build
 from .codec import decode as decode
 from .codec import encode as encode
 from .log_body import STDERR as STDERR

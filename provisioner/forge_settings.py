@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from provisioner.domain.span import LONGEST_S
+
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"\d+(\.\d+){1,3}")
@@ -95,7 +97,7 @@ class CiSettings(BaseModel):
     owner: str = Field(default="", pattern=r"^[A-Za-z0-9_-]{0,24}$")
     max_usd_per_hour: Decimal = Field(gt=0)
     max_instances: int = Field(ge=1)
-    max_lifetime_h: float = Field(default=12, gt=0)
+    max_lifetime_h: float = Field(default=12, gt=0, le=LONGEST_S / 3600)
     max_price: Decimal | None = Field(default=None, gt=0)
     gpus: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
@@ -131,4 +133,13 @@ def checked_address(value: str) -> str:
         raise ValueError("an address holds no name or password")
     if parts.scheme == "http" and parts.hostname not in LOOPBACK:
         raise ValueError("https is needed beyond this computer")
+    checked_port(value)
     return value.rstrip("/")
+
+
+def checked_port(address: str) -> None:
+    """Raises: ValueError."""
+    try:
+        _ = urlsplit(address).port
+    except ValueError as error:
+        raise ValueError("the port is a number from 1 to 65535") from error

@@ -15,7 +15,7 @@ from provisioner.domain.forge import ForgeKind, Site, parse_site
 from provisioner.domain.gpu import parse_gpu
 from provisioner.domain.job import MarketPolicy, Need
 from provisioner.domain.pools import Pool, Window
-from provisioner.domain.span import parse_span
+from provisioner.domain.span import parse_span, too_long
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _TIME = re.compile(r"([01]?\d|2[0-4]):([0-5]\d)")
@@ -25,9 +25,12 @@ _DAY_MIN = 24 * 60
 
 def _seconds(value: object) -> float:
     try:
-        return parse_span(value)
+        seconds = parse_span(value)
     except InvalidRequest as error:
         raise ValueError(error.line) from error
+    if said := too_long(seconds):
+        raise ValueError(said)
+    return seconds
 
 
 def _minutes(value: object) -> int:

@@ -22,9 +22,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.gpu import parse_gpu
 from provisioner.domain.policy import Policy
+from provisioner.domain.span import LONGEST_S, too_long
 from provisioner.pool_settings import PoolSettings
 
-from .forge_settings import LOOPBACK, CiSettings, ForgeSettings
+from .forge_settings import LOOPBACK, CiSettings, ForgeSettings, checked_port
 
 # Name -> what it sets. The reference page is generated from this table.
 ENVIRONMENT: Mapping[str, str] = {
@@ -43,9 +44,14 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 
 
+_MOST_DAYS = LONGEST_S / 86400
+_MOST_USD = Decimal(1_000_000)  # an hour; arbitrary: more was not meant
+_MOST_INSTANCES = 100_000  # arbitrary: more was not meant
+
+
 class LocalSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    usd_per_hour: Decimal = Field(default=Decimal(0), ge=0)
+    usd_per_hour: Decimal = Field(default=Decimal(0), ge=0, le=_MOST_USD)
     machines: str = ""
 
     def folder(self, home: Path) -> Path:
@@ -100,7 +106,7 @@ class HostSettings(BaseModel):
     host_keys: list[str] = Field(min_length=1)
     gpu: str = "auto"
     slots: int = Field(default=1, ge=1, le=64)
-    usd_per_hour: Decimal = Field(default=Decimal(0), ge=0)
+    usd_per_hour: Decimal = Field(default=Decimal(0), ge=0, le=_MOST_USD)
     folder: str = ""
 
     @field_validator("gpu")
@@ -119,10 +125,10 @@ class RetentionSettings(BaseModel):
     """Days that each kind of record is kept after its job has ended."""
 
     model_config = ConfigDict(extra="forbid")
-    logs_days: float = Field(default=90, gt=0)
-    events_days: float = Field(default=90, gt=0)
-    readings_days: float = Field(default=14, gt=0)
-    objects_days: float = Field(default=90, gt=0)
+    logs_days: float = Field(default=90, gt=0, le=_MOST_DAYS)
+    events_days: float = Field(default=90, gt=0, le=_MOST_DAYS)
+    readings_days: float = Field(default=14, gt=0, le=_MOST_DAYS)
+    objects_days: float = Field(default=90, gt=0, le=_MOST_DAYS)
 
 
 class Settings(BaseModel):
@@ -132,9 +138,9 @@ class Settings(BaseModel):
     store_url: str = ""
     objects_url: str = ""
     public_url: str = ""
-    max_usd_per_hour: Decimal = Field(default=Decimal(10), ge=0)
-    max_instances: int = Field(default=8, ge=0)
-    policy_scale: float = Field(default=1.0, gt=0)
+    max_usd_per_hour: Decimal = Field(default=Decimal(10), ge=0, le=_MOST_USD)
+    max_instances: int = Field(default=8, ge=0, le=_MOST_INSTANCES)
+    policy_scale: float = Field(default=1.0, gt=0, le=100)
     local: LocalSettings = LocalSettings()
     aws: AwsSettings = AwsSettings()
     hosts: list[HostSettings] = Field(default_factory=list)
@@ -168,6 +174,7 @@ class Settings(BaseModel):
             raise ValueError("write https://HOST:PORT")
         if parts.scheme == "http" and parts.hostname not in LOOPBACK:
             raise ValueError("https is needed beyond this computer")
+        checked_port(value)
         return value.rstrip("/")
 
     def of_step(self, lasting: Path) -> Settings:
@@ -182,6 +189,8 @@ class Settings(BaseModel):
         known = {name for name in Policy.__dataclass_fields__ if name.endswith(("_s", "_share", "_bytes"))}
         if unknown := sorted(set(self.policy) - known):
             raise InvalidRequest(f"settings: unknown policy {unknown[0]!r}", hint=f"known: {', '.join(sorted(known))}")
+        for name, value in self.policy.items():
+            _check_policy(name, value)
         day = 86400.0
         kept = {
             "logs_keep_s": self.retention.logs_days * day,
@@ -194,6 +203,18 @@ class Settings(BaseModel):
         values = {name: named.get(name, getattr(scaled, name)) for name in Policy.__dataclass_fields__}
         values |= {"max_instances": self.max_instances, "max_usd_per_hour": self.max_usd_per_hour}
         return Policy(**values)
+
+
+def _check_policy(name: str, value: float) -> None:
+    """A pause or time-out of nothing would be a loop without end; only where nothing is the usual may it be nothing.
+
+    Raises: InvalidRequest."""
+    if not (value > 0 or (value == 0 and not getattr(Policy(), name))):
+        raise InvalidRequest(f"settings: policy.{name}: {value:g} is not above zero")
+    if name.endswith("_s") and (said := too_long(value)):
+        raise InvalidRequest(f"settings: policy.{name}: {said}")
+    if name.endswith("_share") and value > 1:
+        raise InvalidRequest(f"settings: policy.{name}: {value:g} is more than all of it, 1")
 
 
 def load(home: Path, environment: Mapping[str, str]) -> Settings:
@@ -217,12 +238,17 @@ def load(home: Path, environment: Mapping[str, str]) -> Settings:
 def _read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
+    from provisioner import plain_yaml
+
     try:
-        raw = yaml.safe_load(path.read_text()) or {}
+        raw = plain_yaml.loads(path.read_text()) or {}
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{path}: not text in UTF-8") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise InvalidRequest(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
+        what = "" if isinstance(error, plain_yaml.Twice) else "not YAML: "
+        raise InvalidRequest(f"{path}{line}: {what}{getattr(error, 'problem', error)}") from error
     if not isinstance(raw, dict):
         raise InvalidRequest(f"{path}: expected keys and values", hint="see the settings reference")
     return raw

@@ -31,6 +31,7 @@ from .clouds import Clouds, Ground
 from .forges import OpenForges
 from .home import Home
 from .join import Joining
+from .open_files import logs_open
 from .queues import queues
 from .redelivery import redelivers
 
@@ -76,7 +77,7 @@ async def composed(
     try:
         controller_id = await store.records.controller_id()
         ca_pem = await _authority(store, key) if own_tls and agent_urls[0].startswith("https:") else ""
-        logs: Logs = SealedLogs(store.database, objects) if shared else FileLogs(home.logs)
+        logs: Logs = SealedLogs(store.database, objects) if shared else FileLogs(home.logs, logs_open())
         ground = Ground(
             home, settings, policy, clock, store, controller_id, key, session_key, agent_urls, shared, served
         )

@@ -33,6 +33,7 @@ from provisioner.web.sites import agents_site, control_site, people_site
 from .aws import note_own
 from .compose import Controller, composed
 from .home import Home
+from .open_files import raise_limit
 from .retention import Retention
 from .step import Step
 from .watch import watched
@@ -60,6 +61,7 @@ async def serve(options: ServeOptions, environment: Mapping[str, str]) -> None:
         raise InvalidRequest(
             f"refusing to serve on {options.host} without TLS", hint="add --tls auto, or --tls CERT,KEY"
         )
+    raise_limit()
     home = Home(options.home, options.step_of)
     home.make()
     with home.held(patience_s=3.0 if options.embedded else 15.0):

@@ -36,6 +36,8 @@ def read(path: Path) -> dict[str, Any]:
     """The file's keys and values. Raises: CliError naming file and line."""
     import yaml
 
+    from provisioner import plain_yaml
+
     try:
         text = path.read_text()
     except OSError as error:
@@ -44,8 +46,10 @@ def read(path: Path) -> dict[str, Any]:
         raise CliError(f"{path}: not text in UTF-8") from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        value = yaml.safe_load(text)
+        value = plain_yaml.loads(text)
     except yaml.YAMLError as error:
+        if isinstance(error, plain_yaml.Twice):
+            _lines(node, str(path))  # knows where the first one is
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise CliError(f"{where}: malformed YAML: {getattr(error, 'problem', error)}") from error

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,26 +25,53 @@ _COLOURS = {
     "held": _YELLOW,
     **dict.fromkeys(("failed", "timed-out", "impossible", "over-budget", "expired"), _RED),
 }
-_COLOURED = re.compile(r"\x1b\[\d+m")
+# What moves the cursor, changes colours, or turns the direction of writing; a lone surrogate cannot be printed at all.
+_CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_BREAKS = re.compile("[\t\n]")
 _REDRAW_S = 0.1
 
 
 def say(text: str) -> None:
     """A line of ours, on stderr."""
     with contextlib.suppress(OSError):  # a terminal that has gone is no reason to leave a job alone
-        print(text, file=sys.stderr, flush=True)
+        print(plain(text), file=sys.stderr, flush=True)
+
+
+def line(text: str) -> None:
+    """What a command was asked to print, with text in it that came from elsewhere."""
+    print(plain(text), flush=True)
+
+
+def plain(text: str) -> str:
+    """Without what a terminal would obey: that is written out."""
+    return _CONTROL.sub(_written_out, text)
+
+
+def _written_out(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 def as_json(value: object) -> None:
     print(json.dumps(value, indent=2))
 
 
-def state(word: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Coloured:
+    """A word of ours, and the code of its colour."""
+
+    word: str
+    code: str
+
+    def __str__(self) -> str:
+        return f"\x1b[{self.code}m{self.word}\x1b[0m"
+
+
+def state(word: str) -> str | Coloured:
     """A phase or outcome, coloured on a terminal unless NO_COLOR is set."""
     code = _COLOURS.get(word)
     if code is None or os.environ.get("NO_COLOR") or not sys.stdout.isatty():
-        return word
-    return f"\x1b[{code}m{word}\x1b[0m"
+        return plain(word)
+    return Coloured(word, code)
 
 
 class Progress:
@@ -78,15 +106,21 @@ class Progress:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Columns as wide as they need to be, two blanks apart."""
-    cells = [tuple(head), *(tuple("" if one is None else str(one) for one in row) for row in rows)]
+    cells = [tuple(head), *(tuple(map(_cell, row)) for row in rows)]
     widths = [max(_width(row[column]) for row in cells) for column in range(len(head))]
     for row in cells:
-        padded = (cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
+        padded = (f"{cell}{' ' * (width - _width(cell))}" for cell, width in zip(row, widths, strict=True))
         print("  ".join(padded).rstrip())
 
 
-def _width(cell: str) -> int:
-    return len(_COLOURED.sub("", cell))
+def _cell(value: object) -> str | Coloured:
+    if isinstance(value, Coloured):
+        return value
+    return "" if value is None else _BREAKS.sub(_written_out, plain(str(value)))
+
+
+def _width(cell: str | Coloured) -> int:
+    return len(cell.word if isinstance(cell, Coloured) else cell)
 
 
 def ago(stamp: str | None) -> str:

@@ -95,6 +95,10 @@ class Logs(Protocol):
         """Until more than `beyond` bytes are there, or the time is over; the size then."""
         ...
 
+    async def rest(self, job_id: str, number: int) -> None:
+        """No more is expected: nothing is kept open for it. More may come all the same."""
+        ...
+
     async def delete(self, job_id: str, number: int) -> None: ...
 
 

@@ -7,7 +7,13 @@ import re
 from .errors import InvalidRequest
 
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+LONGEST_S = 3650 * 86400.0  # arbitrary: what lasts longer was not meant, and soon has no date any more
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def too_long(seconds: float) -> str:
+    """What is wrong with a duration that is over the longest; "" where it is not."""
+    return "" if seconds <= LONGEST_S else f"{seconds:g} s is over the longest duration, 10 years ({LONGEST_S:.0f} s)"
 
 
 def parse_span(value: object) -> float:

@@ -62,6 +62,7 @@ class Observed:
         self._live: frozenset[str] = frozenset()
         self._shown: dict[str, str] = {}
         self._last_at, self._last_s = clock.now(), clock.monotonic()
+        self._broke = False
 
     def keep_time(self) -> bool:
         """Call often: whether the controller was away, or its clock was set, since the last call."""
@@ -72,9 +73,13 @@ class Observed:
         if stepped:  # set back, the readings before cannot be told from those after
             self.skipped = (*self.skipped, (self._last_at, step_s)) if step_s > 0 else ()
         self._last_at, self._last_s = now, now_s
+        broke, self._broke = self._broke, False
         if not stepped and passed_s <= deaf_after_s(self._policy):
             return False
-        _log.info("controller.was_away", slept_s=round(passed_s, 1), clock_was_set=stepped)
+        if broke and not stepped:
+            _log.info("engine.resumed", stood_still_s=round(passed_s, 1))
+        else:
+            _log.info("controller.was_away", slept_s=round(passed_s, 1), clock_was_set=stepped)
         self._begin_anew(now, now_s)
         return True
 
@@ -225,7 +230,8 @@ class Observed:
         self.reports.pop(instance.id, None)
 
     async def close(self) -> None:
-        """End listings that are under way."""
+        """End listings that are under way. Until time is kept again, nothing goes on: the loop has broken off."""
+        self._broke = True
         for task in self._listing.values():
             task.cancel()
         await asyncio.gather(*self._listing.values(), return_exceptions=True)

@@ -1,7 +1,8 @@
 """Logs on this controller's own disk: one file of raw bytes and one of spans for each attempt, appended by offset.
 
 A span is written after its bytes, and an append is answered as safe only after both are on the disk (`fdatasync`,
-shared by all appends that wait for it). After a crash the two are cut to what both agree on.
+shared by all appends that wait for it). After a crash the two are cut to what both agree on, and no byte that was
+answered as safe goes with that.
 """
 
 from __future__ import annotations
@@ -9,34 +10,41 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from provisioner.domain.ports import LogSpan
 
-_SPAN = struct.Struct("<QIBd")
-_OPEN_FILES = 256
+from . import log_index
+from .log_index import cut
+
+MOST_OPEN = 256  # logs, of two files each; arbitrary
 
 
 @dataclass
 class _Log:
-    """One attempt's open files. `size` is what is stored, `safe` what survives power loss."""
+    """One attempt's open files. `size` is what is stored, `safe` what survives power loss, `records` the index's."""
 
     data: int
     index: int
     size: int
     safe: int
+    records: int
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     syncing: asyncio.Task[None] | None = None
 
+    @property
+    def idle(self) -> bool:
+        return not self.lock.locked() and (self.syncing is None or self.syncing.done()) and self.safe == self.size
+
 
 class FileLogs:
-    """The Logs port over a folder."""
+    """The Logs port over a folder. `most_open`: so many logs are kept open, those that were used last."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, most_open: int = MOST_OPEN) -> None:
         self._folder = folder
+        self._most_open = most_open
         self._open: dict[tuple[str, int], _Log] = {}
         self._grown: dict[tuple[str, int], asyncio.Event] = {}
 
@@ -56,9 +64,14 @@ class FileLogs:
         return log.size, log.safe
 
     async def offsets(self, job_id: str, number: int) -> tuple[int, int]:
-        if (job_id, number) not in self._open and not self._path(job_id, number).exists():
-            return 0, 0
-        log = await self._log(job_id, number)
+        """What is only looked at is not kept open."""
+        log = self._open.get((job_id, number))
+        if log is None:
+            path = self._path(job_id, number)
+            if not path.exists():
+                return 0, 0
+            log = _recover(path)
+            _close(log)
         return log.size, log.safe
 
     async def read(self, job_id: str, number: int, offset: int = 0, limit: int = 2**20) -> tuple[list[LogSpan], bytes]:
@@ -79,13 +92,19 @@ class FileLogs:
         size, _ = await self.offsets(job_id, number)
         return size
 
+    async def rest(self, job_id: str, number: int) -> None:
+        key = (job_id, number)
+        if key in self._open and self._open[key].idle:
+            _close(self._open.pop(key))
+
     async def delete(self, job_id: str, number: int) -> None:
         log = self._open.pop((job_id, number), None)
         if log is not None:
             _close(log)
         path = self._path(job_id, number)
         path.unlink(missing_ok=True)
-        path.with_suffix(".idx").unlink(missing_ok=True)
+        for other in (".idx", ".new"):
+            path.with_suffix(other).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             path.parent.rmdir()
 
@@ -96,15 +115,18 @@ class FileLogs:
 
     async def _log(self, job_id: str, number: int) -> _Log:
         key = (job_id, number)
-        if key not in self._open:
-            if len(self._open) >= _OPEN_FILES:
+        log = self._open.pop(key, None)
+        if log is None:
+            if len(self._open) >= self._most_open:
                 self._close_one()
-            self._open[key] = _recover(self._path(job_id, number))
-        return self._open[key]
+            log = _recover(self._path(job_id, number))
+        self._open[key] = log
+        return log
 
     def _close_one(self) -> None:
-        for key, log in list(self._open.items()):
-            if not log.lock.locked() and (log.syncing is None or log.syncing.done()) and log.safe == log.size:
+        """The one that was used longest ago."""
+        for key, log in self._open.items():
+            if log.idle:
                 _close(self._open.pop(key))
                 return
 
@@ -132,17 +154,7 @@ def _write(log: _Log, spans: Sequence[LogSpan], data: memoryview) -> None:
     while data:
         done = os.pwrite(log.data, data, at)
         data, at = data[done:], at + done
-    os.write(log.index, packed(spans))
-
-
-def packed(spans: Sequence[LogSpan]) -> bytes:
-    """Index records, 21 bytes each."""
-    return b"".join(_SPAN.pack(s.offset, s.length, s.stream, s.at) for s in spans)
-
-
-def unpacked(data: bytes) -> list[LogSpan]:
-    """The spans of `packed`."""
-    return [LogSpan(*one) for one in _SPAN.iter_unpack(data)]
+    log.records = log_index.write(log.index, log.records, spans)
 
 
 def _sync_files(log: _Log) -> None:
@@ -155,33 +167,40 @@ def _close(log: _Log) -> None:
     os.close(log.index)
 
 
-def cut(spans: Sequence[LogSpan], start: int, end: int) -> list[LogSpan]:
-    """The parts of `spans` within [start, end)."""
-    cut = []
-    for span in spans:
-        first, last = max(span.offset, start), min(span.offset + span.length, end)
-        if first < last:
-            cut.append(LogSpan(first, last - first, span.stream, span.at))
-    return cut
-
-
 def _recover(path: Path) -> _Log:
     """Open, and cut data and index to what both agree on."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     data = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    index = os.open(path.with_suffix(".idx"), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-    stored = os.fstat(data).st_size
-    records = os.fstat(index).st_size // _SPAN.size
-    size = 0
-    while records:
-        offset, length, _, _ = _SPAN.unpack(os.pread(index, _SPAN.size, (records - 1) * _SPAN.size))
-        if offset + length <= stored:
-            size = offset + length
-            break
-        records -= 1
-    os.ftruncate(index, records * _SPAN.size)
-    os.ftruncate(data, size)
-    return _Log(data, index, size, size)
+    index = -1
+    try:
+        index = os.open(path.with_suffix(".idx"), os.O_RDWR | os.O_CREAT, 0o600)
+        stored = os.fstat(data).st_size
+        if (size := log_index.ends_well(index, stored)) is None:
+            index, size = _healed(path.with_suffix(".idx"), index, stored)
+        os.ftruncate(data, size)
+        return _Log(data, index, size, size, os.fstat(index).st_size // log_index.SIZE)
+    except BaseException:
+        os.close(data)
+        if index >= 0:
+            os.close(index)
+        raise
+
+
+def _healed(path: Path, index: int, stored: int) -> tuple[int, int]:
+    """The index without its damage, open, and the bytes it covers. One that must be written anew is put in whole."""
+    found = log_index.healed(path.read_bytes(), stored)
+    if found.prefix:
+        os.ftruncate(index, len(found.spans) * log_index.SIZE)
+        return index, found.size
+    made = path.with_suffix(".new")
+    with made.open("wb") as file:
+        file.write(log_index.packed(found.spans))
+        file.flush()
+        os.fsync(file.fileno())
+    made.replace(path)
+    anew = os.open(path, os.O_RDWR)
+    os.close(index)
+    return anew, found.size
 
 
 def _read(path: Path, start: int, end: int) -> tuple[list[LogSpan], bytes]:
@@ -189,26 +208,13 @@ def _read(path: Path, start: int, end: int) -> tuple[list[LogSpan], bytes]:
         file.seek(start)
         data = file.read(end - start)
     with path.with_suffix(".idx").open("rb") as file:
-        records = os.fstat(file.fileno()).st_size // _SPAN.size
-        first = _search(file.fileno(), records, start)
+        records = os.fstat(file.fileno()).st_size // log_index.SIZE
+        first = log_index.search(file.fileno(), records, start)
         spans = []
-        file.seek(first * _SPAN.size)
-        while len(record := file.read(_SPAN.size)) == _SPAN.size:
-            span = LogSpan(*_SPAN.unpack(record))
+        file.seek(first * log_index.SIZE)
+        while len(record := file.read(log_index.SIZE)) == log_index.SIZE:
+            (span,) = log_index.unpacked(record)
             if span.offset >= end:
                 break
             spans.append(span)
     return cut(spans, start, start + len(data)), data
-
-
-def _search(index: int, records: int, offset: int) -> int:
-    """The number of the record that covers `offset`."""
-    low, high = 0, records
-    while low < high:
-        middle = (low + high) // 2
-        start, length, _, _ = _SPAN.unpack(os.pread(index, _SPAN.size, middle * _SPAN.size))
-        if start + length <= offset:
-            low = middle + 1
-        else:
-            high = middle
-    return low

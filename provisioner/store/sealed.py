@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 
 from provisioner.domain.ports import LogSpan, Objects
 
-from .logs import cut, packed, unpacked
+from .log_index import cut, packed, unpacked
 from .schema import segments
 from .sql import Database
 
@@ -103,6 +103,9 @@ class SealedLogs:
             grown = self._grown.setdefault(key, asyncio.Event())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(grown.wait(), min(left_s, _LOOK_AGAIN_S))
+
+    async def rest(self, job_id: str, number: int) -> None:
+        """Nothing is open between two calls, and a tail that is sealed holds nothing."""
 
     async def delete(self, job_id: str, number: int) -> None:
         self._tails.pop((job_id, number), None)

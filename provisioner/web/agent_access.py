@@ -21,6 +21,7 @@ from .submit import JOB_ID
 
 _SESSIONS, _ATTEMPTS = 20_000, 20_000  # remembered at most; arbitrary
 _TOKEN_LENGTH = 3 + 64
+_LAST = 10**6  # attempt of a job; arbitrary
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -84,6 +85,8 @@ class AgentAccess:
 
     async def owned(self, instance_id: str, job_id: str, number: int) -> Owned:
         """An attempt of this instance, live or ended. Raises: NotFound, Forbidden."""
+        if not 1 <= number <= _LAST:
+            raise NotFound("no such attempt")
         known = self._attempts.recall((job_id, number))
         if known is None:
             job = await self._job(job_id)

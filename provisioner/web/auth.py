@@ -103,8 +103,10 @@ def services_of(request: Request) -> Services:
 
 def _at_least(role: str, *, ci: bool = False) -> Callable[[Request], Awaitable[Caller]]:
     async def check(request: Request) -> Caller:
-        login: Login = request.app.state.login
-        caller = await login(request)
+        caller: Caller | None = getattr(request.state, "caller", None)
+        if caller is None:
+            login: Login = request.app.state.login
+            caller = await login(request)
         if caller.role == "ci":
             if not ci:
                 raise Forbidden("a CI run may not do this", hint="it may launch runners, and see and cancel its own")

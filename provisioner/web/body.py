@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 
@@ -11,9 +13,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from provisioner.domain.errors import InvalidRequest, NotFound, ObjectsError
 from provisioner.domain.ports import Objects
 
-from .errors import TooLarge, answer
+from .errors import Crowded, TooLarge, TooSlow, answer
 
 JSON_LIMIT = 4 * 2**20  # bytes; arbitrary
+STRANGERS_LIMIT = 64 * 2**20  # bytes; arbitrary: two of the largest webhooks, or thousands of usual ones
+STRANGERS_PATIENCE_S = 10.0  # Source: GitHub, "Handling webhook deliveries", 2026: it waits ten seconds for an answer
+_LEAST_HELD = 16 * 2**10  # bytes, what a connection costs before anything has come; arbitrary
 OBJECT_LIMIT = 5 * 2**40  # bytes. Source: Amazon S3 user guide, largest object.
 
 
@@ -27,6 +32,52 @@ async def whole(request: Request, limit: int) -> bytes:
             raise _too_large(limit)
         parts.append(chunk)
     return parts[0] if len(parts) == 2 and not parts[1] else b"".join(parts)
+
+
+class Strangers:
+    """Bodies of callers whose right to send them shows only in what they send: bounded all together, and in time."""
+
+    def __init__(self, most_bytes: int = STRANGERS_LIMIT, patience_s: float = STRANGERS_PATIENCE_S) -> None:
+        self.most_bytes, self.patience_s, self._held = most_bytes, patience_s, 0
+
+    @contextlib.asynccontextmanager
+    async def whole(self, request: Request, limit: int) -> AsyncIterator[bytes]:
+        """The body, which counts for as long as it is looked at. Raises: TooLarge, Crowded, TooSlow."""
+        _check_declared(request.headers.get("content-length"), limit)
+        held = _Held(self)
+        try:
+            yield await held.read(request, limit, self.patience_s)
+        finally:
+            self._held -= held.size
+
+    def take(self, size: int) -> int:
+        """`size`, which there is room for. Raises: Crowded."""
+        if self._held + size > self.most_bytes:
+            raise Crowded("too much is being sent at the moment", hint="send it again later")
+        self._held += size
+        return size
+
+
+class _Held:
+    """One of those bodies, and how much it counts for."""
+
+    def __init__(self, among: Strangers) -> None:
+        self._among, self.size = among, 0
+
+    async def read(self, request: Request, limit: int, patience_s: float) -> bytes:
+        self.size += self._among.take(_LEAST_HELD)
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(patience_s):
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    if size > limit:
+                        raise _too_large(limit)
+                    self.size += self._among.take(max(0, size - self.size))
+                    parts.append(chunk)
+        except TimeoutError as error:
+            raise TooSlow(f"the body did not come within {patience_s:g} s", hint="send it again") from error
+        return b"".join(parts)
 
 
 async def store_stream(

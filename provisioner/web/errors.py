@@ -31,16 +31,27 @@ STATUS: Mapping[type[errors.RunnerError], int] = {
     errors.RunnerError: 500,
 }
 _KINDS = {401: "Unauthenticated", 403: "Forbidden", 404: "NotFound", 405: "InvalidRequest"}
+_RETRY_AFTER_S = "10"  # by when each body that is coming has come, or was given up
 
 
 class TooLarge(errors.InvalidRequest):
     """The body is over its limit: the rest of it was not read."""
 
 
+class Crowded(errors.RunnerError):
+    """Not now: there is no room for what is sent."""
+
+
+class TooSlow(errors.InvalidRequest):
+    """The rest of the body was not waited for."""
+
+
 def answer(error: errors.RunnerError) -> JSONResponse:
     """The status and body that say `error`."""
     if isinstance(error, TooLarge):
         return said(413, "InvalidRequest", error.message, error.hint)
+    if isinstance(error, TooSlow | Crowded):
+        return _unread(error)
     kind = next(kind for kind in type(error).__mro__ if kind in STATUS)
     name = "Conflict" if kind is errors.StaleWrite else type(error).__name__
     return said(STATUS[kind], name, error.message, error.hint)
@@ -48,6 +59,16 @@ def answer(error: errors.RunnerError) -> JSONResponse:
 
 def said(status: int, kind: str, message: str, hint: str = "") -> JSONResponse:
     return JSONResponse({"error": {"kind": kind, "message": message, "hint": hint}}, status)
+
+
+def _unread(error: errors.RunnerError) -> JSONResponse:
+    """What is still coming is not taken."""
+    status, kind = (503, "RunnerError") if isinstance(error, Crowded) else (408, "InvalidRequest")
+    response = said(status, kind, error.message, error.hint)
+    response.headers["connection"] = "close"
+    if isinstance(error, Crowded):
+        response.headers["retry-after"] = _RETRY_AFTER_S
+    return response
 
 
 async def on_ours(request: Request, error: Exception) -> Response:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 from typing import Any
 
 from .services import Services
 
 _STALE_S = 60.0  # arbitrary: six times the default pace of listings
 _FRESH_S = 1.0
+_SPARE_FILES = 8  # arbitrary: what one pass may open at a time
 
 
 class Health:
@@ -21,9 +25,10 @@ class Health:
         self._oldest_s = 0.0
 
     async def look(self) -> tuple[int, dict[str, Any]]:
-        """Status and body: 503 when the last pass is too old, or the first one never came."""
+        """Status and body: 503 when the last pass is too old, or there never was one, or no files can be opened."""
         age_s = self.last_pass_age_s()
-        ok = (age_s if age_s is not None else self._services.clock.monotonic() - self._began_s) <= _STALE_S
+        short = _short_of_files()
+        ok = not short and (age_s if age_s is not None else self._waited_s()) <= _STALE_S
         body: dict[str, Any] = {
             "ok": ok,
             "last_pass_age_s": age_s,
@@ -34,7 +39,7 @@ class Health:
             body["demand"] = demand
         if paused := dict(self._services.paused()):
             body["paused"] = paused
-        if error := self._error():
+        if error := short or self._error():
             body["error"] = error
         return 200 if ok else 503, body
 
@@ -52,6 +57,9 @@ class Health:
         trouble, at = self._services.trouble(), self._services.desk.last_pass_at
         return trouble[1] if trouble is not None and (at is None or trouble[0] > at) else ""
 
+    def _waited_s(self) -> float:
+        return self._services.clock.monotonic() - self._began_s
+
     def last_pass_age_s(self) -> float | None:
         at = self._services.desk.last_pass_at
         return None if at is None else max(0.0, (self._services.clock.now() - at).total_seconds())
@@ -64,3 +72,16 @@ class Health:
             now = self._services.clock.now()
             self._oldest_s = max((round((now - job.created_at).total_seconds(), 3) for job in waiting), default=0.0)
         return self._oldest_s
+
+
+def _short_of_files() -> str:
+    """Without files to open nothing is launched, heard or ended, although passes go on."""
+    with contextlib.ExitStack() as spare:
+        try:
+            for _ in range(_SPARE_FILES):
+                spare.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            return f"{error.strerror}: raise the limit on open files (`ulimit -n`) and start it again"
+    return ""

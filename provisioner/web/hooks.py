@@ -17,7 +17,7 @@ from provisioner.domain.errors import InvalidRequest, RunnerError, Unauthenticat
 from provisioner.domain.store import Event
 
 from .auth import Use
-from .body import whole
+from .errors import TooLarge, TooSlow
 from .services import Services
 
 router = APIRouter(tags=["webhooks"])
@@ -42,9 +42,11 @@ async def named_webhook(kind: Kind, name: Name, request: Request, services: Use)
 
 async def _take(kind: str, name: str, request: Request, services: Services) -> JSONResponse:
     webhooks: Webhooks = services.webhooks
-    body = await whole(request, _LARGEST)
     try:
-        delivery = webhooks.read(kind, name, dict(request.headers), body)
+        async with services.strangers.whole(request, _LARGEST) as body:
+            delivery = webhooks.read(kind, name, dict(request.headers), body)
+    except (TooLarge, TooSlow):
+        raise
     except Unauthenticated as error:
         await _refused(services, kind, name, error)
         raise

@@ -22,6 +22,7 @@ from provisioner.domain.ports import Clock, Desk, Logs, Objects
 from provisioner.domain.registrar import Registrar
 from provisioner.domain.store import Store
 
+from .body import Strangers
 from .ending import Ending
 
 _MOST_REFUSED = 100  # recorded in a minute, so that nobody can fill the database; arbitrary
@@ -110,5 +111,6 @@ class Services:
     hand_overs: HandOvers | None = None
     ending: Ending = field(default_factory=Ending)
     traffic: Traffic = field(default_factory=Traffic)
+    strangers: Strangers = field(default_factory=Strangers)
     refused: Refused = field(default_factory=Refused)
     shelf: Shelf = field(default_factory=Shelf)

@@ -14,6 +14,7 @@ from provisioner.domain.forge import runner_site
 from provisioner.domain.job import CheckpointSpec, InputSpec, Job, JobPhase, JobSpec, Need, Workspace
 from provisioner.domain.place import Ladder
 from provisioner.domain.pools import NAMED
+from provisioner.domain.span import too_long
 
 from .auth import Caller
 from .runner_spec import check_runner
@@ -26,6 +27,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _SOURCES = ("s3://", "gs://", "az://")
 _SHORTEST_SECRET = 6  # characters: shorter ones cannot be masked without masking half the log
 _MOST_RETRIES = 100  # arbitrary
+_LONGEST_NAME = 200  # characters; arbitrary
 _LADDER_LINES = 5
 
 
@@ -111,6 +113,10 @@ def check(spec: JobSpec, *, local: bool) -> None:
         raise InvalidRequest("spec.runner: only a ci-runner has one", hint="leave it out, or set spec.kind")
     elif not words or not words[0].strip():
         raise InvalidRequest("spec.run: no command was given")
+    if len(spec.name) > _LONGEST_NAME or not spec.name.isprintable():
+        raise InvalidRequest(
+            f"spec.name: {spec.name[:80]!r} is not a name", hint=f"at most {_LONGEST_NAME} characters, all printable"
+        )
     if spec.name.startswith(NAMED):
         raise InvalidRequest(f"spec.name: only a pool's own runners are called {NAMED}NAME", hint="choose another name")
     if any("\0" in text for text in (*words, spec.setup, *spec.env.values(), *spec.params.values())):
@@ -148,6 +154,9 @@ def _check_numbers(spec: JobSpec) -> None:
     idle_s = spec.idle_timeout_s
     if idle_s is not None and not (idle_s >= 0 and math.isfinite(idle_s)):
         raise InvalidRequest(f"spec.idle_timeout_s: {idle_s} is below zero")
+    for name, duration_s in {**positive, "idle_timeout_s": idle_s}.items():
+        if name.endswith("_s") and (said := too_long(duration_s or 0.0)):
+            raise InvalidRequest(f"spec.{name}: {said}")
 
 
 def _check_inside(what: str, path: str) -> None:

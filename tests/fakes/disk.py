@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import resource
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,43 @@ def small_disk(folder: Path, size_bytes: int) -> Iterator[bool]:
     finally:
         if done:
             subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+@contextlib.contextmanager
+def files_of_at_most(size_bytes: int) -> Iterator[None]:
+    """This process's writes are cut there, and then fail, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextlib.contextmanager
+def files_left(count: int) -> Iterator[None]:
+    """This process may open so many files more, as under a low `ulimit -n`."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = [os.open(os.devnull, os.O_RDONLY)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/dev/fd"))) + count, before[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(count):
+            os.close(held.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for one in held:
+            os.close(one)
+
+
+def open_below(folder: Path) -> set[str]:
+    """The names of the files in `folder` that this process has open."""
+    links = [f"/dev/fd/{one}" for one in os.listdir("/dev/fd")]
+    places = [Path(os.readlink(link)) for link in links if os.path.lexists(link)]
+    return {place.name for place in places if folder in place.parents}
 
 
 class Ballast:

@@ -55,6 +55,6 @@ def command(follow: bool, job: str, instance: str, limit: int | None, as_json: b
 def _print(events: list[dict[str, Any]]) -> None:
     for event in events:
         who = " ".join(filter(None, (event["job_id"], event["instance_id"])))
-        print(f"{event['at'][:19]} {event['what']:24} {who} {event['message']}".rstrip(), flush=True)
+        render.line(f"{event['at'][:19]} {event['what']:24} {who} {event['message']}".rstrip())
         for line in (event.get("data") or {}).get("lines", ()):
-            print(f"  | {line}", flush=True)
+            render.line(f"  | {line}")

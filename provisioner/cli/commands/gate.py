@@ -39,5 +39,5 @@ def command(
         render.as_json([{key: value for key, value in one.items() if key != "line"} for one in verdicts])
     else:
         for one in verdicts:
-            print(one["line"])
+            render.line(one["line"])
     return 0 if all(one["passed"] for one in verdicts) else FAILED

@@ -39,9 +39,9 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         render.as_json(one)
         return
-    print(f"{one['id']}: {', '.join(one['labels'])} at {', '.join(one['sites'])}")
+    render.line(f"{one['id']}: {', '.join(one['labels'])} at {', '.join(one['sites'])}")
     for line in one["why"]:
-        print(f"  {line}")
+        render.line(f"  {line}")
     if one["jobs"]:
         print()
         rows = [

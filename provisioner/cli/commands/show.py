@@ -28,12 +28,14 @@ def command(job: str, as_json: bool) -> None:
     for attempt in shown["attempts_list"]:
         _attempt(client, shown["id"], attempt)
     for runner in shown.get("runners") or ():
-        print(f"runner    {runner['name']} at {runner['site']}: {', '.join(_came(runner)) or 'not registered yet'}")
+        render.line(
+            f"runner    {runner['name']} at {runner['site']}: {', '.join(_came(runner)) or 'not registered yet'}"
+        )
     manifest = (shown.get("manifests") or {}).get("results") or {}
     for one in manifest.get("files") or []:
-        print(f"output    {one['path']}  {shown_size(one['size'])}")
+        render.line(f"output    {one['path']}  {shown_size(one['size'])}")
     for refused in manifest.get("refused") or []:
-        print(f"not taken {refused}")
+        render.line(f"not taken {refused}")
 
 
 def _came(runner: dict[str, Any]) -> list[str]:
@@ -46,33 +48,34 @@ def _came(runner: dict[str, Any]) -> list[str]:
 def _head(job: dict[str, Any]) -> None:
     spec = job["spec"]
     run = spec["run"] if isinstance(spec["run"], str) else " ".join(spec["run"])
-    print(f"job       {job['id']}  {spec['name']}")
+    render.line(f"job       {job['id']}  {spec['name']}")
     if asked := spec.get("runner"):
-        print(f"runner of {asked['url']}, labels {','.join(asked['labels'])}, jobs {asked['jobs']}")
+        render.line(f"runner of {asked['url']}, labels {','.join(asked['labels'])}, jobs {asked['jobs']}")
     else:
-        print(f"run       {run}")
-    print(f"state     {render.state(job['outcome'] or job['phase'])}  {render.reason(job['reason'])}".rstrip())
+        render.line(f"run       {run}")
+    state, reason = render.state(job["outcome"] or job["phase"]), render.plain(render.reason(job["reason"]))
+    print(f"state     {state}  {reason}".rstrip())
     workspace = spec.get("workspace")
     if workspace:
         dirty = " with changes" if workspace["dirty"] else ""
         commit = f", commit {workspace['commit'][:12]}{dirty}" if workspace["commit"] else ""
-        print(f"workspace {counted(workspace['files'], 'file')}, {shown_size(workspace['size'])}{commit}")
-    print(f"cost      {render.usd(job.get('cost_usd'), job.get('cost_unknown', False))}, estimated")
+        render.line(f"workspace {counted(workspace['files'], 'file')}, {shown_size(workspace['size'])}{commit}")
+    render.line(f"cost      {render.usd(job.get('cost_usd'), job.get('cost_unknown', False))}, estimated")
 
 
 def _attempt(client: Client, job_id: str, attempt: dict[str, Any]) -> None:
     state = f"{attempt['phase']} {render.reason(attempt['reason'])}".rstrip()
-    print(f"attempt   {attempt['number']} on {attempt['instance_id']}: {state}")
+    render.line(f"attempt   {attempt['number']} on {attempt['instance_id']}: {state}")
     if taken := attempt.get("interruption"):
         _interruption(taken)
     facts = attempt.get("facts") or {}
     timings = {key: shown_span(value) for key, value in (facts.get("timings") or {}).items()}
     if timings:
-        print("  timings " + ", ".join(f"{key.removesuffix('_s')} {value}" for key, value in timings.items()))
+        render.line("  timings " + ", ".join(f"{key.removesuffix('_s')} {value}" for key, value in timings.items()))
     if machine := facts.get("machine"):
-        print(f"  machine {json.dumps(machine)}")
+        render.line(f"  machine {json.dumps(machine)}")
     for event in attempt.get("gpu_events") or ():
-        print(f"  gpu     {event}")
+        render.line(f"  gpu     {event}")
     rows = client.get(f"/jobs/{job_id}/readings", attempt=attempt["number"])
     readings = [row[1] for row in rows]
     for name, scale, unit in (
@@ -91,11 +94,11 @@ def _interruption(taken: dict[str, Any]) -> None:
     lost = f", lost {shown_span(taken['lost_s'])} of work" if "lost_s" in taken else ""
     when = " (in its first hour)" if taken.get("first_hour") else ""
     bill = ", which are not billed" if taken.get("unbilled") else ""
-    print(f"  taken back after {shown_span(taken['lived_s'])}{when}{bill}{lost}")
+    render.line(f"  taken back after {shown_span(taken['lived_s'])}{when}{bill}{lost}")
 
 
 def _draw(what: str, found: Sequence[object], scale: float, unit: str) -> None:
     """A line, if there is a number among what was found: a GPU need not tell everything."""
     values = [float(one) * scale for one in found if isinstance(one, int | float)]
     if values:
-        print(f"  {what:10} {render.sparkline(values)} max {max(values):.0f} {unit}")
+        render.line(f"  {what:10} {render.sparkline(values)} max {max(values):.0f} {unit}")

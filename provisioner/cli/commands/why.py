@@ -21,6 +21,6 @@ def command(job: str, as_json: bool) -> None:
         render.as_json(told)
         return
     for line in told["lines"]:
-        print(line)
+        render.line(line)
     for rung in told.get("ladder") or []:
-        print(f"  {rung['offer']}: {rung['refused'] or 'would be taken'}")
+        render.line(f"  {rung['offer']}: {rung['refused'] or 'would be taken'}")

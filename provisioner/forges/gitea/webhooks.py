@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from provisioner.domain import strict_json
 from provisioner.domain.errors import ForgeRefused, ForgeUnauthorized
 from provisioner.domain.forge import CiJob, CiJobState, Delivery, Site
+
+from ..misread import SURPRISES, text, why
 
 _STATES = {"completed": CiJobState.DONE, "in_progress": CiJobState.RUNNING}
 
@@ -33,10 +35,10 @@ def delivery(site: Site, headers: Mapping[str, str], body: bytes, secret: str) -
     if event != "workflow_job":
         return Delivery(f"{site.host} {key}", event)
     try:
-        told = json.loads(body)
-        job = _job(site, str(told["repository"]["full_name"]), str(told["action"]), told["workflow_job"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ForgeRefused(f"a job event that is not understood: {error!r:.80}") from error
+        told = strict_json.loads(body)
+        job = _job(site, text(told["repository"]["full_name"]), str(told["action"]), told["workflow_job"])
+    except SURPRISES as error:
+        raise ForgeRefused(f"a job event that is not understood: {why(error)}") from error
     facts = {"job": job.id, "repository": job.repository, "action": str(told["action"])}
     return Delivery(f"{site.host} {key}", event, job if told["action"] != "waiting" else None, facts)
 

@@ -45,12 +45,12 @@ def job(told: Mapping[str, Any], site: Site, repository: str, fork: bool | None)
         created_at=moment(told.get("created_at") or told["started_at"]),
         run_id=str(told["run_id"]),
         attempt=int(told.get("run_attempt") or 1),
-        name=told["name"] or "",
-        url=told.get("html_url") or "",
-        ref=told.get("head_branch") or "",
+        name=str(told["name"] or ""),
+        url=str(told.get("html_url") or ""),
+        ref=str(told.get("head_branch") or ""),
         fork=fork,
-        runner_name=told.get("runner_name") or "",
-        conclusion=told.get("conclusion") or "",
+        runner_name=str(told.get("runner_name") or ""),
+        conclusion=str(told.get("conclusion") or ""),
     )
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from provisioner.domain import strict_json
 from provisioner.domain.errors import ForgeRefused, ForgeUnauthorized
 from provisioner.domain.forge import CiJob, Delivery, Site
 
+from ..misread import SURPRISES, text, why
 from . import shapes
 
 LARGEST_BYTES = 25 * 1024 * 1024  # Source: GitHub, "Webhook events and payloads", 2026: payloads are capped at 25 MB
@@ -38,12 +39,12 @@ def delivery(site: Site, headers: Mapping[str, str], body: bytes, secret: str) -
     if not event or not number:
         raise ForgeRefused("a webhook without X-GitHub-Event and X-GitHub-Delivery is none of GitHub's")
     try:
-        told = json.loads(body)
+        told = strict_json.loads(body)
         job = _job(site, told) if event == "workflow_job" else None
         return Delivery(f"{site.host} {number}", event, job, _facts(event, told, headers))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except SURPRISES as error:
         hint = "set the webhook's content type to application/json"
-        raise ForgeRefused(f"a {event[:40]} webhook that is not understood: {error!r:.80}", hint=hint) from error
+        raise ForgeRefused(f"a {event[:40]} webhook that is not understood: {why(error)}", hint=hint) from error
 
 
 def signed(headers: Mapping[str, str], body: bytes, secret: str) -> bool:
@@ -55,7 +56,7 @@ def signed(headers: Mapping[str, str], body: bytes, secret: str) -> bool:
 
 def _job(site: Site, told: Mapping[str, Any]) -> CiJob | None:
     """None for what waits for something else than a runner, and for GitHub's own machines."""
-    row, repository = told["workflow_job"], told["repository"]["full_name"]
+    row, repository = told["workflow_job"], text(told["repository"]["full_name"])
     if row["status"] not in _STATES or not shapes.ours(row["labels"]):
         return None
     return shapes.job(row, Site(site.kind, site.base, repository), repository, None)

@@ -7,14 +7,15 @@ The event of a waiting job does not say which tags it has, nor where its pipelin
 from __future__ import annotations
 
 import hmac
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from provisioner.domain import strict_json
 from provisioner.domain.errors import ForgeRefused, ForgeUnauthorized
 from provisioner.domain.forge import CiJob, CiJobState, Delivery, Site
 
+from ..misread import SURPRISES, text, why
 from .jobs import state
 
 
@@ -34,13 +35,13 @@ def delivery(site: Site, headers: Mapping[str, str], body: bytes, secret: str) -
         return Delivery(f"{site.host} {key}", event)
     try:
         return _build(site, f"{site.host} {key}", told)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ForgeRefused(f"a job event that is not understood: {error!r:.80}") from error
+    except SURPRISES as error:
+        raise ForgeRefused(f"a job event that is not understood: {why(error)}") from error
 
 
 def _build(site: Site, key: str, told: dict[str, Any]) -> Delivery:
     status, at = str(told["build_status"]), state(str(told["build_status"]))
-    repository = str(told["project"]["path_with_namespace"])
+    repository = text(told["project"]["path_with_namespace"])
     facts = {"job": str(int(told["build_id"])), "repository": repository, "status": status}
     if at is CiJobState.QUEUED:
         return Delivery(key, "build", None, facts)
@@ -71,9 +72,9 @@ def _time(told: dict[str, Any]) -> datetime:
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        told = json.loads(body)
-    except ValueError as error:
-        raise ForgeRefused("a webhook that is not JSON") from error
+        told = strict_json.loads(body)
+    except strict_json.NotJson as error:
+        raise ForgeRefused(f"a webhook that is not understood: {error}") from error
     if not isinstance(told, dict):
         raise ForgeRefused("a webhook that is not an object")
     return told

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from starlette.responses import Response
 
 from agent import wire
+from provisioner.domain import strict_json
 from provisioner.domain.errors import InvalidRequest, NotFound
 from provisioner.domain.facts import AttemptReport, GpuEvent, Report, RunnerTold
 from provisioner.domain.handing import HandedOver, HandOver
@@ -29,7 +30,7 @@ _OLDEST_READING_S = 30 * 86400.0
 def decoded(kind: type[T], body: bytes) -> T:
     """Raises: InvalidRequest."""
     try:
-        message = wire.decode(kind, body)
+        message = wire.build(kind, strict_json.loads(body))
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"not a {kind.__name__}: {str(error)[:200]}") from error
     if not dataclasses.is_dataclass(message):

@@ -23,6 +23,8 @@ class Orders:
         received, safe = 0, 0
         if one.job is not None and one.attempt.instance_id == instance_id:
             received, safe = await self._services.logs.offsets(job_id, number)
+        if one.forget:
+            await self._services.logs.rest(job_id, number)
         order = None
         if one.job is not None and not one.forget and (job_id, number) not in reported:
             if not await self._is_live(one.attempt):

@@ -21,7 +21,7 @@ from provisioner.domain.job import Attempt, Job
 from provisioner.domain.store import ManifestRow
 
 from ..agent_access import AgentAccess
-from ..body import store_stream, whole
+from ..body import Strangers, store_stream, whole
 from ..grants import (
     EXPIRES_S,
     MOST_ITEMS,
@@ -65,7 +65,7 @@ def agent_routes(services: Services) -> list[Route]:
     routes = AgentRoutes(services)
     return [
         Route("/agent/v1/sync", routes.authenticated(routes.sync), methods=["POST"]),
-        Route("/agent/v1/log/{job}/{number:int}", routes.authenticated(routes.log), methods=["POST"]),
+        Route("/agent/v1/log/{job}/{number}", routes.authenticated(routes.log), methods=["POST"]),
         Route("/agent/v1/join", routes.join, methods=["POST"]),
         Route(wire.AGENT_PATH.replace("{sha256}", "{sha256:str}"), routes.agent_file, methods=["GET"]),
         Route("/agent/v1/grants", routes.authenticated(routes.grants), methods=["POST"]),
@@ -86,6 +86,7 @@ class AgentRoutes:
         self._granting = Granting(services)
         self._manifests = Manifests(services)
         self._orders = Orders(services)
+        self._joining = Strangers()
 
     def authenticated(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
@@ -94,7 +95,8 @@ class AgentRoutes:
         return handle
 
     async def join(self, request: Request) -> Response:
-        message = decoded(wire.Join, await whole(request, _JOIN_LIMIT))
+        async with self._joining.whole(request, _JOIN_LIMIT) as body:
+            message = decoded(wire.Join, body)
         check_protocol(message.protocol)
         if not (8 <= len(message.nonce) <= 200 and 0 < len(message.token) <= 200 and 0 < len(message.instance) <= 200):
             raise InvalidRequest("a join takes an instance, a token, and a nonce of 8 characters or more")
@@ -136,7 +138,7 @@ class AgentRoutes:
 
     async def log(self, request: Request, instance_id: str) -> Response:
         """Late bytes of an ended attempt are taken as well: they are the end of its own log."""
-        job_id, number = request.path_params["job"], request.path_params["number"]
+        job_id, number = request.path_params["job"], attempt_number(request.path_params["number"])
         offset = request.query_params.get("offset", "")
         if not offset.isdecimal() or len(offset) > 18:
             raise InvalidRequest("offset: not a number of bytes")

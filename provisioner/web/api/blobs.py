@@ -9,9 +9,10 @@ from provisioner.domain.errors import InvalidRequest
 
 from ..auth import Use, User, Viewer
 from ..body import store_stream
+from ..known_first import KnownFirst
 from ..submit import SHA256
 
-router = APIRouter(tags=["blobs"])
+router = APIRouter(tags=["blobs"], route_class=KnownFirst)
 
 BLOB_LIMIT = 64 * 2**30  # bytes; arbitrary
 

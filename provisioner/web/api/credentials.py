@@ -13,11 +13,12 @@ from provisioner.domain.credentials import Credentials, Keyring
 from provisioner.domain.errors import Conflict
 
 from ..auth import Admin, Use
+from ..known_first import KnownFirst
 from ..services import Services
 from ..shape import plain
 from ..submit import read_spec
 
-router = APIRouter(tags=["admin"])
+router = APIRouter(tags=["admin"], route_class=KnownFirst)
 
 
 class HandedOver(BaseModel):

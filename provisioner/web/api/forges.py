@@ -10,8 +10,9 @@ from provisioner.domain.errors import Conflict
 from provisioner.domain.forge import ForgeCredentials, site_at
 
 from ..auth import Admin, Use
+from ..known_first import KnownFirst
 
-router = APIRouter(tags=["admin"])
+router = APIRouter(tags=["admin"], route_class=KnownFirst)
 
 
 class Rights(BaseModel):

@@ -14,8 +14,9 @@ from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.hosts import Host
 
 from ..auth import Admin, Use, Viewer
+from ..known_first import KnownFirst
 
-router = APIRouter(tags=["hosts"])
+router = APIRouter(tags=["hosts"], route_class=KnownFirst)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 

@@ -14,11 +14,12 @@ from provisioner.domain.job import Instance, InstancePhase, MarketPolicy, Need
 from provisioner.domain.store import Event
 
 from ..auth import Caller, Doer, Looker, Use, Viewer
+from ..known_first import KnownFirst
 from ..services import Services
 from ..shape import charges_by, costs, plain, plain_all, rungs
 from ..submit import check_known
 
-router = APIRouter(tags=["instances"])
+router = APIRouter(tags=["instances"], route_class=KnownFirst)
 
 _LONGEST_WAIT_S = 60.0
 _LOOK_EVERY_S = 0.2  # how soon a waiting reader sees a new event; arbitrary

@@ -12,11 +12,12 @@ from provisioner.domain.job import Instance, Job, JobPhase
 
 from ..auth import Caller, Doer, Looker, Use, User
 from ..explain import lines, of_gpus
+from ..known_first import KnownFirst
 from ..services import Services
 from ..shape import charges_by, costs, plain, plain_all
 from ..submit import again, already, read_spec, submit
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=KnownFirst)
 
 _OPEN = (JobPhase.QUEUED, JobPhase.RUNNING, JobPhase.HELD)
 
@@ -116,7 +117,7 @@ async def rerun_job(id: str, body: Rerun, services: Use, caller: User) -> JSONRe
 
 @router.get("/jobs/{id}/readings")
 async def readings(
-    id: str, services: Use, caller: Looker, attempt: Annotated[int | None, Query(ge=1)] = None
+    id: str, services: Use, caller: Looker, attempt: Annotated[int | None, Query(ge=1, lt=10**6)] = None
 ) -> JSONResponse:
     """CPU, memory, disk and GPU over time: [[time, {...}]], of the latest attempt unless one is named."""
     job = caller.seen(await services.store.jobs.get(id))

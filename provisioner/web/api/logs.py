@@ -12,8 +12,9 @@ from provisioner.domain.job import Job
 
 from .. import log_stream
 from ..auth import Looker, Use
+from ..known_first import KnownFirst
 
-router = APIRouter(tags=["logs"])
+router = APIRouter(tags=["logs"], route_class=KnownFirst)
 
 
 @router.get("/jobs/{id}/log", response_class=StreamingResponse)

@@ -10,9 +10,10 @@ from provisioner.domain.errors import Forbidden, RequestError
 from provisioner.domain.store import Event
 
 from ..auth import Use
+from ..known_first import Strict
 from ..services import Services
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=Strict)
 _MINUTE_S = 60.0
 _LONGEST = 16384  # characters; arbitrary: a forge's tokens have about two thousand
 

@@ -9,10 +9,11 @@ from provisioner.domain.demand import PoolShown
 from provisioner.domain.errors import NotFound
 
 from ..auth import Use, Viewer
+from ..known_first import KnownFirst
 from ..services import Services
 from ..shape import plain
 
-router = APIRouter(tags=["pools"])
+router = APIRouter(tags=["pools"], route_class=KnownFirst)
 _IN_FULL = ("jobs", "made")
 
 

@@ -18,10 +18,11 @@ from provisioner.domain.errors import Conflict, InvalidRequest, NotFound
 
 from ..auth import Use, User
 from ..body import store_stream
+from ..known_first import KnownFirst
 from ..services import Services
 from ..submit import SHA256
 
-router = APIRouter(tags=["published"])
+router = APIRouter(tags=["published"], route_class=KnownFirst)
 open_router = APIRouter(include_in_schema=False)
 
 SHOWN = "/published"

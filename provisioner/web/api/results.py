@@ -12,11 +12,12 @@ from provisioner.domain.errors import NotFound
 from provisioner.domain.store import ManifestRow
 
 from ..auth import Use, Viewer
+from ..known_first import KnownFirst
 from ..manifests import left_behind
 from ..serve_object import streamed
 from ..services import Services
 
-router = APIRouter(tags=["results"])
+router = APIRouter(tags=["results"], route_class=KnownFirst)
 
 _SIGNED_FOR_S = 3600.0  # arbitrary: long enough for one large file
 _MOST_LINKS = 1000
@@ -30,7 +31,7 @@ class Wanted(BaseModel):
 
 @router.get("/jobs/{id}/results")
 async def manifest(
-    id: str, services: Use, caller: Viewer, attempt: Annotated[int | None, Query(ge=1)] = None
+    id: str, services: Use, caller: Viewer, attempt: Annotated[int | None, Query(ge=1, lt=10**6)] = None
 ) -> JSONResponse:
     """The manifest of the newest attempt that has one, or of the one named."""
     job = await services.store.jobs.get(id)

@@ -76,6 +76,7 @@ BASE = "name: a, sites: [https://github.com/o], labels: [x], max: 3"
         (f"{BASE}, min_idle: 4", "min_idle of 4 is more than max of 3"),
         (f"{BASE}, idle_timeout: soon", "'soon' is not a duration; write 90"),
         (f"{BASE}, max_lifetime: 0", "max_lifetime has to be above zero"),
+        (f"{BASE}, max_lifetime: 99999999d", r"pools\.0\.max_lifetime: .* is over the longest duration, 10 years"),
         (f"{BASE}, forks: maybe", r"pools\.0\.forks"),
         (f"{BASE}, resources: {{gpu: 'T4:x'}}", r"pools\.0\.resources\.gpu"),
         (f"{BASE}, resources: {{gpus: T4}}", r"pools\.0\.resources\.gpus"),

@@ -41,6 +41,47 @@ def test_an_unknown_key_is_named(tmp_path: Path) -> None:
         load(tmp_path, {})
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("max_usd_per_hour: 1:30", "max_usd_per_hour: Input should be a valid decimal"),
+        ("max_usd_per_hour: 1e999", "max_usd_per_hour: Input should be less than or equal to 1000000"),
+        ("max_usd_per_hour: .nan", "max_usd_per_hour: Input should be a finite number"),
+        ("max_usd_per_hour: .inf", "max_usd_per_hour: Input should be a finite number"),
+        ("local: {usd_per_hour: 1e999}", "local.usd_per_hour: Input should be less"),
+        (f"max_instances: {10**30}", "max_instances: Input should be less"),
+        ("max_instances: 1" + "0" * 5000, "not YAML: a number is too long"),
+        ("max_instances: 2\nlocal: {}\nmax_instances: 5", ":3: 'max_instances' is there twice"),
+        ("local: {usd_per_hour: 1, usd_per_hour: 2}", ":1: 'usd_per_hour' is there twice"),
+        ("retention: {logs_days: 1.0e+300}", "retention.logs_days: Input should be less than or equal to 3650"),
+        ("public_url: https://runner.example:99999", "public_url: the port is a number from 1 to 65535"),
+        ("policy_scale: .nan", "policy_scale: Input should be less than or equal to 100"),
+        ("policy: {poll_every_s: -5}", "settings: policy.poll_every_s: -5 is not above zero"),
+        ("policy: {silence_s: 0}", "settings: policy.silence_s: 0 is not above zero"),
+        ("policy: {silence_s: .nan}", "settings: policy.silence_s: nan is not above zero"),
+        ("policy: {boot_timeout_s: .inf}", "policy.boot_timeout_s: inf s is over the longest duration, 10 years"),
+        ("policy: {collect_share: 1.5}", "settings: policy.collect_share: 1.5 is more than all of it, 1"),
+    ],
+)
+def test_what_means_something_else_or_cannot_be_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "settings.yaml").write_text(text)
+    with pytest.raises(InvalidRequest) as caught:
+        load(tmp_path, {}).make_policy()
+    assert said in caught.value.message
+    assert "\n" not in caught.value.line
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_bytes(b"\xff\xfe\0")
+    with pytest.raises(InvalidRequest, match=r"settings\.yaml: not text in UTF-8"):
+        load(tmp_path, {})
+
+
+def test_nothing_may_be_nothing_where_it_usually_is(tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text("policy: {idle_default_s: 0}\npublic_url: http://127.0.0.1:8080")
+    assert load(tmp_path, {}).make_policy() == Policy()
+
+
 def test_an_unknown_policy_is_named(tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_text("policy: {silense_s: 3}\n")
     with pytest.raises(InvalidRequest, match="silense_s"):

@@ -40,6 +40,7 @@ def line_of(folder: Path, text: str) -> str:
         ("run: x\noutputs: [1]\n", "/job.yaml:2: outputs: 1 is not a name"),
         ("run: x\nenv:\n  A: 1\n  B: [2]\n", "/job.yaml:4: env: B must be one value"),
         ("run: x\nresources:\n  cpus: 2\n  memory: much\n", "/job.yaml:4: memory: 'much' is not a number"),
+        ("run: x\nresources:\n  max_price: 1:30\n", "/job.yaml:3: max_price: '1:30' is not a number"),
         ("run: x\nresources:\n  max_price: nan\n", "/job.yaml:3: max_price: 'nan' is not a number"),
         ("run: x\nresources:\n  cpus: -2\n", "/job.yaml:3: cpus: -2 is not a number"),
         ("run: x\nresources:\n  market: sport\n", "/job.yaml:3: unknown market 'sport'"),

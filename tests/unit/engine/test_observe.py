@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from datetime import timedelta
 
+from structlog.testing import capture_logs
+
 from provisioner.domain.facts import Absent, Seen, Sighting, Unknown
 from provisioner.domain.job import Instance, InstancePhase
 from provisioner.domain.offer import LaunchOrder, Market
@@ -35,6 +37,28 @@ def sightings(*, tells_ended: bool) -> list[Sighting]:
         return found
 
     return run_virtually(main())
+
+
+def told_after(broken: bool) -> list[str]:
+    """What is logged once the loop goes on after a minute."""
+
+    async def main() -> list[str]:
+        clock = SimClock()
+        observed = Observed({}, clock, Policy(), lambda: None)
+        if broken:
+            await observed.close()
+        await clock.sleep(60)
+        with capture_logs() as logged:
+            assert observed.keep_time()
+        return [one["event"] for one in logged]
+
+    return run_virtually(main())
+
+
+def test_a_loop_that_broke_off_and_waited_has_not_slept() -> None:
+    """Nobody's silence counts either way."""
+    assert told_after(broken=True) == ["engine.resumed"]
+    assert told_after(broken=False) == ["controller.was_away"]
 
 
 def test_absence_is_unknown_at_first_and_an_end_is_known_at_once() -> None:

@@ -11,6 +11,7 @@ import pytest
 from agent import wire
 from provisioner.domain.job import CheckpointSpec, InputSpec, JobSpec, Outcome, Reason, Why
 from provisioner.domain.ports import Wanted, WantedAttempt
+from tests.fakes.disk import open_below
 
 from .served import OFFER, AgentClient, Http, Served
 
@@ -143,6 +144,36 @@ async def test_what_has_ended_is_never_ordered_again_though_the_desk_still_wants
     (one,) = (await agent.sync()).attempts
     assert (one.order, one.forget) == (None, True)
     assert web.desk.pokes > 0
+
+
+async def test_the_log_of_an_attempt_to_forget_is_not_kept_open(web: Served) -> None:
+    agent, attempt = await web.running()
+    await agent.log(attempt, 0, (wire.STDOUT, b"hello\n"))
+    assert open_below(web.folder / "logs") == {"1.log", "1.idx"}
+    job = await web.store.jobs.get(attempt.job_id)
+    web.desk.want(attempt.instance_id, Wanted(0, (WantedAttempt(job, attempt, forget=True),)))
+    assert (await agent.sync()).attempts[0].log_safe == 6
+    assert open_below(web.folder / "logs") == set()
+    await agent.log(attempt, 6, (wire.STDOUT, b"late\n"))
+    web.desk.want(attempt.instance_id, Wanted(1, (WantedAttempt(None, attempt, forget=True),)))
+    await agent.sync()
+    assert open_below(web.folder / "logs") == set()
+
+
+@pytest.mark.parametrize("body", [b'{"instance": "\\ud800", "token": "x", "nonce": "12345678"}', b"[" * 100_000])
+async def test_a_join_that_cannot_be_decoded_is_refused(web: Served, body: bytes) -> None:
+    assert (await AgentClient(web.agents).call("POST", "/agent/v1/join", body)).status == 400
+
+
+async def test_no_attempt_has_so_large_a_number(web: Served) -> None:
+    agent, attempt = await web.running()
+    empty = wire.pack_log([], b"")
+    for number in (10**9, 10**40, "9" * 5000, 0):
+        answer = await agent.call("POST", f"/agent/v1/log/{attempt.job_id}/{number}?offset=0", empty)
+        assert (answer.status, answer.message) == (404, "no such attempt")
+    asked = {"area": "results", "job": attempt.job_id, "number": 10**9, "sequence": 1, "final": False, "files": []}
+    assert (await agent.call("POST", "/agent/v1/manifest", asked)).status == 404
+    assert (await agent.call("POST", "/agent/v1/manifest", {**asked, "number": 10**40})).status == 400
 
 
 async def test_what_is_not_wanted_any_more_has_no_order(web: Served) -> None:

@@ -151,6 +151,26 @@ async def test_a_body_over_25_mb_is_not_read(web: Served, taker: Taker) -> None:
     assert (await post(web, large, sign(large))).status == 202
 
 
+async def test_one_that_does_not_come_to_its_end_is_not_waited_for(web: Served, taker: Taker) -> None:
+    web.services.strangers.patience_s = 0.05
+    answer = await post(web, b"{", {"Content-Length": "100"})
+    assert (answer.status, answer.message) == (408, "the body did not come within 0.05 s")
+    assert await events(web) == []
+
+
+async def test_there_is_room_for_so_many_bodies_at_a_time(web: Served, taker: Taker) -> None:
+    """What was never finished holds no memory once it has been given up."""
+    web.services.strangers.most_bytes, web.services.strangers.patience_s = 2**20, 0.5
+    unfinished = asyncio.create_task(post(web, b"x" * (2**20 - 2**15), {"Content-Length": str(2**20)}))
+    body = b'{"id": "d1", "x": "' + b"x" * 2**16 + b'"}'
+    refused = Answer(0, b"", {})
+    while not unfinished.done() and refused.status != 503:
+        refused = await post(web, body, sign(body))
+    assert (refused.status, refused.headers["retry-after"]) == (503, "10")
+    assert (await unfinished).status == 408
+    assert (await post(web, body, sign(body))).status == 202
+
+
 async def test_only_people_and_forges_come_to_that_listener(web: Served) -> None:
     for where in (web.agents, web.folder / "control.sock"):
         assert (await Http(where).call("POST", "/hooks/github", b"{}", sign(b"{}"))).status == 404

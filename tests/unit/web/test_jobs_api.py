@@ -67,6 +67,16 @@ async def test_somebody_elses_id_is_a_conflict(web: Served) -> None:
         ({"workspace": {"sha256": "a" * 64, "size": 1, "files": 1}}, "has not been uploaded"),
         ({"secrets": ["HF_TOKEN"]}, "missing secret: HF_TOKEN"),
         ({"secrets": ["not a name"]}, "spec.secrets"),
+        ({"name": "\x1b[2Jgone"}, r"spec.name: '\x1b[2Jgone' is not a name"),
+        ({"name": "a\0b"}, "spec.name"),
+        ({"name": "x" * 201}, "spec.name"),
+        (
+            {"max_lifetime_s": 1e300},
+            "spec.max_lifetime_s: 1e+300 s is over the longest duration, 10 years (315360000 s)",
+        ),
+        ({"timeout_s": 315360001.0}, "spec.timeout_s: "),
+        ({"idle_timeout_s": 1e12}, "spec.idle_timeout_s: "),
+        ({"checkpoint": {"path": "c", "every_s": 1e12}}, "spec.checkpoint.every_s: "),
     ],
 )
 async def test_what_cannot_be_is_refused_by_name_and_nothing_is_stored(
@@ -76,6 +86,39 @@ async def test_what_cannot_be_is_refused_by_name_and_nothing_is_stored(
     assert (answer.status, answer.kind) == (400, "InvalidRequest")
     assert says in answer.message
     assert await web.store.jobs.find() == []
+
+
+HALF = "\ud800"
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (new(run=HALF), "body: half a character"),
+        (new(name=HALF), "body: half a character"),
+        (new(handed={"A": f"{HALF}-a-secret"}, secrets=["A"]), "body: half a character"),
+        (new(need={"image": HALF}), "body: half a character"),
+        (new(log_limit_bytes=10**400), "body: 100000000000... is a number of more than 64 bits"),
+        (new(need={"cpus": -(10**400)}), "body: -10000000000... is a number of more than 64 bits"),
+        (b"[" * 100_000, "body: nested too deeply"),
+        (b'"\xed\xa0\x80"', "body: not text in UTF-8"),
+        (b'{"id": ', "body: not JSON (line 1, column 8)"),
+    ],
+)
+async def test_what_cannot_be_decoded_or_kept_is_refused(web: Served, body: Any, says: str) -> None:
+    answer = await web.control.post("/api/v1/jobs", body)
+    assert (answer.status, answer.kind) == (400, "InvalidRequest")
+    assert answer.message.startswith(says)
+
+
+async def test_a_secret_of_half_a_character_is_refused(web: Served) -> None:
+    assert (await web.control.call("PUT", "/api/v1/secrets/A", {"value": f"{HALF}-a-secret"})).status == 400
+
+
+async def test_no_attempt_has_so_large_a_number(web: Served) -> None:
+    job = await web.job()
+    for what in ("readings", "results"):
+        assert (await web.control.get(f"/api/v1/jobs/{job.id}/{what}?attempt={2**63}")).status == 400
 
 
 @pytest.mark.parametrize("job_id", ["", "../x", "A", "x" * 80, "a b", "job_1", "job\n"])

@@ -16,10 +16,18 @@ import pytest
 from provisioner.domain.job import JobSpec
 from provisioner.domain.place import Ladder, Rung
 from provisioner.domain.store import Event
+from tests.fakes.disk import files_left
 
 from .served import OFFER, Http, Served
 
 JOB: dict[str, Any] = {"id": "job-by-token", "spec": {"run": "true"}}
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"id": 5}', b"\xff"])
+async def test_nothing_of_a_strangers_body_is_looked_at(web: Served, body: bytes) -> None:
+    for method, path in (("POST", "/api/v1/jobs"), ("PUT", "/api/v1/secrets/A"), ("POST", "/api/v1/tokens")):
+        answer = await Http(web.port).call(method, path, body)
+        assert (answer.status, answer.kind) == (401, "Unauthenticated")
 
 
 @pytest.mark.parametrize("token", ["", "rt_wrong", "Bearer", "rs_" + "0" * 64, "x" * 10_000])
@@ -195,6 +203,15 @@ async def test_health_tells_of_the_last_pass(web: Served) -> None:
     assert (stale.status, stale.json["ok"]) == (503, False)
     assert stale.json["last_pass_age_s"] > 60
     assert "error" not in stale.json
+
+
+async def test_health_tells_that_no_files_can_be_opened(web: Served) -> None:
+    """Passes go on then, and do nothing."""
+    with files_left(8):
+        short = await web.control.get("/healthz")
+    assert (short.status, short.json["ok"]) == (503, False)
+    assert short.json["error"].startswith("Too many open files: raise the limit")
+    assert (await web.control.get("/healthz")).status == 200
 
 
 async def test_health_tells_on_what_the_engine_broke(web: Served) -> None:

@@ -13,6 +13,7 @@ from provisioner.domain.errors import ForgeRefused, ForgeUnauthorized
 from provisioner.domain.forge import CiJobState, ForgeKind, Site
 from provisioner.forges.gitea.webhooks import delivery
 
+DEEP = b"[" * 100_000
 SITE = Site(ForgeKind.GITEA, "https://gitea.example/git", "")
 SECRET = "hook-secret"
 JOB: dict[str, Any] = {
@@ -99,7 +100,17 @@ def test_other_events_are_told_by_name_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [b"{", b"{}", b"[]", body().replace(b"full_name", b"name"), body(id="x"), body(created_at=None)]
+    "wrong",
+    [
+        b"{",
+        b"{}",
+        b"[]",
+        body().replace(b"full_name", b"name"),
+        body(id="x"),
+        body(id=10**40),
+        body(created_at=None),
+        b"[" * 100_000,
+    ],
 )
 def test_what_is_not_understood_is_refused(wrong: bytes) -> None:
     with pytest.raises(ForgeRefused):

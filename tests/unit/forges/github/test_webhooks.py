@@ -85,6 +85,23 @@ def test_what_is_signed_and_not_understood_is_refused(body: bytes) -> None:
         delivery(GITHUB, headers(body), body, SECRET)
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"workflow_job": ' + b"[" * 100_000, "nested too deeply"),
+        (b"\xff\xfe", "not text in UTF-8"),
+        (b'{"workflow_job":', r"not JSON \(line 1, column 17\)"),
+        (b'{"workflow_job": {"name": "\\ud800"}}', r"half a character \(a lone surrogate\) is in its text"),
+        (b'{"workflow_job": {"run_attempt": 1' + b"0" * 400 + b"}}", r"1\d{11}\.\.\. is a number of more than 64 bits"),
+        (b'{"workflow_job": {}}', "repository is missing"),
+        (b'{"workflow_job": {}, "repository": {"full_name": null}}', "a field is not what it should be"),
+    ],
+)
+def test_why_it_was_not_understood_is_said_in_words(body: bytes, said: str) -> None:
+    with pytest.raises(ForgeRefused, match=f"^a workflow_job webhook that is not understood: {said}[^()]*$"):
+        delivery(GITHUB, headers(body), body, SECRET)
+
+
 def test_what_names_no_delivery_is_refused() -> None:
     """It could not be told from its repetition."""
     body = payload()

@@ -12,6 +12,7 @@ from provisioner.domain.errors import ForgeRefused, ForgeUnauthorized
 from provisioner.domain.forge import CiJobState, ForgeKind, Site
 from provisioner.forges.gitlab.webhooks import delivery
 
+DEEP = b"[" * 100_000
 SITE = Site(ForgeKind.GITLAB, "https://gitlab.example", "")
 SECRET = "hook-secret"
 HEADERS = {
@@ -97,7 +98,17 @@ def test_no_secret_lets_nobody_in() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [b"", b"[]", b"{", body(build_id="x"), body(project=None), body(build_created_at="yesterday")]
+    "wrong",
+    [
+        b"",
+        b"[]",
+        b"{",
+        body(build_id="x"),
+        body(build_id=10**40),
+        body(project=None),
+        body(build_created_at="yesterday"),
+        b"[" * 100_000,
+    ],
 )
 def test_what_is_not_understood_is_refused(wrong: bytes) -> None:
     with pytest.raises(ForgeRefused):
