@@ -18,14 +18,11 @@ def serve(
     import asyncio
     import os
 
-    from .ask import step_down
     from .configure_log import configure
     from .serve import ServeOptions
     from .serve import serve as run
 
     configure()
-    if not embedded:
-        step_down(home)
     asyncio.run(run(ServeOptions(home=home, embedded=embedded, host=host, port=port, tls=tls), os.environ))
 
 
