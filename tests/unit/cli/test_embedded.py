@@ -189,7 +189,10 @@ def test_a_command_whose_controller_gave_way_uses_the_one_that_came(terminal: Te
 
 def test_whoever_holds_the_home_and_does_not_answer_is_named(terminal: Terminal) -> None:
     client = Client(f"unix:{terminal.api_path}")
-    with held(terminal.home), pytest.raises(Unreachable, match="is in use by the controller with pid 1, which does not"):
+    with (
+        held(terminal.home),
+        pytest.raises(Unreachable, match="is in use by the controller with pid 1, which does not"),
+    ):
         begin(client, terminal.home, time.monotonic() + 0.1)
     assert not (terminal.home / "controller.log").exists()
 
