@@ -25,10 +25,10 @@ def meddled(folder: Path, seed: int) -> Iterator[tuple[World, Meddler]]:
     (folder / "work").mkdir()
     (folder / "work/steps.py").write_text(Path(__file__).with_name("steps.py").read_text())
     port = free_port()
-    with world(folder) as w, meddling(port, seed, late_s=_LATE_S) as meddler, network(meddler.port) as net:
-        with served(w, port=port):
-            net.take_over(w.home / "agents.sock")
-            yield w, meddler
+    meddled_with = meddling(port, seed, late_s=_LATE_S)
+    with world(folder) as w, meddled_with as meddler, network(meddler.port) as net, served(w, port=port):
+        net.take_over(w.home / "agents.sock")
+        yield w, meddler
 
 
 def submit(w: World, *words: str) -> str:
