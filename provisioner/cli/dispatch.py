@@ -99,7 +99,8 @@ def run(words: list[str]) -> int:
 def _of_group(context: click.Context) -> str:
     """What to say after a group's name there has to be."""
     group = context.command
-    names = group.list_commands(context) if isinstance(group, click.Group) else []
+    named = group.commands.items() if isinstance(group, click.Group) else ()
+    names = sorted(name for name, one in named if not one.hidden)
     return f"`{context.command_path}` needs a command; `{context.command_path} --help` tells of {', '.join(names)}"
 
 
