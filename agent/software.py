@@ -14,18 +14,20 @@ import shutil
 import tarfile
 import zipfile
 import zlib
-from typing import Any, Callable
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Callable
 from urllib.parse import urljoin, urlsplit
 
 from . import archive, child, wire
 from .forges import Program, SoftwareError, program_of
 from .inputs import Cancelled, InputError, free_bytes, make_room
-from .link import Refused
+from .link import Refused, Unreachable
 from .machine import Machine
 
 _ANSWER_S = 20.0  # arbitrary: for a program to say its version
 _REDIRECTS = 5  # arbitrary
 _UNPACKED = 5  # arbitrary: room that is left must be so many times the archive's size
+_MOST = 2**31  # bytes, arbitrary: several times what the largest has
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _ZIP = b"PK\x03\x04"
 _VERSION = re.compile(r"(?<![\w.])v?(\d+(?:\.\d+)+[\w.+~-]*)")
@@ -80,8 +82,9 @@ def _copy(folder: str, target: str, program: Program) -> None:
         shutil.copy2(os.path.join(folder, program.executable), target)
 
 
-def fetched(machine: Machine, order: wire.RunnerOrder, unwanted: Callable[[], bool]) -> str:
-    """The path of the archive in the cache, which is what it ought to be. Raises: as `install`."""
+def fetched(machine: Machine, order: wire.RunnerOrder, unwanted: Callable[[], bool], most: int = _MOST) -> str:
+    """The path of the archive in the cache, which is what it ought to be. Of one that does not say how long it is, no
+    more than `most` bytes are taken. Raises: as `install`."""
     if not re.fullmatch(r"[0-9a-f]{64}", order.sha256):
         raise SoftwareError(f"{order.software} {order.version} was ordered without a sha256")
     folder = os.path.join(machine.home.cache, "software")
@@ -94,7 +97,7 @@ def fetched(machine: Machine, order: wire.RunnerOrder, unwanted: Callable[[], bo
         os.unlink(path)
     part = f"{path}.part"
     for resumed in (os.path.exists(part), False):
-        _download(machine, order.software_url, part, unwanted)
+        whole = _download(machine, order.software_url, part, unwanted, most)
         found = _digest(part)
         if found == order.sha256:
             os.replace(part, path)
@@ -103,11 +106,13 @@ def fetched(machine: Machine, order: wire.RunnerOrder, unwanted: Callable[[], bo
         if not resumed:
             break  # else it may have been changed in between: once more, from its beginning
     what = f"{order.software} {order.version} from {_plain(order.software_url)}"
+    if not whole:
+        raise Unreachable(f"{what} broke off, or is not what was ordered: its sha256 is {found}, not {order.sha256}")
     raise SoftwareError(f"{what} is not what was ordered: its sha256 is {found}, not {order.sha256}")
 
 
-def _download(machine: Machine, url: str, part: str, unwanted: Callable[[], bool]) -> None:
-    """The rest of it, after what is there already."""
+def _download(machine: Machine, url: str, part: str, unwanted: Callable[[], bool], most: int) -> bool:
+    """The rest of it, after what is there already. Whether all of it came: false is that nobody can tell."""
     for _ in range(_REDIRECTS):
         have = os.path.getsize(part) if os.path.exists(part) else 0
         headers = {"user-agent": "gpu-runner-agent", **({"range": f"bytes={have}-"} if have else {})}
@@ -117,18 +122,30 @@ def _download(machine: Machine, url: str, part: str, unwanted: Callable[[], bool
                     url = urljoin(url, head.headers.get("location", ""))
                     connection.close()
                     continue
-                _room(machine, head.headers.get("content-length", ""), have)
+                length = head.headers.get("content-length", "")
+                _room(machine, length, have)
+                most = max(most, int(length)) if length.isdigit() else min(most, free_bytes(machine.home) // _UNPACKED)
                 with open(part, "ab" if head.status == 206 else "wb") as file:
-                    for block in connection.blocks():
-                        if unwanted():
-                            raise Cancelled
-                        file.write(block)
-                return
+                    _take(connection.blocks(), file, part, most, unwanted)
+                return bool(length) or "chunked" in head.headers.get("transfer-encoding", "").lower()
         except Refused as error:
             if error.status == 416 and have:  # there is no more of it, or it is another one now
-                return
+                return True
             raise SoftwareError(f"{_plain(url)} answered {error}") from error
     raise SoftwareError(f"{_plain(url)} leads from one place to the next, more than {_REDIRECTS} times")
+
+
+def _take(blocks: Iterator[bytes], file: BinaryIO, part: str, most: int, unwanted: Callable[[], bool]) -> None:
+    """Raises: InputError once there are more than `most` bytes, none of which is kept."""
+    came = 0
+    for block in blocks:
+        if unwanted():
+            raise Cancelled
+        came += len(block)
+        if came > most:
+            os.unlink(part)
+            raise InputError(f"no room for the runner's program: it does not say how long it is, and {most} bytes came")
+        file.write(block)
 
 
 def _checked(url: str) -> str:

@@ -25,14 +25,11 @@ def serve(
     import asyncio
     import os
 
-    from .ask import step_down
     from .configure_log import configure
     from .serve import ServeOptions
     from .serve import serve as run
 
     configure()
-    if not embedded:
-        step_down(home)
     options = ServeOptions(home=home, step_of=step_of, embedded=embedded, host=host, port=port, tls=tls)
     asyncio.run(run(options, os.environ))
 

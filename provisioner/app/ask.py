@@ -5,23 +5,19 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import time
 from pathlib import Path
 from typing import Any
 
 from .home import Home
 
 
-def step_down(home: Path, patience_s: float = 15.0) -> None:
-    """Ask a running embedded controller to leave; a served one is left alone, and the home's lock then says so."""
-    path = Home(home).control_socket
-    status = ask(path, "GET", "/api/v1/status")
-    if not status.get("embedded"):
-        return
-    ask(path, "POST", "/api/v1/shutdown", {"reason": "a served controller takes over"})
-    deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline and ask(path, "GET", "/api/v1/status"):
-        time.sleep(0.05)
+def step_down(home: Home) -> bool:
+    """Ask an embedded controller to leave; false for a served one, which stays. One that is only starting, or is
+    leaving, does not answer: then it is to be asked again."""
+    status = ask(home.control_socket, "GET", "/api/v1/status")
+    if status.get("embedded"):
+        ask(home.control_socket, "POST", "/api/v1/shutdown", {"reason": "a served controller takes over"})
+    return not status or bool(status.get("embedded"))
 
 
 def ask(path: Path, method: str, route: str, body: dict[str, str] | None = None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 
 from provisioner.domain.ci import CiClaims, CiPolicy, Session, admit, check_fork, read_claims, session_of
 from provisioner.domain.errors import ForgeError, InvalidRequest, Unauthenticated
+from provisioner.domain.extras import installed_by
 from provisioner.domain.forge import ForgeKind, Forges, Site
 from provisioner.domain.ports import Clock
 from provisioner.forge_settings import CiSettings
@@ -91,7 +92,7 @@ def door(settings: Sequence[CiSettings], public_url: str, forges: Forges, clock:
     if not settings:
         return None
     if find_spec("jwt") is None or find_spec("httpx2") is None:
-        raise InvalidRequest("`ci:` of the settings needs PyJWT and httpx2", hint="pip install 'gpu-runner[forges]'")
+        raise InvalidRequest("`ci:` of the settings needs PyJWT and httpx2", hint=installed_by("forges"))
     policies = [policy_of(one, public_url) for one in settings]
     return Door(policies, Issuers({one.issuer for one in policies}, clock), forges, clock, key)
 

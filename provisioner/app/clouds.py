@@ -117,6 +117,8 @@ class Clouds:
     async def urls(self, instance: Instance) -> Sequence[str]:
         """Where the agent of an instance that is about to be launched will find a controller."""
         name = instance.offer.provider
+        if name == "local" and not self._ground.shared:  # a socket is there whichever controller has the home
+            return [f"unix:{self._ground.home.agents_socket}"]
         if name == "local" or (self._dialled and name != "hosts"):
             return (self._engine.urls if self._engine else ()) or self._ground.agent_urls
         return await self.reach.urls(instance)

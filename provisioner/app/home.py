@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -14,6 +14,7 @@ from typing import IO
 from provisioner.domain.errors import Conflict, InvalidRequest
 
 _SUN_PATH = 107  # bytes of a Unix socket's path. Source: unix(7), sun_path[108].
+_POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +68,17 @@ class Home:
             raise InvalidRequest(f"cannot use {self.path}: {error.strerror}", hint="set RUNNER_HOME") from error
 
     @contextlib.contextmanager
-    def held(self, patience_s: float = 3.0) -> Iterator[None]:
-        """Held while a controller, or an offline database command, works here. One that is leaving is waited for.
+    def held(self, patience_s: float = 3.0, leaves: Callable[[], bool] = lambda: True) -> Iterator[None]:
+        """Held while a controller, or an offline database command, works here. One that is leaving is waited for, and
+        `leaves` asked again and again meanwhile: false says that it will not.
 
         Raises: Conflict naming the holder.
         """
         with (self.path / "controller.lock").open("a+") as lock:
             deadline = time.monotonic() + patience_s
             while not _locked(lock):
-                if time.monotonic() < deadline:
-                    time.sleep(0.02)
+                if time.monotonic() < deadline and leaves():
+                    time.sleep(_POLL_S)
                     continue
                 lock.seek(0)
                 holder = lock.read().strip() or "unknown"

@@ -30,6 +30,7 @@ from provisioner.web.listen import Listener
 from provisioner.web.services import Services
 from provisioner.web.sites import agents_site, control_site, people_site
 
+from .ask import step_down
 from .aws import note_own
 from .compose import Controller, composed
 from .home import Home
@@ -40,6 +41,7 @@ from .watch import watched
 from .webhooks import expected
 
 _log = structlog.get_logger()
+_TAKES_OVER_S = 60.0  # an embedded one may be slow to start, and then takes up to ten seconds to leave; arbitrary
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ async def serve(options: ServeOptions, environment: Mapping[str, str]) -> None:
     raise_limit()
     home = Home(options.home, options.step_of)
     home.make()
-    with home.held(patience_s=3.0 if options.embedded else 15.0):
+    with home.held() if options.embedded else home.held(_TAKES_OVER_S, lambda: step_down(home)):
         served, own_tls = not options.embedded, options.tls == "auto"
         async with composed(home, environment, served=served, own_tls=own_tls) as controller:
             await _Serving(controller, options).run()

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from provisioner.domain.errors import BootstrapError, HostKeyMismatch, LoginRefused, NoAnswer
+from provisioner.domain.extras import installed_by
 from provisioner.domain.shell import Login, Ran, Session
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ async def _opened(login: Login, timeout_s: float) -> asyncssh.SSHClientConnectio
     try:
         import asyncssh
     except ImportError as error:
-        raise NoAnswer("SSH needs another package", hint="pip install 'gpu-runner[ssh]'") from error
+        raise NoAnswer("SSH needs another package", hint=installed_by("ssh")) from error
     with _ours(login):
         known = [asyncssh.import_public_key(one) for one in login.host_keys]
         options: dict[str, Any] = {

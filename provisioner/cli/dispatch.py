@@ -83,6 +83,9 @@ def run(words: list[str]) -> int:
         return error.code
     except click.exceptions.Exit as error:
         return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(f"runner: {_of_group(error.ctx)}", err=True)
+        return 2
     except click.ClickException as error:
         click.echo(f"runner: {' '.join(error.format_message().split())}", err=True)
         return 2
@@ -91,6 +94,14 @@ def run(words: list[str]) -> int:
         return 130
     except Exception as error:
         return _ours(error)
+
+
+def _of_group(context: click.Context) -> str:
+    """What to say after a group's name there has to be."""
+    group = context.command
+    named = group.commands.items() if isinstance(group, click.Group) else ()
+    names = sorted(name for name, one in named if not one.hidden)
+    return f"`{context.command_path}` needs a command; `{context.command_path} --help` tells of {', '.join(names)}"
 
 
 def _ours(error: Exception) -> int:

@@ -83,7 +83,7 @@ def again(client: Client) -> None:
             client.get("/status")
             return
         time.sleep(0.5)
-    raise Unreachable(f"no controller at {client.target}", "the job goes on; `runner logs -f` shows it later")
+    raise Unreachable(f"no controller at {client.target}")
 
 
 def answers(client: Client) -> bool:
@@ -113,14 +113,15 @@ def _start(client: Client) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _turn(folder):
-            _begin(client, folder, time.monotonic() + _READY_S)
+            begin(client, folder, time.monotonic() + _READY_S)
     except OSError as error:
         raise CliError(f"cannot use {folder}: {error.strerror}", "set RUNNER_HOME") from error
 
 
-def _begin(client: Client, folder: Path, deadline: float) -> None:
-    """Until one of our version answers. One that is leaving may still hold the home: then ours is tried again."""
-    said_from = starts = 0
+def begin(client: Client, folder: Path, deadline: float) -> None:
+    """Until one answers: whoever has the home, else one that is started here. Ours gives way to a served one that
+    comes meanwhile. Raises: Unreachable."""
+    said_from = refused = 0
     child: subprocess.Popen[bytes] | None = None
     quiet_until = time.monotonic() + _SLOW_S
     while time.monotonic() < deadline:
@@ -131,14 +132,18 @@ def _begin(client: Client, folder: Path, deadline: float) -> None:
             if child is not None:
                 child.returncode = 0  # it is not ours to wait for
             return
-        if child is None and not _accepts(folder):
+        if child is None and not _accepts(folder) and not _held(folder):
             said_from = _size(folder / "controller.log")
-            child, starts = _spawn(folder), starts + 1
+            child = _spawn(folder)
         elif child is not None and (code := child.poll()) is not None:
-            if code != _REFUSED or not (starts == 1 or _held(folder)):
+            refused += code == _REFUSED and not _held(folder)
+            if code not in (0, _REFUSED) or refused > 1:
                 break
             child = None
         time.sleep(_POLL_S)
+    if child is None and _held(folder):
+        holder = (folder / "controller.lock").read_text() or "unknown"
+        raise Unreachable(f"{folder} is in use by the controller with pid {holder}, which does not answer")
     raise Unreachable("the embedded controller did not start", said(folder, said_from))
 
 
@@ -151,7 +156,7 @@ def _accepts(folder: Path) -> bool:
 
 
 def _held(folder: Path) -> bool:
-    """Whether somebody holds the home. Asked only after ours was refused, so as to be in nobody's way."""
+    """Whether somebody holds the home. Whoever finds this in their way tries again."""
     with contextlib.suppress(FileNotFoundError), (folder / "controller.lock").open() as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -17,7 +17,7 @@ class CliError(Exception):
 
     @property
     def line(self) -> str:
-        return f"{self.message}; {self.hint}" if self.hint else self.message
+        return f"{self.message}{' ' if self.message.endswith('?') else '; '}{self.hint}" if self.hint else self.message
 
 
 class Unreachable(CliError):

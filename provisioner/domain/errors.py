@@ -18,7 +18,7 @@ class RunnerError(Exception):
     @property
     def line(self) -> str:
         """All of it on one line."""
-        return f"{self.message}; {self.hint}" if self.hint else self.message
+        return f"{self.message}{' ' if self.message.endswith('?') else '; '}{self.hint}" if self.hint else self.message
 
 
 class RequestError(RunnerError):

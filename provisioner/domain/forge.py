@@ -332,9 +332,12 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Comment:
+    """`mine`: written by the account that asks."""
+
     id: str
     body: str
     url: str = ""
+    mine: bool = False
 
 
 class Conclusion(StrEnum):
@@ -349,6 +352,8 @@ class Reviews(Protocol):
 
     - W1 `comments` is complete, every page of them, oldest first, or raises. W2 `add` and `edit` store the text as it
       was given, or raise; nothing is cut. W3 only ForgeError comes out. W4 `drop` is idempotent: absence is success.
+      W5 a comment is `mine` only if whoever asks wrote it. Where a forge does not tell a program who it is there, those
+      of all programs are; nobody else's ever is, whatever it says.
     """
 
     @property

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Protocol, cast
 
 from provisioner.domain.errors import InvalidRequest
+from provisioner.domain.extras import installed_by
 from provisioner.domain.forge import Delivery, Forge, ForgeCredentials, ForgeKind, Release, Reviews, Site
 from provisioner.domain.job_queue import JobQueue
 from provisioner.domain.ports import Clock
@@ -17,6 +19,8 @@ FOLDERS = {
     ForgeKind.GITLAB: "gitlab",
     ForgeKind.GITEA: "gitea",
 }
+
+_NEEDED = {"httpx2": "httpx2", "jwt": "PyJWT"}
 
 
 class Opened(Forge, Reviews, Protocol):
@@ -67,14 +71,10 @@ def folder(kind: ForgeKind) -> Folder:
     """Raises: InvalidRequest."""
     if kind not in FOLDERS:
         raise InvalidRequest(f"{kind} is not a forge that this controller can speak to", hint=", ".join(FOLDERS))
-    try:
-        return cast("Folder", import_module(f".{FOLDERS[kind]}.opening", __package__))
-    except ModuleNotFoundError as error:
-        if error.name and error.name.startswith("provisioner"):
-            raise
-        raise InvalidRequest(
-            f"forges need {error.name}, which is not installed", hint="pip install 'gpu-runner[forges]'"
-        ) from error
+    for module, package in _NEEDED.items():  # which are imported no sooner than they are used
+        if find_spec(module) is None:
+            raise InvalidRequest(f"forges need {package}, which is not installed", hint=installed_by("forges"))
+    return cast("Folder", import_module(f".{FOLDERS[kind]}.opening", __package__))
 
 
 def open_forge(

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from provisioner.domain.errors import InvalidRequest
+from provisioner.domain.extras import installed_by
 from provisioner.domain.ports import Objects
 
 from .directory import DirectoryObjects
@@ -27,7 +28,7 @@ def open_objects(url: str) -> Objects:
         raise InvalidRequest(f"{url!r} names no bucket", hint=f"write {scheme}://BUCKET/PREFIX")
     if scheme == "s3":
         if importlib.util.find_spec("boto3") is None:
-            raise InvalidRequest("S3 needs boto3", hint="pip install 'gpu-runner[aws]'")
+            raise InvalidRequest("S3 needs boto3", hint=installed_by("aws"))
         from .s3 import S3Objects
 
         return S3Objects(url, foreign=open_foreign)

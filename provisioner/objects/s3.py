@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from provisioner.domain.errors import ObjectsError
+from provisioner.domain.extras import installed_by
 from provisioner.domain.ports import Multipart
 
 from .keys import checked, checked_folder
@@ -96,7 +97,7 @@ class S3Objects(ObstoreObjects):
         try:
             import botocore.exceptions as theirs
         except ImportError as error:
-            raise ObjectsError("S3 needs boto3", hint="install gpu-runner[aws]") from error
+            raise ObjectsError("S3 needs boto3", hint=installed_by("aws")) from error
         try:
             yield
         except theirs.ClientError as error:

@@ -1,6 +1,7 @@
 """One comment, kept up to date: found again by a hidden mark, whoever else posts at the same time.
 
-The oldest comment that begins with the mark is the one. Whoever adds one looks again afterwards: where an older one has
+The oldest comment of our own that begins with the mark is the one: what somebody else wrote they could change again,
+though we may edit it. Whoever adds one looks again afterwards: where an older one has
 come meanwhile, that one is brought up to date and the new one taken away.
 """
 
@@ -48,13 +49,13 @@ async def upsert(reviews: Reviews, site: Site, target: Target, key: str, body: s
 async def _ours(reviews: Reviews, site: Site, target: Target, key: str) -> list[Comment]:
     """Oldest first. The mark has to be the first line: whoever quotes a report does not become one."""
     begin = mark(key)
-    return [one for one in await reviews.comments(site, target) if one.body.lstrip().startswith(begin)]
+    return [one for one in await reviews.comments(site, target) if one.mine and one.body.lstrip().startswith(begin)]
 
 
 async def _edit_first(
     reviews: Reviews, site: Site, target: Target, candidates: Sequence[Comment], text: str
 ) -> Comment | None:
-    """The oldest that we may edit: somebody else's that begins with our mark is left alone."""
+    """The oldest that we may edit."""
     for one in candidates:
         if one.body == text:
             return one

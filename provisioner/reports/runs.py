@@ -10,6 +10,7 @@ from .found import Found
 from .markdown import Section, code, head, row, words
 
 _GIB = 2**30
+_BEFORE = ("software_s", "workspace_s", "inputs_s", "checkpoint_s", "setup_s")  # timings of what precedes a command
 _OFFERED = ("provider", "zone", "instance_type", "market")
 
 
@@ -59,21 +60,26 @@ def _cost(record: Mapping[str, Any]) -> str:
 
 
 def _times(record: Mapping[str, Any]) -> str:
-    """Waiting first, then what the attempts' timings add up to by phase."""
+    """Waiting first (for its machine: an attempt has begun when its command has, and what was made ready for that has
+    times of its own), then what the attempts' timings add up to by phase."""
     spans: dict[str, float] = {}
     attempts = _attempts(record)
     created = record.get("created_at")
     first = attempts[0].get("started_at") if attempts else None
     if created and first:
         waited = (datetime.fromisoformat(first) - datetime.fromisoformat(created)).total_seconds()
-        spans["waiting"] = max(0.0, waited)
+        spans["waiting"] = max(0.0, waited - sum(value for name, value in _timings(attempts[0]) if name in _BEFORE))
     for attempt in attempts:
-        timings = (attempt.get("facts") or {}).get("timings") or {}
-        for name, value in timings.items() if isinstance(timings, Mapping) else ():
-            if isinstance(value, int | float):
-                phase = str(name).removesuffix("_s").replace("_", " ")
-                spans[phase] = spans.get(phase, 0.0) + value
+        for name, value in _timings(attempt):
+            phase = name.removesuffix("_s").replace("_", " ")
+            spans[phase] = spans.get(phase, 0.0) + value
     return ", ".join(f"{phase} {span(seconds)}" for phase, seconds in spans.items() if seconds >= 0.05)
+
+
+def _timings(attempt: Mapping[str, Any]) -> Sequence[tuple[str, float]]:
+    timings = (attempt.get("facts") or {}).get("timings") or {}
+    found = timings.items() if isinstance(timings, Mapping) else ()
+    return [(str(name), value) for name, value in found if isinstance(value, int | float)]
 
 
 def _machine(attempt: Mapping[str, Any]) -> str:

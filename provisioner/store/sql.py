@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import StaticPool
 
 from provisioner.domain.errors import StoreError
+from provisioner.domain.extras import installed_by
 from provisioner.domain.urgency import is_urgent
 
 from .lane import Lane, Outcome
@@ -101,7 +102,7 @@ def connect(url: str) -> Engine:
         return _sqlite(url)
     if url.startswith("postgresql"):
         if importlib.util.find_spec("psycopg") is None:
-            raise StoreError("PostgreSQL needs psycopg", hint="pip install 'gpu-runner[postgres]'")
+            raise StoreError("PostgreSQL needs psycopg", hint=installed_by("postgres"))
         return create_engine(
             url.replace("postgresql://", "postgresql+psycopg://", 1), pool_size=_POOL, pool_pre_ping=True
         )

@@ -28,7 +28,10 @@ class ReviewsWorld(Protocol):
         """All comments there, oldest first."""
         ...
 
-    def say(self, target: Target, bodies: list[str]) -> None: ...
+    def say(self, target: Target, bodies: list[str]) -> None:
+        """By somebody else, who is a person."""
+        ...
+
     def checks(self) -> list[tuple[str, str, str]]:
         """(sha, name, conclusion or state), oldest first."""
         ...
@@ -89,6 +92,16 @@ class ReviewsLaws:
             await forge.drop(site, target, added.id)
             await forge.drop(site, target, added.id)
             assert world.said(target) == ["stays"], target
+
+    async def test_w5_what_somebody_else_wrote_is_not_mine(
+        self, forge: Reviews, site: Site, world: ReviewsWorld
+    ) -> None:
+        for target in world.targets:
+            world.say(target, [BODY])
+            added = await forge.add(site, target, BODY)
+            edited = await forge.edit(site, target, added.id, BODY + "more")
+            assert (added.mine, edited.mine) == (True, True)
+            assert [comment.mine for comment in await forge.comments(site, target)] == [False, True], target
 
     async def test_w3_only_our_errors_come_out_and_they_tell_no_credential(
         self, forge: Reviews, site: Site, world: ReviewsWorld

@@ -1,4 +1,5 @@
-"""The network between machines and their controller: a TCP port that passes everything on, until told not to."""
+"""The network between machines and their controller: a TCP port that passes everything on, until told not to. Machines
+of this computer come through it once their socket is taken over."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import contextlib
 import enum
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 
 class Weather(enum.Enum):
@@ -38,6 +40,10 @@ class Network:
     @weather.setter
     def weather(self, weather: Weather) -> None:
         asyncio.run_coroutine_threadsafe(self._become(weather), self._loop).result(10)
+
+    def take_over(self, socket: Path) -> None:
+        """From now on, what connects there comes through here."""
+        asyncio.run_coroutine_threadsafe(asyncio.start_unix_server(self._connected, socket), self._loop).result(10)
 
     async def _become(self, weather: Weather) -> None:
         self._weather = weather

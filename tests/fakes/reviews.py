@@ -19,12 +19,13 @@ async def _at_once() -> None:
 
 @dataclass
 class FakeReviews:
-    """`not_ours` are ids of comments that only their writer may change."""
+    """`not_ours` are ids of comments that somebody else wrote; `guarded`: only they may change them."""
 
     longest: int = 65_536
     said: list[Comment] = field(default_factory=list)
     checks: list[tuple[str, str, Conclusion, str, str]] = field(default_factory=list)
     not_ours: set[str] = field(default_factory=set)
+    guarded: bool = True
     calls: list[str] = field(default_factory=list)
     before_add: Callable[[], Awaitable[None]] = _at_once
     _count: int = 0
@@ -36,7 +37,8 @@ class FakeReviews:
     def say(self, *bodies: str) -> None:
         for body in bodies:
             self._count += 1
-            self.said.append(Comment(str(self._count), body, f"https://forge.example/c/{self._count}"))
+            mine = str(self._count) not in self.not_ours
+            self.said.append(Comment(str(self._count), body, f"https://forge.example/c/{self._count}", mine))
 
     async def comments(self, site: Site, target: Target) -> Sequence[Comment]:
         self.calls.append("comments")
@@ -52,7 +54,7 @@ class FakeReviews:
     async def edit(self, site: Site, target: Target, comment_id: str, body: str) -> Comment:
         self.calls.append("edit")
         self._check(body)
-        if comment_id in self.not_ours:
+        if comment_id in self.not_ours and self.guarded:
             raise ForgeUnauthorized("not your comment")
         for number, one in enumerate(self.said):
             if one.id == comment_id:

@@ -16,7 +16,7 @@ from . import scan
 from .commands import check_line
 from .draw import TABLES
 from .generate import generated
-from .places import DOCS, TOP, documents
+from .places import DOCS, TOP, documents, files
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.S | re.M)
@@ -88,3 +88,13 @@ def test_decisions_are_numbered_without_a_gap_and_all_listed() -> None:
     assert numbers == [f"{n:04d}" for n in range(1, len(numbers) + 1)]
     index = (DOCS / "decisions/README.md").read_text()
     assert [n for n in numbers if f"({n}-" not in index] == []
+
+
+def test_nobody_is_told_to_install_us_by_our_name() -> None:
+    """On the public package index it is a stranger's. `NAME[EXTRA] @ ADDRESS` is taken from the address."""
+    by_name = re.compile(
+        r"gpu-runner\[[^\]]*\](?! @ )|(?:pip|uv|pipx)3? (?:tool )?install [^\n]*(?<![\w/.-])gpu-runner\b(?!\[)"
+    )
+    said = [path for path in files() if path.relative_to(TOP).parts[0] in ("docs", ".github", "provisioner", "agent")]
+    texts = {path: path.read_text(errors="replace") for path in (*said, TOP / "README.md")}
+    assert [str(path.relative_to(TOP)) for path, text in texts.items() if by_name.search(text)] == []

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.meddler import Meddler, meddling
+from tests.fakes.network import network
 from tests.fakes.ports import free_port
 from tests.system.served import served
 from tests.system.test_kills import check_log, check_results
@@ -24,11 +25,10 @@ def meddled(folder: Path, seed: int) -> Iterator[tuple[World, Meddler]]:
     (folder / "work").mkdir()
     (folder / "work/steps.py").write_text(Path(__file__).with_name("steps.py").read_text())
     port = free_port()
-    with world(folder) as w, meddling(port, seed, late_s=_LATE_S) as meddler:
-        w.home.mkdir(mode=0o700)
-        (w.home / "settings.yaml").write_text(f"public_url: http://127.0.0.1:{meddler.port}\n")
-        with served(w, port=port):
-            yield w, meddler
+    meddled_with = meddling(port, seed, late_s=_LATE_S)
+    with world(folder) as w, meddled_with as meddler, network(meddler.port) as net, served(w, port=port):
+        net.take_over(w.home / "agents.sock")
+        yield w, meddler
 
 
 def submit(w: World, *words: str) -> str:

@@ -47,9 +47,8 @@ def through(w: World, seconds: float, seed: int) -> tuple[list[str], int]:
     """Jobs without end while the weather changes; what was submitted, and how many bytes passed."""
     chance, jobs, port = random.Random(seed), list[str](), free_port()
     with network(port) as net:
-        w.home.mkdir(mode=0o700)
-        (w.home / "settings.yaml").write_text(f"public_url: http://127.0.0.1:{net.port}\n")
         with served(w, port=port):
+            net.take_over(w.home / "agents.sock")
             ends_at = time.monotonic() + seconds
             while time.monotonic() < ends_at:
                 while live(w, jobs) < _AT_ONCE:
@@ -96,17 +95,15 @@ def test_a_bad_hour(w: World, seed: int) -> None:
 @pytest.mark.parametrize("weather", [Weather.CUT, Weather.BLACK], ids=lambda one: one.name.lower())
 def test_a_cut_shorter_than_silence_costs_no_attempt(w: World, weather: Weather) -> None:
     port = free_port()
-    with network(port) as net:
-        w.home.mkdir(mode=0o700)
-        (w.home / "settings.yaml").write_text(f"public_url: http://127.0.0.1:{net.port}\n")
-        with served(w, port=port):
-            job = submit(w)
-            w.until(lambda: w.job(job)["phase"] == "running", 30, "it to run")
-            net.weather = weather
-            time.sleep(_SILENCE_S / 3)
-            net.weather = Weather.FAIR
-            done = w.wait_done(job)
-            assert (done["outcome"], done["attempts"]) == ("succeeded", 1), (done["attempts_list"], w.log())
-            check_log(w, job, done, STEPS)
-            check_results(w, job, w.home.parent / "pulled", STEPS)
-            w.nothing_left()
+    with network(port) as net, served(w, port=port):
+        net.take_over(w.home / "agents.sock")
+        job = submit(w)
+        w.until(lambda: w.job(job)["phase"] == "running", 30, "it to run")
+        net.weather = weather
+        time.sleep(_SILENCE_S / 3)
+        net.weather = Weather.FAIR
+        done = w.wait_done(job)
+        assert (done["outcome"], done["attempts"]) == ("succeeded", 1), (done["attempts_list"], w.log())
+        check_log(w, job, done, STEPS)
+        check_results(w, job, w.home.parent / "pulled", STEPS)
+        w.nothing_left()

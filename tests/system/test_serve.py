@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from agent.link import Link, Refused, Unreachable
 from tests.fakes.impostor import impostor
 from tests.fakes.ports import free_port
 from tests.system.served import served
@@ -50,28 +51,30 @@ def test_a_job_over_tls_and_what_roles_may_do(w: World) -> None:
         w.nothing_left()
 
 
-def test_a_machine_dials_the_public_url_and_trusts_our_authority_alone(w: World) -> None:
-    """The agent speaks TLS to the port; an impostor there, with a certificate of another authority, hears nothing."""
+def test_machines_of_this_computer_use_the_socket_and_others_trust_our_authority_alone(w: World) -> None:
+    """So that an embedded controller that comes after this one has them as well. An impostor on the port, with a
+    certificate of another authority, hears nothing of those that come from elsewhere."""
     port = free_port()
     w.home.mkdir(mode=0o700)
     (w.home / "settings.yaml").write_text(f"public_url: https://localhost:{port}\n")
     with served(w, "--tls", "auto", port=port):
-        job = w.submit("--no-workdir", "--", "sh", "-c", "echo over tls; sleep 4; echo end")
-        w.until(lambda: w.run("logs", job).stdout == b"over tls\n", 30, "the first line")
+        job = w.submit("--no-workdir", "--", "sh", "-c", "echo served; sleep 4; echo embedded")
+        w.until(lambda: w.run("logs", job).stdout == b"served\n", 30, "the first line")
         (machine,) = w.machine_names()
         (config,) = (w.home / "machines" / machine).rglob("config.json")
         given = json.loads(config.read_text())
-        assert given["urls"] == [f"https://localhost:{port}"]
+        assert given["urls"] == [f"unix:{w.home / 'agents.sock'}"]
         assert given["ca_pem"] == (w.home / "tls/ca.pem").read_text()
+        with pytest.raises(Refused):
+            Link([f"https://localhost:{port}"], given["ca_pem"]).ask("POST", "/agent/v1/join", b"{}")
+    done = w.wait_done(job)
+    assert (done["outcome"], done["attempts"]) == ("succeeded", 1), (done["attempts_list"], w.log())
+    assert w.run("logs", job).stdout == b"served\nembedded\n"
     with impostor(w.home.parent / "other", port) as heard:
-        w.until(lambda: heard.connections, 20, "it to be dialled")
-        time.sleep(1.0)
-        assert heard.requests == 0
-    with served(w, "--tls", "auto", port=port):
-        done = w.wait_done(job)
-        assert (done["outcome"], done["attempts"]) == ("succeeded", 1), w.log()
-        assert w.run("logs", job).stdout == b"over tls\nend\n"
-        w.nothing_left()
+        with pytest.raises(Unreachable):
+            Link([f"https://localhost:{port}"], given["ca_pem"]).ask("POST", "/agent/v1/join", b"{}")
+        assert (heard.connections > 0, heard.requests) == (True, 0)
+    w.nothing_left()
 
 
 @pytest.mark.parametrize("url", ["ftp://here", "https://", "http://runner.example:8765", "https://here/path"])

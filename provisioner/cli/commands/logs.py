@@ -7,6 +7,7 @@ import click
 from provisioner.cli import arguments
 from provisioner.cli.attach import Attached
 from provisioner.cli.embedded import connected
+from provisioner.cli.failures import CliError
 
 
 @click.command()
@@ -16,5 +17,8 @@ from provisioner.cli.embedded import connected
 def command(job: str, follow: bool, attempt: str) -> None:
     """Print a job's log."""
     client = connected()
-    job_id = client.get(f"/jobs/{job}")["id"]
+    shown = client.get(f"/jobs/{job}")
+    job_id, had = shown["id"], shown["attempts"]
+    if attempt.isdecimal() and int(attempt) > had and not (follow and shown["phase"] != "done"):
+        raise CliError(f"{job_id} has no attempt {attempt}", f"it has had {had or 'none'} so far")
     Attached(client, job_id).follow_log(follow_on=follow, attempt=attempt)

@@ -25,9 +25,12 @@ from provisioner.cli.failures import CliError
 def command(job: str, folder: Path | None, attempt: int | None, as_json: bool) -> None:
     """Bring a job's outputs here. Running it again fetches only what is missing."""
     client = connected()
-    job_id = client.get(f"/jobs/{job}")["id"]
+    shown = client.get(f"/jobs/{job}")
+    job_id = shown["id"]
     told = client.get(f"/jobs/{job_id}/results", attempt=attempt)
     manifest = told.get("manifest")
+    if not manifest and shown["phase"] == "done":
+        raise CliError(f"{job_id} ended without any results", f"`runner show {job_id}` says what it was to leave", 1)
     if not manifest:
         raise CliError(f"{job_id} has no results yet", "it has them once an output was synced", 1)
     top = folder or Path(job_id)

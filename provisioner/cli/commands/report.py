@@ -143,8 +143,9 @@ class _Reporting:
         return every_s
 
     def _path(self, path: Path) -> str:
-        """As seen from where the Markdown will be; "" where others are to read it."""
-        if self._asked["post"]:
+        """As seen from where the Markdown will be; "" where others are to read it, and for what is here no longer than
+        this command."""
+        if self._asked["post"] or self._folder in path.parents:
             return ""
         top = self._asked["output"].parent if self._asked["output"] else Path()
         return os.path.relpath(path, top)

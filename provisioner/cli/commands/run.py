@@ -16,7 +16,7 @@ from provisioner.cli import handover, jobfile, pack, render, resources
 from provisioner.cli.attach import Attached
 from provisioner.cli.client import Client
 from provisioner.cli.embedded import connected
-from provisioner.cli.failures import CliError
+from provisioner.cli.failures import OURS, CliError
 from provisioner.domain.ids import new_id
 
 _SHORTEST_SECRET = 6
@@ -78,7 +78,10 @@ def submit(
             hint = "after a reboot any command starts it again, `runner serve` keeps one for good"
             render.say(f"runner: {job['id']} goes on in the controller of this machine; {hint}")
         return 0
-    code = attached.run()
+    try:
+        code = attached.run()
+    except CliError as error:
+        raise CliError(error.line, f"{job_id} goes on: `runner logs -f {job_id}` shows it later", OURS) from error
     if as_json:  # one line, since the job's own output stands before it
         print(json.dumps(client.get(f"/jobs/{job_id}") | {"exit": code}))
     return code

@@ -12,10 +12,11 @@ from provisioner.domain.errors import ForgeRefused
 from provisioner.domain.forge import Comment, Conclusion, Site, Target
 
 from ..rest import Rest
-from .server import repository
+from .server import API, repository
 
 LONGEST = 262_144  # arbitrary: neither has a limit of its own
 _DESCRIPTION = 255  # arbitrary: one line beside the status
+_WORKFLOWS = -2  # Source: both, models/user/user_system.go, 2026: the user that a workflow's own token stands for
 # What does not matter must not stop a merge; neither has a word for it.
 _STATES = {Conclusion.SUCCESS: "success", Conclusion.FAILURE: "failure", Conclusion.NEUTRAL: "success"}
 
@@ -25,9 +26,19 @@ class Comments:
 
     def __init__(self, rest: Rest) -> None:
         self._rest = rest
+        self._user: int | None = None
+
+    async def _me(self) -> int:
+        """A token that may not ask is taken for a workflow's own. Raises: ForgeError."""
+        if self._user is None:
+            answer = await self._rest.call("GET", f"{API}/user", expect=(403,))
+            self._user = _WORKFLOWS if answer.status == 403 else int(answer.body["id"])
+        return self._user
 
     async def comments(self, site: Site, target: Target) -> Sequence[Comment]:
-        found = [_comment(one) for one in await self._rest.pages(_place(site, target))]
+        told = await self._rest.pages(_place(site, target))
+        me = await self._me()
+        found = [_comment(one, (one.get("user") or {}).get("id") == me) for one in told]
         return sorted(found, key=lambda one: int(one.id))
 
     async def add(self, site: Site, target: Target, body: str) -> Comment:
@@ -62,8 +73,8 @@ def _one(site: Site, comment_id: str) -> str:
     return f"{repository(site.path)}/issues/comments/{int(comment_id)}"
 
 
-def _comment(told: dict[str, Any]) -> Comment:
-    return Comment(str(told["id"]), str(told["body"]), str(told.get("html_url") or ""))
+def _comment(told: dict[str, Any], mine: bool = True) -> Comment:
+    return Comment(str(told["id"]), str(told["body"]), str(told.get("html_url") or ""), mine)
 
 
 def _check(body: str) -> None:

@@ -41,6 +41,7 @@ class Account:
         self._clock = clock
         self._line = line
         self._installations: dict[str, Rest] = {}
+        self._user: tuple[int | None] | None = None
         own = Fixed(credential) if isinstance(credential, Token) else Signed(credential, clock)
         self.own = self._rest(own)
 
@@ -60,6 +61,15 @@ class Account:
                 raise ForgeUnauthorized(f"{self._credential!r} is not installed at {site.url}", hint=hint)
             self._installations[owner] = self._rest(self._installed(owner, int(answer.body["id"])))
         return self._installations[owner]
+
+    async def user_id(self) -> int | None:
+        """None for an App, a workflow's own token too, which may not ask who it is. Raises: ForgeError.
+
+        Source: GitHub REST, "Get the authenticated user", 2026: not for installation tokens, which are answered 403."""
+        if self._user is None and not self.is_app:
+            answer = await self.own.call("GET", "/user", expect=(403,))
+            self._user = (None if answer.status == 403 else int(answer.body["id"]),)
+        return self._user[0] if self._user else None
 
     def _installed(self, owner: str, number: int) -> Installation:
         async def fetch() -> tuple[str, datetime]:

@@ -26,7 +26,8 @@ class Discussions:
     async def comments(self, site: Site, target: Target) -> Sequence[Comment]:
         rest = await self.account.at(site)
         found = await rest.pages(_thread(site, target), {"per_page": "100"})
-        return [_comment(told) for told in sorted(found, key=lambda told: int(told["id"]))]
+        me = await self.account.user_id()
+        return [_comment(told, _wrote(told, me)) for told in sorted(found, key=lambda told: int(told["id"]))]
 
     async def add(self, site: Site, target: Target, body: str) -> Comment:
         rest = await self.account.at(site)
@@ -67,5 +68,11 @@ def _one(site: Site, target: Target, comment_id: str) -> str:
     return f"{repository_of(site.path)}/{place}/{quote(comment_id, safe='')}"
 
 
-def _comment(told: Mapping[str, Any]) -> Comment:
-    return Comment(str(told["id"]), told.get("body") or "", told.get("html_url") or "")
+def _wrote(told: Mapping[str, Any], me: int | None) -> bool:
+    """Nobody but a program can have written as one."""
+    author = told.get("user") or {}
+    return author.get("type") == "Bot" if me is None else author.get("id") == me
+
+
+def _comment(told: Mapping[str, Any], mine: bool = True) -> Comment:
+    return Comment(str(told["id"]), told.get("body") or "", told.get("html_url") or "", mine)

@@ -27,6 +27,12 @@ class Notes:
 
     def __init__(self, rest: Rest) -> None:
         self._rest = rest
+        self._user: int | None = None
+
+    async def _me(self) -> int:
+        if self._user is None:
+            self._user = int((await self._rest.call("GET", "/user")).body["id"])
+        return self._user
 
     async def comments(self, site: Site, target: Target) -> Sequence[Comment]:
         if target.what == "commit":
@@ -36,7 +42,12 @@ class Notes:
         else:
             query = {"sort": "asc", "order_by": "created_at", "per_page": "100"}
             said = [(str(note["id"]), note) for note in await self._rest.pages(_place(site, target, "notes"), query)]
-        return [_comment(site, target, key, note) for key, note in said if not note.get("system")]
+        me = await self._me()
+        return [
+            _comment(site, target, key, note, mine=note["author"]["id"] == me)
+            for key, note in said
+            if not note.get("system")
+        ]
 
     async def add(self, site: Site, target: Target, body: str) -> Comment:
         _check(body)
@@ -76,9 +87,9 @@ def _note(site: Site, target: Target, comment_id: str) -> str:
     return _place(site, target, f"discussions/{talk}/notes/{note_id}" if talk else f"notes/{note_id}")
 
 
-def _comment(site: Site, target: Target, comment_id: str, note: dict[str, Any]) -> Comment:
+def _comment(site: Site, target: Target, comment_id: str, note: dict[str, Any], mine: bool = True) -> Comment:
     page = {"pr": "merge_requests", "issue": "issues", "commit": "commit"}[target.what]
-    return Comment(comment_id, str(note["body"]), f"{site.url}/-/{page}/{target.ref}#note_{note['id']}")
+    return Comment(comment_id, str(note["body"]), f"{site.url}/-/{page}/{target.ref}#note_{note['id']}", mine)
 
 
 def _check(body: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from provisioner.domain.credentials import Identity, Keys
 from provisioner.domain.errors import ProviderError, Rejected, Throttled, Unauthorized, Unreachable
+from provisioner.domain.extras import installed_by
 from provisioner.domain.offer import Offer
 from provisioner.domain.ports import Clock
 
@@ -202,7 +203,7 @@ def translated(error: Exception, offer: Offer | None = None) -> ProviderError:
         return Unreachable(ours.message) if theirs and isinstance(ours, Rejected) else ours
     names = {kind.__name__ for kind in type(error).__mro__}
     if isinstance(error, ImportError):
-        return Unauthorized("AWS needs boto3", hint="install gpu-runner[aws]")
+        return Unauthorized("AWS needs boto3", hint=installed_by("aws"))
     if names & set(_NO_CREDENTIALS):
         return Unauthorized(f"no AWS credentials: {error}", hint=LOG_IN)
     if names & set(_NO_ANSWER) or isinstance(error, OSError):

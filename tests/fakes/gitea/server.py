@@ -17,6 +17,7 @@ from .state import DONE, Comment, Job, Repository, Runner, State, Status
 
 TOKEN = "people-only-0123456789"
 REGISTRATION = "register-anybody-9876543210"
+ADA, MALLORY = 7, 8  # the users: whose the token is, and somebody else
 SCOPE = "(/repos/[^/]+/[^/]+|/orgs/[^/]+|/user|/admin)/actions"
 REPO = "/repos/([^/]+/[^/]+)"
 _ZERO = "0001-01-01T00:00:00Z"
@@ -43,7 +44,7 @@ class GiteaServer(ForgeHttp):
     def routes(self) -> Sequence[Route]:
         both: list[Route] = [
             ("GET", "/version", lambda asked: {"version": self.version}),
-            ("GET", "/user", lambda asked: {"login": "ada", "is_admin": True}),
+            ("GET", "/user", lambda asked: {"id": ADA, "login": "ada", "is_admin": True}),
             ("GET", "/orgs/([^/]+)", self._org),
             ("GET", f"{SCOPE}/runners", self._runners),
             ("GET", f"{SCOPE}/runners/([0-9]+)", lambda asked: self.runner_json(self._runner(asked))),
@@ -241,14 +242,14 @@ class GiteaServer(ForgeHttp):
     def _comment_json(self, comment: Comment) -> dict[str, Any]:
         path = self.state.repositories[comment.repository].path
         url = f"{self.url}/{path}/issues/{comment.number}#issuecomment-{comment.id}"
-        return {"id": comment.id, "body": comment.body, "html_url": url}
+        return {"id": comment.id, "body": comment.body, "html_url": url, "user": {"id": comment.author}}
 
     def _comments(self, asked: Asked) -> Any:
         """All of them at once: the listing has no pages."""
         return [self._comment_json(one) for one in self.said(*asked.words)]
 
-    def say(self, path: str, number: str, body: str) -> Comment:
-        made = Comment(next(self.state.ids), self.repository(path).id, number, body)
+    def say(self, path: str, number: str, body: str, author: int = ADA) -> Comment:
+        made = Comment(next(self.state.ids), self.repository(path).id, number, body, author)
         self.state.comments.append(made)
         return made
 

@@ -70,6 +70,7 @@ class Comment:
     repository: int
     number: str
     body: str
+    author: int = 0
 
 
 @dataclass

@@ -11,7 +11,7 @@ from tests.fakes.forge_http import Fault
 from tests.fakes.hand_clock import HandClock
 from tests.fakes.patience import PatientLine
 
-from .server import REGISTRATION, TOKEN, GiteaServer
+from .server import MALLORY, REGISTRATION, TOKEN, GiteaServer
 from .state import Runner
 
 REPOSITORY = "vision/train"
@@ -113,7 +113,7 @@ class GiteaWorld:
 
     def say(self, target: Target, bodies: list[str]) -> None:
         for body in bodies:
-            self.server.say(REPOSITORY, target.ref, body)
+            self.server.say(REPOSITORY, target.ref, body, MALLORY)
 
     def checks(self) -> list[tuple[str, str, str]]:
         return [(one.sha, one.context, one.state) for one in self.state.statuses]

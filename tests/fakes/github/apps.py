@@ -25,6 +25,10 @@ class Who:
     account: str = ""
     app: bool = False
 
+    @property
+    def installed(self) -> bool:
+        return self.key.startswith("installation")
+
 
 @cache
 def key_pair() -> tuple[str, str]:

@@ -34,6 +34,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "/repos/{owner}/{repo}/comments/{comment_id}": ("patch", "delete"),
     "/repos/{owner}/{repo}/check-runs": ("post",),
     "/repos/{owner}/{repo}/statuses/{sha}": ("post",),
+    "/user": ("get",),
 } | {
     site + path: methods
     for site in _SITES

@@ -9,6 +9,7 @@ from . import shapes
 from .state import State
 
 LONGEST = 65536
+ADA, MALLORY, BOT = "ada", "mallory", "runners[bot]"  # whose the token is; somebody else; the App
 
 
 @dataclass
@@ -16,6 +17,7 @@ class Comment:
     id: int
     on: str
     body: str
+    author: str = MALLORY
 
 
 @dataclass
@@ -39,9 +41,9 @@ class Reviews:
         with self.state.lock:
             return [comment for comment in self.comments if comment.on == on]
 
-    def add(self, on: str, body: str) -> Comment:
+    def add(self, on: str, body: str, author: str = MALLORY) -> Comment:
         with self.state.lock:
-            made = Comment(self.state.next_id(), on, body)
+            made = Comment(self.state.next_id(), on, body, author)
             self.comments.append(made)
             return made
 
@@ -63,4 +65,10 @@ class Reviews:
 def shaped(comment: Comment, web: str) -> Any:
     schema = "commit-comment" if "/commits/" in comment.on else "issue-comment"
     facts = {"id": comment.id, "body": comment.body, "html_url": f"{web}/{comment.on}#comment-{comment.id}"}
+    facts["user"] = user(comment.author)
     return shapes.complete(shapes.named(schema), facts)
+
+
+def user(login: str) -> dict[str, Any]:
+    kind = "Bot" if login == BOT else "User"
+    return {"login": login, "id": (ADA, MALLORY, BOT).index(login) + 1, "type": kind}

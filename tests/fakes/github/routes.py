@@ -220,6 +220,14 @@ def repositories(forge: FakeGitHub, exchange: Exchange, scope: str) -> Reply:
 # What people read
 
 
+def user(forge: FakeGitHub, who: Who, exchange: Exchange) -> Reply:
+    if who.app or who.installed:
+        return Reply(403, {"message": "Resource not accessible by integration"})
+    return Reply(
+        200, shapes.complete(shapes.named("public-user"), reviews.user(reviews.ADA) | {"user_view_type": "public"})
+    )
+
+
 def comments(forge: FakeGitHub, exchange: Exchange, scope: str, rest: str) -> Reply:
     found = forge.reviews.of(f"{scope}/{rest}")
     return page(forge.url + exchange.path, exchange.query, found, lambda one: reviews.shaped(one, forge.url))
@@ -227,9 +235,10 @@ def comments(forge: FakeGitHub, exchange: Exchange, scope: str, rest: str) -> Re
 
 def add(forge: FakeGitHub, exchange: Exchange, scope: str, rest: str) -> Reply:
     body = exchange.body["body"]
+    author = reviews.BOT if exchange.who is not None and exchange.who.installed else reviews.ADA
     if not body or len(body) > reviews.LONGEST:
         return unfit(f"Body is too long (maximum is {reviews.LONGEST} characters)")
-    return Reply(201, reviews.shaped(forge.reviews.add(f"{scope}/{rest}", body), forge.url))
+    return Reply(201, reviews.shaped(forge.reviews.add(f"{scope}/{rest}", body, author), forge.url))
 
 
 def edit(forge: FakeGitHub, exchange: Exchange, scope: str, issues: str | None, number: str) -> Reply:
@@ -333,6 +342,7 @@ def _redeliver(forge: FakeGitHub, place: str, number: str) -> Reply:
 _REPO = "/repos/([^/]+/[^/]+)"
 _SITE = "/(?:repos|orgs)/([^/]+(?:/[^/]+)?)"
 ROUTES = (
+    Route("GET", "/user", "user", user),
     Route("GET", f"{_SITE}/installation", "installation", installation),
     Route("POST", r"/app/installations/(\d+)/access_tokens", "login", access_token),
     Route("GET", "/app/hook/deliveries", "deliveries", app_deliveries),

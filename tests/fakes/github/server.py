@@ -44,6 +44,7 @@ class Exchange:
     status: int = 0
     answer: Any = None
     headers: dict[str, str] = field(default_factory=dict)
+    who: Who | None = None
 
 
 @dataclass
@@ -252,7 +253,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, exchange: Exchange) -> Reply | None:
         """None: nothing comes."""
         forge = self.forge
-        who = forge.accounts.who(self.headers.get("authorization", ""))
+        who = exchange.who = forge.accounts.who(self.headers.get("authorization", ""))
         route, groups = find(exchange.method, exchange.path.removeprefix(API))
         if "user-agent" not in self.headers:
             return Reply(403, {"message": "Request forbidden by administrative rules."})

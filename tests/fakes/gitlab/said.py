@@ -13,6 +13,7 @@ from tests.fakes.forge_http import Answer, Asked, Refusal, Route
 from .state import Note, Project, State, Status
 
 LONGEST = 1_000_000
+ADA, MALLORY = 7, 8  # the users: whose the token is, and somebody else
 _KINDS = "merge_requests|issues"
 
 
@@ -25,6 +26,7 @@ class Said:
         self._project = project
         commits = "/projects/([^/]+)/repository/commits/([0-9a-f]+)/discussions"
         return (
+            ("GET", "/user", lambda asked: {"id": ADA, "username": "ada"}),
             ("GET", f"/projects/([^/]+)/({_KINDS})/([0-9]+)/notes", self._notes),
             ("POST", f"/projects/([^/]+)/({_KINDS})/([0-9]+)/notes", self._add_note),
             ("PUT", f"/projects/([^/]+)/({_KINDS})/([0-9]+)/notes/([0-9]+)", self._edit),
@@ -39,13 +41,13 @@ class Said:
     def there(self, where: tuple[str, int, str]) -> list[Note]:
         return [note for note in self.state.notes if note.where == where]
 
-    def say(self, where: tuple[str, int, str], body: str, *, system: bool = False) -> Note:
+    def say(self, where: tuple[str, int, str], body: str, *, system: bool = False, author: int = ADA) -> Note:
         if not body.strip():
             raise Refusal(400, "Note can't be blank")
         if len(body) > LONGEST:
             raise Refusal(400, f"Note is too long (maximum is {LONGEST} characters)")
         number = next(self.state.ids)
-        note = Note(number, body, where, system, f"{number:040x}")
+        note = Note(number, body, where, system, f"{number:040x}", author)
         self.state.notes.append(note)
         return note
 
@@ -56,7 +58,9 @@ class Said:
         return "commits", project.id, asked.words[1]
 
     def _note_json(self, note: Note) -> dict[str, Any]:
-        return {"id": note.id, "body": note.body, "system": note.system, "noteable_type": note.where[0]}
+        return {"id": note.id, "body": note.body, "system": note.system, "noteable_type": note.where[0]} | {
+            "author": {"id": note.author}
+        }
 
     def _notes(self, asked: Asked) -> Answer:
         """Newest first, unless asked otherwise."""

@@ -77,6 +77,7 @@ class Note:
     where: tuple[str, int, str]
     system: bool = False
     discussion: str = ""
+    author: int = 0
 
 
 @dataclass

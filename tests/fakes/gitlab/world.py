@@ -10,6 +10,7 @@ from tests.fakes.forge_http import Allowance, Fault
 from tests.fakes.hand_clock import HandClock
 from tests.fakes.patience import PatientLine
 
+from .said import MALLORY
 from .server import TOKEN, GitLabServer
 from .state import Runner
 
@@ -114,7 +115,7 @@ class GitLabWorld:
     def say(self, target: Target, bodies: list[str]) -> None:
         self.server.said.say(self._where(target), "changed the title", system=True)
         for body in bodies:
-            self.server.said.say(self._where(target), body)
+            self.server.said.say(self._where(target), body, author=MALLORY)
 
     def checks(self) -> list[tuple[str, str, str]]:
         return [(one.sha, one.name, one.state) for one in self.state.statuses]

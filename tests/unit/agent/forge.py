@@ -28,7 +28,7 @@ TOKEN = "token-of-the-runner-1234567890"
 @dataclass
 class Forge:
     """`files` are what can be fetched, by path; `cut` breaks the next download off after so many bytes,
-    `announced` is a length that is not true."""
+    `announced` is a length that is not true, `mute` tells none at all."""
 
     changed: threading.Condition = field(default_factory=threading.Condition)
     url: str = ""
@@ -43,6 +43,7 @@ class Forge:
     asked: list[tuple[str, str]] = field(default_factory=list)
     cut: int = -1
     announced: int = 0
+    mute: bool = False
 
     def jit(self, name: str) -> str:
         settings = {"AgentId": 7, "AgentName": name, "Ephemeral": True, "WorkFolder": "_work"}
@@ -170,11 +171,13 @@ class _Handler(BaseHTTPRequestHandler):
         cut, self.forge.cut = self.forge.cut, -1
         whole = data[start:]
         self._send(206 if start else 200, whole[: cut if cut >= 0 else None], size=self.forge.announced or len(whole))
-        self.close_connection = cut >= 0
+        self.close_connection = self.close_connection or cut >= 0
 
     def _send(self, status: int, data: bytes, size: int | None = None, **headers: str) -> None:
         self.send_response(status)
-        if status != 204:
+        if self.forge.mute and status == 200:
+            self.close_connection = True
+        elif status != 204:
             self.send_header("content-length", str(len(data) if size is None else size))
         for name, value in headers.items():
             self.send_header(name, value)

@@ -19,7 +19,7 @@ from agent.forges import SoftwareError
 from agent.inputs import Cancelled, InputError
 from agent.link import Unreachable
 from agent.machine import Machine
-from agent.software import install
+from agent.software import fetched, install
 
 from .forge import Forge, forge
 
@@ -191,6 +191,24 @@ def test_a_preinstalled_copy_that_does_not_run_is_passed_over(site: Forge, place
 def test_an_attempt_that_is_not_wanted_any_more_stops_fetching(site: Forge, place: Any) -> None:
     with pytest.raises(Cancelled):
         place(site.order(), unwanted=True)
+
+
+def test_one_that_does_not_say_how_long_it_is_and_broke_off_is_fetched_again(site: Forge, place: Any) -> None:
+    site.mute, site.cut = True, 500
+    order = site.order()
+    with pytest.raises(Unreachable, match="broke off, or is not what was ordered"):
+        place(order, "one")
+    place(order, "two")
+    assert site.asked == [("GET", ""), ("GET", "")]
+
+
+def test_one_that_does_not_say_how_long_it_is_cannot_fill_the_disk(site: Forge, tmp_path: Path) -> None:
+    site.mute = True
+    home = Home(str(tmp_path / "state"))
+    home.make()
+    with pytest.raises(InputError, match="it does not say how long it is, and 500 bytes came"):
+        fetched(Machine(home, CONFIG, []), site.order(), lambda: False, most=500)
+    assert list((tmp_path / "state/cache/software").iterdir()) == []
 
 
 def test_a_disk_without_room_is_said_before_it_is_full(site: Forge, place: Any) -> None:

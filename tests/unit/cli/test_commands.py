@@ -134,6 +134,19 @@ def test_why_gives_the_reasons_in_order(terminal: Terminal, api: FakeApi, job: s
     ]
 
 
+def test_logs_of_an_attempt_that_there_never_was(terminal: Terminal, api: FakeApi, job: str) -> None:
+    for words in (("logs", "--attempt", "2", job), ("logs", "-f", "--attempt", "2", job)):
+        done = terminal.run(*words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"runner: {job} has no attempt 2; it has had 1 so far\n"
+
+
+def test_a_group_without_a_command_says_which_there_are(terminal: Terminal) -> None:
+    done = terminal.run("cml", "runner")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "runner: `runner cml runner` needs a command; `runner cml runner --help` tells of launch\n"
+
+
 def test_logs_keep_the_streams_apart(terminal: Terminal, api: FakeApi, job: str) -> None:
     for words in (("logs", job), ("logs", "-f", job), ("logs", "--attempt", "1", job)):
         done = terminal.run(*words)

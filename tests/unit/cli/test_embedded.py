@@ -6,6 +6,7 @@ These start the real one: what is tested is how two processes meet.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -19,10 +20,13 @@ from typing import Any
 
 import pytest
 
-from provisioner.cli.embedded import clean_environment
+from provisioner.cli.client import Client
+from provisioner.cli.embedded import begin, clean_environment
+from provisioner.cli.failures import Unreachable
 from tests.fakes.api_server import FakeApi
+from tests.fakes.ports import free_port
 
-from .terminal import Terminal
+from .terminal import TOP, Terminal
 
 
 def status(terminal: Terminal) -> dict[str, Any]:
@@ -130,6 +134,67 @@ def test_what_is_said_is_of_this_start_and_not_of_an_earlier_one(home: Terminal)
     assert "last week" not in done.stderr
     assert "max_instances" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("runner: the embedded controller did not start; ")
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """As somebody with the pid 1 who has begun and does not answer yet."""
+    folder.mkdir(exist_ok=True)
+    with (folder / "controller.lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("1")
+        lock.flush()
+        yield
+
+
+def waits_for_the_lock(pid: int, folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        opened = [os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir()]
+        return str(folder / "controller.lock") in opened
+    return False
+
+
+def test_an_embedded_one_that_was_only_starting_is_asked_to_step_down_as_well(terminal: Terminal) -> None:
+    with held(terminal.home):
+        serving = terminal.begin("serve", "--port", str(free_port()))
+        early = FakeApi(terminal.api_path)
+        early.wait_for(lambda: waits_for_the_lock(serving.pid, terminal.home))
+        with early:
+            early.wait_for(lambda: early.sent("POST", "/shutdown"))
+        assert serving.poll() is None
+        serving.kill()
+        serving.communicate()
+
+
+def test_a_second_served_one_is_refused_at_once(terminal: Terminal) -> None:
+    with held(terminal.home), FakeApi(terminal.api_path, embedded=False) as first:
+        done = terminal.run("serve", "--port", str(free_port()))
+        assert done.returncode == 3
+        assert "is in use by the controller with pid 1; stop it first" in done.stderr
+        assert first.sent("POST", "/shutdown") == []
+
+
+def test_a_command_whose_controller_gave_way_uses_the_one_that_came(terminal: Terminal) -> None:
+    (terminal.folder / "sitecustomize.py").write_text(
+        "import os, sys\nif 'serve' in sys.orig_argv:\n    open('gave-way', 'w').close()\n    os._exit(0)\n"
+    )
+    terminal.extra["PYTHONPATH"] = f"{terminal.folder}:{TOP}"
+    command = terminal.begin("ps")
+    came = FakeApi(terminal.api_path, embedded=False)
+    came.wait_for(lambda: (terminal.home / "gave-way").exists())
+    with held(terminal.home), came:
+        assert command.wait(20) == 0
+        command.communicate()
+
+
+def test_whoever_holds_the_home_and_does_not_answer_is_named(terminal: Terminal) -> None:
+    client = Client(f"unix:{terminal.api_path}")
+    with (
+        held(terminal.home),
+        pytest.raises(Unreachable, match="is in use by the controller with pid 1, which does not"),
+    ):
+        begin(client, terminal.home, time.monotonic() + 0.1)
+    assert not (terminal.home / "controller.log").exists()
 
 
 @pytest.mark.system

@@ -207,7 +207,7 @@ def test_how_long_it_waits_makes_no_other_launch_of_it(step: Terminal, api: Fake
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("launch",), "where should they serve?; give --repo URL; a CI step's own repository is known"),
+        (("launch",), "where should they serve? give --repo URL; a CI step's own repository is known"),
         (("launch", "--repo", "https://git.example/a/b"), "what kind of forge is git.example?"),
         (("launch", "--repo", "https://git.example/a/b", "--forge", "svn"), "'svn' is not a kind of forge"),
         ((*REPO, "--wait", "soon"), "--wait: 'soon' is not a duration"),

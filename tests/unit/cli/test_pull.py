@@ -132,8 +132,16 @@ def test_a_folder_in_the_place_of_a_file_is_one_line(terminal: Terminal, api: Fa
 
 def test_no_results_yet(terminal: Terminal, api: FakeApi, job: str) -> None:
     api.script.files = {}
+    api.jobs[job]["phase"] = "running"
     done = terminal.run("pull", job)
     assert (done.returncode, done.stderr) == (
         1,
         "runner: j-1 has no results yet; it has them once an output was synced\n",
     )
+
+
+def test_no_results_at_all(terminal: Terminal, api: FakeApi, job: str) -> None:
+    api.script.files = {}
+    done = terminal.run("pull", job)
+    said = "runner: j-1 ended without any results; `runner show j-1` says what it was to leave\n"
+    assert (done.returncode, done.stderr) == (1, said)

@@ -85,6 +85,14 @@ def test_a_job_is_reported_with_its_run(terminal: Terminal, api: FakeApi, job: s
     assert not [path for _, path, _ in api.asked if path.endswith("/files/model.bin")]
 
 
+def test_images_that_are_here_for_the_command_alone_are_not_linked_to(
+    terminal: Terminal, api: FakeApi, job: str
+) -> None:
+    done = terminal.run("report", job)
+    assert (done.returncode, parse(done.stdout).images) == (0, []), done.stdout
+    assert "confusion.png" in done.stdout
+
+
 def _sha(data: bytes) -> str:
     import hashlib
 

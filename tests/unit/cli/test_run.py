@@ -234,3 +234,18 @@ def test_a_second_interruption_ends_it_at_once(terminal: Terminal, api: FakeApi)
         running.communicate(timeout=30)
     assert running.returncode == 130
     assert api.sent("POST", "/jobs/j-") == [{"now": False}, {"now": True}]
+
+
+def test_a_job_whose_controller_is_lost_for_good_is_not_said_to_be_refused(terminal: Terminal, api: FakeApi) -> None:
+    api.script = Script(wait_for_cancel=True)
+    process = terminal.begin("run", "--no-workdir", "--", "x")
+    api.wait_for(lambda: any(path.endswith("/log") for _, path, _ in api.asked))
+    (terminal.home / "settings.yaml").write_text("max_instances: many\n")  # so that no other one starts
+    api.stop()
+    _, stderr = process.communicate(timeout=60)
+    api.start()
+    (job,) = api.jobs
+    last = stderr.decode().splitlines()[-1]
+    assert process.returncode == 125
+    assert last.startswith("runner: the embedded controller did not start; ")
+    assert last.endswith(f"; {job} goes on: `runner logs -f {job}` shows it later")

@@ -84,6 +84,25 @@ assert "httpx2" not in sys.modules
     assert done.returncode == 0, done.stderr
 
 
+def test_without_the_extra_a_line_says_what_to_install() -> None:
+    code = """
+import sys
+sys.modules["httpx2"] = None
+from provisioner.domain.errors import InvalidRequest
+from provisioner.domain.forge import ForgeCredentials, ForgeKind
+from provisioner.forges.registry import open_forge
+from tests.fakes.hand_clock import HandClock
+try:
+    open_forge(ForgeKind.GITHUB, "https://github.com", ForgeCredentials(token="t"), HandClock())
+except InvalidRequest as error:
+    print(error.message, error.hint, sep="; ")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=TOP, capture_output=True, text=True, check=False)
+    assert done.stdout == (
+        "forges need httpx2, which is not installed; at the top of the clone: pip install '.[forges]'\n"
+    ), done.stderr
+
+
 def test_credentials_show_nothing() -> None:
     shown = ForgeCredentials("tok-1", "app-2", "key-3", "https://api-4")
     assert repr(shown) + str(shown) + f"{shown}" == "ForgeCredentials()" * 3

@@ -62,8 +62,9 @@ async def test_the_oldest_of_several_is_the_one() -> None:
     assert [one.body for one in reviews.said] == [marked("Report", "c"), marked("Report", "b")]
 
 
-async def test_somebody_elses_comment_with_our_mark_is_in_nobodys_way() -> None:
-    reviews = FakeReviews(not_ours={"1"})
+@pytest.mark.parametrize("guarded", [True, False], ids=["theirs alone", "ours to edit as well"])
+async def test_somebody_elses_comment_with_our_mark_is_in_nobodys_way(guarded: bool) -> None:
+    reviews = FakeReviews(not_ours={"1"}, guarded=guarded)
     reviews.say(marked("Report", "mine!"))
     for text in ("a", "b"):
         await upsert(reviews, SITE, PR, "Report", text)
