@@ -26,7 +26,7 @@ class Registering:
             task = self._under_way[name] = asyncio.create_task(work(), name=f"register {name}")
             task.add_done_callback(_looked_at)
         await asyncio.wait([task], timeout=self._patience_s)
-        if not task.done():
+        if not task.done() or task.cancelled():
             raise ForgeUnreachable(f"{name} is still being registered", hint="ask again")
         if self._under_way.get(name) is task:
             del self._under_way[name]

@@ -81,3 +81,16 @@ def test_a_failure_is_told_once_and_then_it_is_tried_again(takes_s: float) -> No
         assert [one for one in said if one != STILL][:2] == ["502", "secret-1"]
 
     asking(forge, script)
+
+
+def test_who_waits_while_the_controller_ends_asks_the_next_one() -> None:
+    async def main() -> None:
+        registering, forge = Registering(15.0), Forge(10.0)
+        asked = asyncio.create_task(registering.run("runner-i-1", forge.register))
+        await asyncio.sleep(1)
+        await registering.close()
+        with pytest.raises(ForgeUnreachable, match=STILL):
+            await asked
+        assert forge.made == 0
+
+    run_virtually(main())
