@@ -91,5 +91,6 @@ def test_who_asks_of_a_controller_that_leaves_is_refused_and_not_cancelled() -> 
         await registering.close()
         with pytest.raises(ForgeUnreachable, match=STILL):
             await asked
+        assert forge.made == 0
 
     run_virtually(main())
