@@ -164,7 +164,7 @@ class Serving(Supervisor):
         if self._program.farewell and os.path.exists(os.path.join(self._folder, forges.HANDED_OVER)):
             from .farewell import say_farewell
 
-            said = say_farewell(self._program.farewell.format_map(self._words), self._secret[self._program.secret])
+            said = say_farewell(self._program.farewell.format_map(self._words), self._secret)
             self._event(what="runner.farewell", said=said)
         super()._exit(code)
 

@@ -92,7 +92,11 @@ def test_a_bad_hour(w: World, seed: int) -> None:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("weather", [Weather.CUT, Weather.BLACK], ids=lambda one: one.name.lower())
+@pytest.mark.parametrize(
+    "weather",
+    [Weather.CUT, pytest.param(Weather.BLACK, marks=pytest.mark.system)],
+    ids=lambda one: one.name.lower(),
+)
 def test_a_cut_shorter_than_silence_costs_no_attempt(w: World, weather: Weather) -> None:
     port = free_port()
     with network(port) as net, served(w, port=port):

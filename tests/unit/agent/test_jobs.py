@@ -158,7 +158,7 @@ def test_what_is_not_safe_is_kept_until_it_is(machine: Box) -> None:
     assert ended.log_complete
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 409])
+@pytest.mark.parametrize("status", [*(pytest.param(one, marks=pytest.mark.system) for one in (400, 401, 404)), 409])
 def test_a_refused_log_is_offered_until_it_is_taken(machine: Box, status: int) -> None:
     """Whatever the controller meant: a job that is over waits for its log, and another's is not held up."""
     c = machine.controller

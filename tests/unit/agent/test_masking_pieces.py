@@ -27,7 +27,7 @@ letters = st.text("ab\n", min_size=6, max_size=12)
 scraps = st.text("ab\n-", max_size=9)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(st.data())
 def test_any_chunking_gives_what_masking_the_whole_gives(data: st.DataObject) -> None:
     secrets = data.draw(st.lists(letters, min_size=1, max_size=4))

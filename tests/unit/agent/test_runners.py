@@ -352,8 +352,9 @@ def test_a_job_of_gitea_or_forgejo(machine: Box, site: Forge, software: str) -> 
     site.queue("ls -l ../../../.runner > ../../../seen", "while [ ! -e ../../../go ]; do sleep 0.02; done")
     machine.start()
     until_phase(machine, "busy")
-    machine.controller.until((machine.state / "work/j1-1/seen").exists)
-    assert (machine.state / "work/j1-1/seen").read_text().startswith("-rw------- ")
+    seen = machine.state / "work/j1-1/seen"
+    machine.controller.until(lambda: seen.exists() and seen.read_text())
+    assert seen.read_text().startswith("-rw------- ")
     (machine.state / "work/j1-1/go").touch()
     ended = machine.controller.ended(key)
     assert (ended.exit_code, ended.why, site.ended["result"]) == (0, "", "RESULT_SUCCESS")

@@ -127,6 +127,7 @@ def test_the_environment_that_setup_fills_is_kept_for_the_same_setup(here: Place
     assert two.data == b"again\ninside\n"
 
 
+@pytest.mark.system
 def test_an_environment_whose_setup_failed_is_made_anew(here: Place) -> None:
     setup = '[ -e "$VIRTUAL_ENV/half" ] && echo half-made; touch "$VIRTUAL_ENV/half"; exit 3'
     for _ in range(2):

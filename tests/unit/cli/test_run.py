@@ -249,3 +249,4 @@ def test_a_job_whose_controller_is_lost_for_good_is_not_said_to_be_refused(termi
     assert process.returncode == 125
     assert last.startswith("runner: the embedded controller did not start; ")
     assert last.endswith(f"; {job} goes on: `runner logs -f {job}` shows it later")
+    (terminal.home / "controller.log").unlink()  # of the one that could not start
