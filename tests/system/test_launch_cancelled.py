@@ -177,7 +177,7 @@ class Site:
     def nothing_left(self, step: Step, within_s: float) -> list[str]:
         """No job under way, no machine, no process of one, no runner. How the jobs ended."""
         ends_s = time.monotonic() + within_s
-        self.w.until(lambda: {job["phase"] for job in self.jobs(step)} == {"done"}, within_s, "the job to end")
+        self.w.until(lambda: {job["phase"] for job in self.jobs(step)} <= {"done"}, within_s, "the job to end")
         self.w.until(lambda: not self.client.get("/instances"), ends_s - time.monotonic(), "the machine to go")
         self.w.until(lambda: not self.hub.state.living("acme/vision"), ends_s - time.monotonic(), "the runner to go")
         self.w.until(lambda: not self._agents(), ends_s - time.monotonic(), "processes to end")
@@ -222,6 +222,11 @@ def test_a_command_that_took_the_shells_place_takes_back_what_it_launched(site: 
     assert site.nothing_left(step, ENDING_S) == ["cancelled"]
 
 
+def how(at: str, outcome: str) -> list[list[str]]:
+    """How its one job may have ended: a request whose sender was killed before it was read asks for nothing."""
+    return [[outcome], []] if at == ASKED else [[outcome]]
+
+
 @pytest.mark.parametrize("at", [ASKED, *STEPS])
 def test_a_command_that_is_killed_is_made_good_by_the_post_step(site: Site, at: str) -> None:
     """Nothing but the command is signalled, and by what it cannot hear."""
@@ -231,7 +236,7 @@ def test_a_command_that_is_killed_is_made_good_by_the_post_step(site: Site, at: 
         assert step.entry is not None
         assert step.entry.wait(10) == 128 + signal.SIGKILL
     step.posted()
-    assert site.nothing_left(step, ENDING_S) == ["cancelled"]
+    assert site.nothing_left(step, ENDING_S) in how(at, "cancelled")
 
 
 @pytest.mark.parametrize("at", [ASKED, *STEPS])
@@ -240,7 +245,7 @@ def test_a_command_whose_shell_alone_is_told_leaves_what_goes_by_itself(site: Si
     step = site.step(f"{IDLE_S}s", shell=True)
     with site.held(step, at):
         step.cancelled(scale=float(SCALE))
-    assert site.nothing_left(step, BOOT_S + IDLE_S + ENDING_S) == ["expired"]
+    assert site.nothing_left(step, BOOT_S + IDLE_S + ENDING_S) in how(at, "expired")
 
 
 def test_a_step_that_is_cancelled_after_its_launch_leaves_it_to_its_idle_timeout(site: Site) -> None:
