@@ -65,6 +65,7 @@ def whole(w: World, job: str, target: Path) -> None:
     w.nothing_left()
 
 
+@pytest.mark.system
 def test_the_controllers_disk(disk: Path, tmp_path: Path) -> None:
     """Its database, logs and objects; machines have room."""
     with world(disk) as w:

@@ -60,6 +60,7 @@ def test_twice_late_and_without_an_answer(seed: int, tmp_path: Path) -> None:
         w.nothing_left()
 
 
+@pytest.mark.system
 @pytest.mark.timeout(180)
 def test_everything_again_from_a_dead_attempt(tmp_path: Path) -> None:
     """Said again while the next attempt of the same job runs, and once more when all is over."""

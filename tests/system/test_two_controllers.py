@@ -67,6 +67,7 @@ def test_one_of_two_is_killed_and_its_jobs_go_on(pair: Pair, victim: str) -> Non
     assert not killed.pids("controller")
 
 
+@pytest.mark.system
 def test_both_serve_one_queue(pair: Pair) -> None:
     """Many short jobs through both: each ran once, and nothing is left."""
     pair.ready()
