@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
@@ -118,6 +119,14 @@ def processes(folder: Path) -> list[int]:
     return [int(pid) for pid in found.split()]
 
 
+def kill(folder: Path) -> None:
+    """All of them, and what one of them started meanwhile."""
+    while found := processes(folder):
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
 def cut(server: sshd.Server) -> None:
     """Every connection that it has, and not itself."""
     for child in psutil.Process(server.process.pid).children(recursive=True):
@@ -176,8 +185,7 @@ class TestHosts(ProviderLaws, ConsoleLaws):
     ) -> None:
         """Its end would take the next one's processes with it."""
         await provider.launch(await order(provider, world, "runner-i-1"))
-        for pid in processes(there.below("runner-i-1")):
-            os.kill(pid, signal.SIGKILL)
+        kill(there.below("runner-i-1"))
         assert [machine.state for machine in await listed(provider, "runner-i-1")] == [MachineState.STOPPED]
         assert [offer.taken for offer in await provider.offers(Need())] == ["its slot is taken"]
         with pytest.raises(NoCapacity):
@@ -225,8 +233,8 @@ class TestHosts(ProviderLaws, ConsoleLaws):
         await engine.run_pass()
         closed = await store.port.instances.get("i-1")
         assert (closed.phase, closed.reason) == (InstancePhase.GONE, Reason(Why.GIVEN_UP, listing.given_up))
-        for pid in processes(there.below("runner-i-1")) if dead else ():
-            os.kill(pid, signal.SIGKILL)
+        if dead:
+            kill(there.below("runner-i-1"))
         there.hosts.append(back)
         assert (await engine.collect_now())["ended"] == ["runner-i-1"]
         assert not there.below("runner-i-1").exists()
