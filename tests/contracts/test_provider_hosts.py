@@ -142,8 +142,12 @@ class TestHosts(ProviderLaws, ConsoleLaws):
     @pytest.fixture
     def prints(self, there: Place) -> Callable[[Machine, str], None]:
         def write(machine: Machine, text: str) -> None:
-            for pid in processes(there.below(machine.name)):  # it must not have the last word itself
-                os.kill(pid, signal.SIGSTOP)
+            stopped: set[int] = set()
+            while begun := set(processes(there.below(machine.name))) - stopped:  # it must not have the last word itself
+                for pid in begun:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGSTOP)
+                stopped |= begun
             with (there.below(machine.name) / "console.log").open("a") as console:
                 console.write(text)
 
