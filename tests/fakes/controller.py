@@ -52,7 +52,7 @@ class Fault:
     """What happens to the next `times` requests whose path contains `path`.
 
     `lose`: it is worked on, the answer is not sent. `double`: it is worked on twice. `status`: refused with it, before
-    anything is done. `delay_s`: answered late.
+    anything is done. `delay_s`: worked on at once, answered late.
     """
 
     path: str
@@ -326,13 +326,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self.controller.down:
             self.close_connection = True
             return
-        if fault.delay_s:
-            time.sleep(fault.delay_s)
         if fault.status:
             answer = _error(fault.status, "as it was told to")
         else:
             for _ in range(2 if fault.double else 1):
                 answer = self.controller.answer(self.command, self.path, self.headers, body)
+        time.sleep(fault.delay_s)
         if fault.lose:
             self.close_connection = True
             return

@@ -89,7 +89,7 @@ def test_the_agent_is_killed_again_and_again_and_the_log_is_byte_identical(machi
 def test_a_kill_before_the_start_leads_to_one_run(machine: Box, after: str) -> None:
     c = machine.controller
     workspace = c.blob(packed_folder({"a": b"x"}))
-    c.faults.append(Fault("/agent/v1/objects/blobs", delay_s=0.6))
+    c.faults.append(Fault("/agent/v1/objects/blobs", delay_s=30))
     child = machine.start()
     c.until(lambda: c.syncs)
     key = None
@@ -101,6 +101,7 @@ def test_a_kill_before_the_start_leads_to_one_run(machine: Box, after: str) -> N
         c.until(lambda: any("blobs" in one for one in c.requests))
     child.kill()
     child.wait()
+    c.faults.clear()
     c.states.clear()
     machine.start()
     key = key or c.order(order("echo once", workspace=workspace))

@@ -128,7 +128,7 @@ def test_the_secret_and_what_is_in_it_never_reach_the_log_or_our_part_of_the_dis
 
 def test_the_runner_is_asked_for_last_and_again_when_the_agent_was_killed(machine: Box, site: Forge) -> None:
     c = machine.controller
-    c.faults.append(Fault("/agent/v1/runner", delay_s=0.5))
+    c.faults.append(Fault("/agent/v1/runner", delay_s=30))
     key = wanted(machine, site, runner=site.order(data=program("echo once")))
     child = machine.start()
     c.until(lambda: c.runners_given)
