@@ -60,10 +60,7 @@ class SqlJobs:
             ledger.note(connection, "job.queued", job.created_at, job.spec.name, job_id=job.id)
             return job
 
-        try:
-            return await self._db.run(work)
-        except IntegrityError:
-            return await self.get(job.id)
+        return await self._db.insert(work)
 
     async def get(self, job_id: str) -> Job:
         def work(connection: Connection) -> list[Job]:

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, delete, func, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
 
 from provisioner.domain.errors import Forbidden, StaleWrite
 from provisioner.domain.money import ADJUSTED, Charge
@@ -50,10 +49,7 @@ class SqlRecords:
                 connection.execute(update(meta).where(meta.c.key == key).values(value=value))
             return value
 
-        try:
-            return await self._db.run(work)
-        except IntegrityError:
-            return await self.set_meta(key, value, only_new=only_new)
+        return await self._db.insert(work)
 
     async def record(self, event: Event) -> Event:
         def work(connection: Connection) -> Event:

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, case, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from provisioner.domain.forge import CiJob, ForgeKind, Site
 from provisioner.domain.reruns import Rerun, RerunOutcome
@@ -41,10 +40,7 @@ class SqlReruns:
                 connection.execute(insert(reruns).values(**_values(row)))
             connection.execute(update(reruns).where(mine).values(forge_id=_first("forge_id", row.forge_id), **changes))
 
-        try:
-            await self._db.run(work)
-        except IntegrityError:  # somebody else was first
-            await self._db.run(work)
+        await self._db.insert(work)
 
     async def found(self, runner: str, job: CiJob) -> None:
         named = {"repository": job.repository, "run_id": job.run_id}

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, func, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
 
 from provisioner.domain.forge import ForgeKind, Site
 from provisioner.domain.job import Attempt, Reason, Why
@@ -38,10 +37,7 @@ class SqlRunners:
             connection.execute(insert(runners).values(**_values(fresh)))
             return fresh
 
-        try:
-            return await self._db.run(work)
-        except IntegrityError:  # somebody else was first
-            return await self._db.run(work)
+        return await self._db.insert(work)
 
     async def note(
         self,

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, select
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.pool import StaticPool
 
 from provisioner.domain.errors import StoreError
@@ -26,6 +27,7 @@ from .lane import Lane, Outcome
 
 T = TypeVar("T")
 _POOL = 8
+_BEGIN = "BEGIN IMMEDIATE"
 
 
 class Database:
@@ -36,6 +38,7 @@ class Database:
         self.engine = engine
         self.undone = 0
         self.sqlite = engine.dialect.name == "sqlite"
+        self._only: Connection | None = None  # of the single thread that SQLite is used by
         self._lane = Lane("store", self._together) if self.sqlite and not inline else None
         pooled = not self.sqlite and not inline
         self._executor = ThreadPoolExecutor(_POOL, thread_name_prefix="store") if pooled else None
@@ -47,6 +50,13 @@ class Database:
             return await asyncio.wrap_future(self._lane.submit(work, urgent=is_urgent()))
         return await self.call(lambda: self._in_transaction(work))
 
+    async def insert(self, work: Callable[[Connection], T]) -> T:
+        """`run`, of work that makes a row where none is: again where somebody else was first."""
+        try:
+            return await self.run(work)
+        except IntegrityError:
+            return await self.run(work)
+
     async def call(self, work: Callable[[], T]) -> T:
         """`work` on a thread of the database's own, before or beside any transaction."""
         if self._executor is not None:
@@ -55,8 +65,13 @@ class Database:
 
     def _in_transaction(self, work: Callable[[Connection], T]) -> T:
         try:
-            with self.engine.begin() as connection:
-                return work(connection)
+            if not self.sqlite:
+                with self.engine.begin() as connection:
+                    return work(connection)
+            if self._only is None:
+                self._only = self.engine.connect()
+            with self._only.begin():
+                return work(self._only)
         except OperationalError as error:
             raise StoreError(
                 f"the database failed: {error.orig}", hint="is the disk full, or the server down?"
@@ -83,6 +98,8 @@ class Database:
             self._lane.close()
         if self._executor is not None:
             self._executor.shutdown(wait=True)
+        if self._only is not None:
+            self._only.close()
         self.engine.dispose()
 
 
@@ -121,7 +138,10 @@ def _sqlite(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        try:
+            connection.connection.dbapi_connection.execute(_BEGIN)  # type: ignore[union-attr]
+        except sqlite3.OperationalError as error:
+            raise OperationalError(_BEGIN, None, error) from error
 
     return engine
 
