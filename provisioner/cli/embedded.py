@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from provisioner import __version__
@@ -113,28 +113,33 @@ def _start(client: Client) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _turn(folder):
-            begin(client, folder, time.monotonic() + _READY_S)
+            if (child := begin(client, folder)) is not None:
+                child.returncode = 0  # it is not ours to wait for
     except OSError as error:
         raise CliError(f"cannot use {folder}: {error.strerror}", "set RUNNER_HOME") from error
 
 
-def begin(client: Client, folder: Path, deadline: float) -> None:
-    """Until one answers: whoever has the home, else one that is started here. Ours gives way to a served one that
-    comes meanwhile. Raises: Unreachable."""
+def begin(
+    client: Client,
+    folder: Path,
+    words: Sequence[str] = (),
+    without: Sequence[str] = (),
+    stdin: int = subprocess.DEVNULL,
+) -> subprocess.Popen[bytes] | None:
+    """Until one answers: whoever has the home, else one that is started here, with more `words`, and `without` these
+    variables. Ours gives way to a served one that comes meanwhile. Raises: Unreachable."""
     said_from = refused = 0
     child: subprocess.Popen[bytes] | None = None
-    quiet_until = time.monotonic() + _SLOW_S
+    deadline, quiet_until = time.monotonic() + _READY_S, time.monotonic() + _SLOW_S
     while time.monotonic() < deadline:
         if time.monotonic() > quiet_until:
             say("runner: the embedded controller is slow to start; waiting for it")
             quiet_until = deadline
         if answers(client):
-            if child is not None:
-                child.returncode = 0  # it is not ours to wait for
-            return
+            return child
         if child is None and not _accepts(folder) and not _held(folder):
             said_from = _size(folder / "controller.log")
-            child = _spawn(folder)
+            child = _spawn(folder, words, without, stdin)
         elif child is not None and (code := child.poll()) is not None:
             refused += code == _REFUSED and not _held(folder)
             if code not in (0, _REFUSED) or refused > 1:
@@ -172,12 +177,13 @@ def clean_environment(given: Mapping[str, str]) -> dict[str, str]:
     return {name: given[name] for name in kept if name in given}
 
 
-def _spawn(folder: Path) -> subprocess.Popen[bytes]:
-    environment = clean_environment(os.environ) | {"RUNNER_HOME": str(folder)}
+def _spawn(folder: Path, words: Sequence[str], without: Sequence[str], stdin: int) -> subprocess.Popen[bytes]:
+    given = {name: value for name, value in os.environ.items() if name not in without}
+    environment = clean_environment(given) | {"RUNNER_HOME": str(folder)}
     with (folder / "controller.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "provisioner", "serve", "--embedded"],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "provisioner", "serve", "--embedded", *words],
+            stdin=stdin,
             stdout=log,
             stderr=log,
             env=environment,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from provisioner.domain.errors import line_of
+
 USAGE, REFUSED, UNREACHABLE, OURS = 2, 3, 4, 125
 _OF_KIND = {"InvalidRequest": USAGE, "NotFound": USAGE}
 
@@ -17,7 +19,7 @@ class CliError(Exception):
 
     @property
     def line(self) -> str:
-        return f"{self.message}{' ' if self.message.endswith('?') else '; '}{self.hint}" if self.hint else self.message
+        return line_of(self.message, self.hint)
 
 
 class Unreachable(CliError):

@@ -23,11 +23,11 @@ _INSTEAD = (
 
 
 class Rights:
-    """At one site. `api`: where its forge's API is, if this CI step was told."""
+    """At one site. A CI step of the same forge, `run`, was told where its API is."""
 
-    def __init__(self, site: Site, api: str = "") -> None:
+    def __init__(self, site: Site, run: CiRun | None = None) -> None:
         self._site = site
-        self._api = api
+        self._api = run.api if run is not None and run.site.base == site.base else ""
 
     def begin(self, client: Client) -> None:
         """Nothing for a served controller, and for a forge that the settings open. Raises: CliError."""

@@ -7,10 +7,8 @@ its machines look after themselves; a pipe that closes without a word has it tak
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,8 +21,6 @@ from . import embedded, render
 from .client import Client
 from .failures import OURS, CliError, Unreachable
 
-_READY_S = 15.0
-_POLL_S = 0.02
 _ASK_S = 0.2
 _ACKNOWLEDGED_S = 60.0  # arbitrary: an agent that is online hears within a poll
 _LEAVE_S = 60.0  # arbitrary: doors are shut, and machines that are not needed end
@@ -59,20 +55,14 @@ class StepController:
 
     def start(self) -> None:
         """Raises: Unreachable."""
-        self._process = self._spawned()
-        deadline = time.monotonic() + _READY_S
-        while not embedded.answers(self.client):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise Unreachable("the step's own controller did not start", embedded.said(self._home, 0))
-            time.sleep(_POLL_S)
+        own = ("--step-of", str(self._lasting))
+        started = embedded.begin(self.client, self._home, own, _OWN, subprocess.PIPE)
+        self._process = started or self._process
 
     def again(self, client: Client) -> None:
-        """After an answer was lost: the same one, or the next over the same database."""
+        """After an answer was lost: the same one, or the next over the same database. Raises: Unreachable."""
         client.close()
-        if self._process is None or self._process.poll() is not None:
-            self.start()
-        elif not embedded.answers(client):
-            raise Unreachable("the step's own controller does not answer", embedded.said(self._home, 0))
+        self.start()
 
     def hand_over(self, jobs: Sequence[str], until_s: float) -> list[dict[str, Any]]:
         """Of each machine what it was left with, once all have acknowledged. Raises: CliError."""
@@ -108,20 +98,6 @@ class StepController:
                 return
         shutil.rmtree(self._home, ignore_errors=True)
 
-    def _spawned(self) -> subprocess.Popen[bytes]:
-        given = {name: value for name, value in os.environ.items() if name not in _OWN}
-        words = ["serve", "--embedded", "--home", str(self._home), "--step-of", str(self._lasting)]
-        with (self._home / "controller.log").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "provisioner", *words],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=embedded.clean_environment(given),
-                cwd=self._home,
-                start_new_session=True,
-            )
-
 
 @contextlib.contextmanager
 def controller() -> Iterator[StepController]:
@@ -132,28 +108,3 @@ def controller() -> Iterator[StepController]:
         yield made
     finally:
         made.leave()
-
-
-def lines(told: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A sentence each: what it may cost at most, and when it ends by itself."""
-    return [f"{one['runner']} looks after itself now: {bound(one)}" for one in told]
-
-
-def bound(one: Mapping[str, Any]) -> str:
-    hours = f"{float(one['lifetime_s']) / 3600:.4g} h"
-    until = f"{str(one['ends_at'])[:19].replace('T', ' ')} UTC"
-    if one["at_most_usd"] is None:
-        return f"its price is unknown; it ends by itself within {hours} of its launch, by {until}"
-    price = f"${float(one['usd_per_hour']):.4g}/h for {hours}"
-    return f"at most ${one['at_most_usd']} ({price}); it ends by itself by {until}"
-
-
-def summarize(path: Path, told: Sequence[Mapping[str, Any]]) -> None:
-    """Into the summary that the forge shows with the step. Raises: CliError."""
-    rows = [f"| `{one['runner']}` | {one['offer']} | {bound(one)} |" for one in told]
-    text = "\n".join(("", "| runner | machine | upper bound |", "|---|---|---|", *rows, ""))
-    try:
-        with path.open("a") as file:
-            file.write(text)
-    except OSError as error:
-        raise CliError(f"cannot write {path}: {error.strerror}", "the runners are up", OURS) from error

@@ -1,4 +1,5 @@
-"""What a launch leaves for the jobs after it: a step's outputs at GitHub, Gitea and Forgejo, variables at GitLab."""
+"""What a launch leaves in the forge's files: a step's outputs and summary at GitHub, Gitea and Forgejo, variables at
+GitLab. What cannot be written is a CliError."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .failures import OURS, CliError
 
@@ -27,6 +29,22 @@ def write_dotenv(path: Path, label: str, labels: Sequence[str], jobs: Sequence[s
         "RUNNER_JOBS": ",".join(jobs),
     }
     _append(path, "".join(f"{name}={value}\n" for name, value in values.items()))
+
+
+def bound(one: Mapping[str, Any]) -> str:
+    """What a machine that was handed over may cost at most, and when it ends by itself."""
+    hours = f"{float(one['lifetime_s']) / 3600:.4g} h"
+    until = f"{str(one['ends_at'])[:19].replace('T', ' ')} UTC"
+    if one["at_most_usd"] is None:
+        return f"its price is unknown; it ends by itself within {hours} of its launch, by {until}"
+    price = f"${float(one['usd_per_hour']):.4g}/h for {hours}"
+    return f"at most ${one['at_most_usd']} ({price}); it ends by itself by {until}"
+
+
+def write_bounds(path: Path, told: Sequence[Mapping[str, Any]]) -> None:
+    """Into the summary that the forge shows with the step."""
+    rows = [f"| `{one['runner']}` | {one['offer']} | {bound(one)} |" for one in told]
+    _append(path, "\n".join(("", "| runner | machine | upper bound |", "|---|---|---|", *rows, "")))
 
 
 def _append(path: Path, text: str) -> None:

@@ -7,6 +7,11 @@ the others are met by the engine, which knows one thing to do about each.
 from __future__ import annotations
 
 
+def line_of(message: str, hint: str) -> str:
+    """What was wrong and what to do, on one line."""
+    return f"{message}{' ' if message.endswith('?') else '; '}{hint}" if hint else message
+
+
 class RunnerError(Exception):
     """Everything of ours. `hint` says what to do next; it may be empty."""
 
@@ -18,7 +23,7 @@ class RunnerError(Exception):
     @property
     def line(self) -> str:
         """All of it on one line."""
-        return f"{self.message}{' ' if self.message.endswith('?') else '; '}{self.hint}" if self.hint else self.message
+        return line_of(self.message, self.hint)
 
 
 class RequestError(RunnerError):

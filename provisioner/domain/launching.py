@@ -19,14 +19,15 @@ DOTENV = "runner.env"  # where a GitLab job leaves variables for those after it,
 
 @dataclass(frozen=True, slots=True)
 class CiRun:
-    """`words` tell this job of this attempt of this run from every other one. `output`: the file that the forge reads
-    a step's outputs from; `dotenv`: the one that it can be told to read variables from."""
+    """`words` tell this job of this attempt of this run from every other one. `output` and `summary`: the files that
+    the forge reads a step's outputs and summary from; `dotenv`: the one that it can be told to read variables from."""
 
     site: Site
     words: tuple[str, ...]
     label: str
     api: str = ""
     output: str = ""
+    summary: str = ""
     dotenv: str = ""
 
 
@@ -43,7 +44,8 @@ def run_of(environment: Mapping[str, str]) -> CiRun | None:
     attempt = environment.get("GITHUB_RUN_ATTEMPT", "1")
     # The legs of a matrix are told apart by nothing but what the runner tracks their processes by.
     words = (step.run_id, attempt, environment.get("GITHUB_JOB", ""), environment.get("RUNNER_TRACKING_ID", ""))
-    return CiRun(step.site, words, f"run-{step.run_id}-{attempt}", step.api, output=step.output)
+    label = f"run-{step.run_id}-{attempt}"
+    return CiRun(step.site, words, label, step.api, output=step.output, summary=step.summary)
 
 
 @dataclass(frozen=True, slots=True)

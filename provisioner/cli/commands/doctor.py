@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from provisioner.cli import health, render
-from provisioner.cli.client import Client
-from provisioner.cli.embedded import home
+from provisioner.cli.embedded import connected, home
 from provisioner.cli.failures import CliError
 
 _MARK = {True: "ok  ", False: "BAD ", None: "note"}
@@ -32,9 +29,8 @@ def command(provider: str, as_json: bool) -> int:
 
 def _paused() -> list[tuple[bool | None, str]]:
     """What a controller that runs launches nothing at, and why."""
-    target = os.environ.get("RUNNER_SERVER") or f"unix:{home() / 'control.sock'}"
     try:
-        told = health.look(Client(target, ca=os.environ.get("RUNNER_CA", "")))
+        told = health.look(connected(start=False))
         return [(False, str(why)) for why in (told.get("paused") or {}).values()]
     except CliError:
         return []

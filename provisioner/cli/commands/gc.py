@@ -68,7 +68,7 @@ def _runners(given: dict[str, Any]) -> dict[str, Any]:
     wait_s, older_s = duration(given["wait"], "--wait"), duration(given["older_than"], "--older-than")
     client, run = connected(), run_of(os.environ)
     site = forge_rights.named(client, given["repo"], given["forge"], run)
-    forge_rights.Rights(site, run.api if run is not None and run.site.base == site.base else "").begin(client)
+    forge_rights.Rights(site, run).begin(client)
     asked = {"url": site.url, "forge": str(site.kind), "base": site.below, "older_than_s": older_s}
     told: dict[str, Any] = client.post("/gc/runners", asked)
     if told["found"]:

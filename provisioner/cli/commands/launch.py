@@ -52,7 +52,7 @@ def command(**given: Any) -> int:
 
     In a CI step without RUNNER_SERVER they are handed over to themselves before it ends."""
     run = run_of(os.environ)
-    duration(given["wait"], "--wait")
+    given["wait"] = duration(given["wait"], "--wait")
     need = jobfile.spec({"run": "true", "resources": resources.asked(given) or None})["need"]
     if given["cancel"] and run is None:
         raise CliError("only a CI step knows again what it launched", "`runner cancel JOB` cancels one")
@@ -71,10 +71,10 @@ def _with(
 ) -> int:
     site = _site(client, given, run)
     wanted = _wanted(given, need, site, run)
-    wait_s = duration(given["wait"], "--wait")
+    wait_s: float = given["wait"]
     if not given["detach"]:
         wanted.spec["runner"]["online_within_s"] = wait_s + _LONGER_S
-    rights = Rights(site, run.api if run and run.site.base == site.base else "")
+    rights = Rights(site, run)
     launch = _Launch(client, wanted, rights, own.again if own is not None else embedded.again)
     if given["cancel"]:
         return launch.cancel()
@@ -98,10 +98,10 @@ def _with(
     if own is None:
         return _say(given, run, wanted, jobs)
     own.release()
-    for line in of_step.lines(told):
-        render.say(f"runner: {line}")
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        of_step.summarize(Path(summary), told)
+    for one in told:
+        render.say(f"runner: {one['runner']} looks after itself now: {step_output.bound(one)}")
+    if run is not None and run.summary:
+        step_output.write_bounds(Path(run.summary), told)
     return _say(given, run, wanted, [])  # nobody can be asked about these jobs any more
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.cli.of_step import bound, summarize
+from provisioner.cli.step_output import bound, write_bounds
 from tests.fakes.api_server import FakeApi
 
 from .step import TOKEN, github
@@ -45,7 +45,7 @@ def test_a_step_whose_own_controller_cannot_start_says_why_and_leaves_no_home(
     (terminal.home / "settings.yaml").write_text("colour: red\n")
     done = terminal.run("launch")
     assert done.returncode == 4
-    assert done.stderr.startswith("runner: the step's own controller did not start; ")
+    assert done.stderr.startswith("runner: the embedded controller did not start; ")
     assert "settings.yaml: colour: Extra inputs are not permitted" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -74,7 +74,7 @@ def test_the_upper_bound_is_said_and_an_unknown_price_is_said_to_be() -> None:
 def test_the_summary_has_a_row_a_runner_after_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "summary.md"
     path.write_text("before\n")
-    summarize(path, [ALONE, ALONE | {"runner": "runner-i-2"}])
+    write_bounds(path, [ALONE, ALONE | {"runner": "runner-i-2"}])
     before, empty, *table = path.read_text().splitlines()
     assert (before, empty) == ("before", "")
     assert table[:2] == ["| runner | machine | upper bound |", "|---|---|---|"]
