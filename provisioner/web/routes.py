@@ -1,4 +1,4 @@
-"""Routes of people: who calls is known before anything of the body is looked at, and the body is decoded strictly."""
+"""Routes of people, by who may send them a body and what is believed of it before it is looked at."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.types import Message
 
 from provisioner.domain import strict_json
 from provisioner.domain.errors import InvalidRequest
 
+_SMALL = 64 * 2**10  # bytes; arbitrary
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -33,6 +35,23 @@ class KnownFirst(Strict):
             return await handle(request)  # type: ignore[no-any-return]
 
         return known
+
+
+class Bounded(Strict):
+    """And anybody may send one: a small one, in time, and no more of them at once than is borne."""
+
+    def get_route_handler(self) -> Any:
+        handle = super().get_route_handler()
+
+        async def bounded(request: Request) -> Response:
+            async with request.app.state.services.strangers.whole(request, _SMALL) as body:
+
+                async def receive() -> Message:
+                    return {"type": "http.request", "body": body, "more_body": False}
+
+                return await handle(Request(request.scope, receive))  # type: ignore[no-any-return]
+
+        return bounded
 
 
 class _StrictRequest(Request):

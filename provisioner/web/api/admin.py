@@ -16,7 +16,7 @@ from provisioner.domain.job import JobPhase
 from provisioner.domain.store import TokenRow
 
 from ..auth import Admin, Looker, Use, User, Viewer, checked_name, hashed, new_token
-from ..known_first import KnownFirst
+from ..routes import KnownFirst
 from ..shape import dollars, plain_all
 from ..submit import check_secret
 

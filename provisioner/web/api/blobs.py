@@ -9,7 +9,7 @@ from provisioner.domain.errors import InvalidRequest
 
 from ..auth import Use, User, Viewer
 from ..body import store_stream
-from ..known_first import KnownFirst
+from ..routes import KnownFirst
 from ..submit import SHA256
 
 router = APIRouter(tags=["blobs"], route_class=KnownFirst)

@@ -13,7 +13,7 @@ from provisioner.domain.credentials import Credentials, Keyring
 from provisioner.domain.errors import Conflict
 
 from ..auth import Admin, Use
-from ..known_first import KnownFirst
+from ..routes import KnownFirst
 from ..services import Services
 from ..shape import plain
 from ..submit import read_spec

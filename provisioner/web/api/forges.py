@@ -10,7 +10,7 @@ from provisioner.domain.errors import Conflict
 from provisioner.domain.forge import ForgeCredentials, site_at
 
 from ..auth import Admin, Use
-from ..known_first import KnownFirst
+from ..routes import KnownFirst
 
 router = APIRouter(tags=["admin"], route_class=KnownFirst)
 

@@ -14,7 +14,7 @@ from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.hosts import Host
 
 from ..auth import Admin, Use, Viewer
-from ..known_first import KnownFirst
+from ..routes import KnownFirst
 
 router = APIRouter(tags=["hosts"], route_class=KnownFirst)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

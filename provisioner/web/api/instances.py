@@ -14,7 +14,7 @@ from provisioner.domain.job import Instance, InstancePhase, MarketPolicy, Need
 from provisioner.domain.store import Event
 
 from ..auth import Caller, Doer, Looker, Use, Viewer
-from ..known_first import KnownFirst
+from ..routes import KnownFirst
 from ..services import Services
 from ..shape import charges_by, costs, plain, plain_all, rungs
 from ..submit import check_known

@@ -12,7 +12,7 @@ from provisioner.domain.job import Instance, Job, JobPhase
 
 from ..auth import Caller, Doer, Looker, Use, User
 from ..explain import lines, of_gpus
-from ..known_first import KnownFirst
+from ..routes import KnownFirst
 from ..services import Services
 from ..shape import charges_by, costs, plain, plain_all
 from ..submit import again, already, read_spec, submit

@@ -12,7 +12,7 @@ from provisioner.domain.job import Job
 
 from .. import log_stream
 from ..auth import Looker, Use
-from ..known_first import KnownFirst
+from ..routes import KnownFirst
 
 router = APIRouter(tags=["logs"], route_class=KnownFirst)
 

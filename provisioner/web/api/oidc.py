@@ -10,10 +10,10 @@ from provisioner.domain.errors import Forbidden, RequestError
 from provisioner.domain.store import Event
 
 from ..auth import Use
-from ..known_first import Strict
+from ..routes import Bounded
 from ..services import Services
 
-router = APIRouter(tags=["jobs"], route_class=Strict)
+router = APIRouter(tags=["jobs"], route_class=Bounded)
 _MINUTE_S = 60.0
 _LONGEST = 16384  # characters; arbitrary: a forge's tokens have about two thousand
 

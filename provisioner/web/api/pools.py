@@ -9,7 +9,7 @@ from provisioner.domain.demand import PoolShown
 from provisioner.domain.errors import NotFound
 
 from ..auth import Use, Viewer
-from ..known_first import KnownFirst
+from ..routes import KnownFirst
 from ..services import Services
 from ..shape import plain
 

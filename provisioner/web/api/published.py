@@ -18,7 +18,7 @@ from provisioner.domain.errors import Conflict, InvalidRequest, NotFound
 
 from ..auth import Use, User
 from ..body import store_stream
-from ..known_first import KnownFirst
+from ..routes import KnownFirst
 from ..services import Services
 from ..submit import SHA256
 

@@ -12,8 +12,8 @@ from provisioner.domain.errors import NotFound
 from provisioner.domain.store import ManifestRow
 
 from ..auth import Use, Viewer
-from ..known_first import KnownFirst
 from ..manifests import left_behind
+from ..routes import KnownFirst
 from ..serve_object import streamed
 from ..services import Services
 

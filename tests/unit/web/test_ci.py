@@ -133,6 +133,21 @@ async def test_a_refusal_is_one_line_an_event_and_nothing_else(
     assert await web.store.jobs.find(phases=()) == []
 
 
+@pytest.mark.parametrize(
+    ("length", "answered"),
+    [
+        (100, (408, "the body did not come within 0.05 s")),
+        (2**17, (413, "the body is over its limit of 65536 bytes")),
+    ],
+)
+async def test_a_body_that_is_late_or_long_is_not_waited_for(
+    web: WithDoor, length: int, answered: tuple[int, str]
+) -> None:
+    web.services.strangers.patience_s = 0.05
+    answer = await Http(web.port).call("POST", "/api/v1/oidc", b"{", {"Content-Length": str(length)})
+    assert (answer.status, answer.message) == answered
+
+
 async def test_forged_ones_are_refused(web: WithDoor, issuer: Issuer) -> None:
     claims = {"iss": issuer.url, "aud": US, "repository": "acme/vision", "run_id": "7", "iat": 1, "exp": 2**31}
     forged = (issuer.unsigned(claims), issuer.confused(claims), issuer.token(claims, key_id="x", kid="key-1"), "junk")
