@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from . import wire
 
+HANDED_OVER = "handed-over"  # a file in an attempt's folder: no controller looks after its machine
 ON_END = ("exit", "poweroff", "self-delete")
 
 

@@ -19,7 +19,6 @@ from . import hooks
 if TYPE_CHECKING:
     from . import wire
 
-HANDED_OVER = "handed-over"  # a file in an attempt's folder: no controller looks after its machine
 _GONE_WRONG = "the forge's runner ended with an error: its log says which"
 
 
@@ -126,15 +125,19 @@ _FORGEJO = Program(
     meanings={1: _GONE_WRONG},
 )
 
-PROGRAMS = {"github": _GITHUB, "gitlab": _GITLAB, "gitea": _GITEA}  # by kind of forge
-_OTHERS = {"forgejo-runner": _FORGEJO}  # by the name of the software, where a kind has several
+PROGRAMS = {  # by the name of the software
+    "actions-runner": _GITHUB,
+    "gitlab-runner": _GITLAB,
+    "act_runner": _GITEA,
+    "forgejo-runner": _FORGEJO,
+}
 
 
 def program_of(order: wire.RunnerOrder) -> Program:
     """Raises: SoftwareError."""
-    program = _OTHERS.get(order.software) or PROGRAMS.get(order.forge)
+    program = PROGRAMS.get(order.software)
     if program is None:
-        raise SoftwareError(f"this agent knows no runner for {order.forge!r}; it knows {', '.join(PROGRAMS)}")
+        raise SoftwareError(f"this agent does not know {order.software!r}; it knows {', '.join(PROGRAMS)}")
     return program
 
 

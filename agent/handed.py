@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional
 
 from . import wire, workload
-from .config import Home, boottime, flush_folder
+from .config import HANDED_OVER, Home, boottime, flush_folder
 from .files import read_json, write_json
-from .forges import HANDED_OVER
 
 if TYPE_CHECKING:
     from .attempt import Attempt

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Optional, cast
 
 from . import forges, hooks, workload
+from .config import HANDED_OVER
 from .masking import SHORTEST
 from .supervisor import Supervisor, boot_clock, notify
 
@@ -161,7 +162,7 @@ class Serving(Supervisor):
 
     def _exit(self, code: Optional[int]) -> None:
         """Of a machine that no controller looks after, nobody else can take the record away."""
-        if self._program.farewell and os.path.exists(os.path.join(self._folder, forges.HANDED_OVER)):
+        if self._program.farewell and os.path.exists(os.path.join(self._folder, HANDED_OVER)):
             from .farewell import say_farewell
 
             said = say_farewell(self._program.farewell.format_map(self._words), self._secret)

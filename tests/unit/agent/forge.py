@@ -72,7 +72,7 @@ class Forge:
             "url": f"{self.url}/acme/vision",
             "base": self.url,
             "labels": ["gpu-t4"],
-            "software": f"{kind}-runner",
+            "software": {"github": "actions-runner", "gitlab": "gitlab-runner", "gitea": "act_runner"}[kind],
             "version": standin_runner.VERSION,
             "software_url": f"{self.url}/software/program",
             "sha256": self.publish(data),

@@ -53,7 +53,7 @@ def test_gitlabs_shell_finds_the_script_wherever_it_is(tmp_path: Path) -> None:
     workspace = str(tmp_path / "it's a job")
     write(folder_of(workspace), {})
     order = wire.RunnerOrder("gitlab", "runner-i1", "", "https://gitlab.com", [], "", "", "", "")
-    argv = filled(PROGRAMS["gitlab"].argv, words(order, order.name, workspace))
+    argv = filled(PROGRAMS["gitlab-runner"].argv, words(order, order.name, workspace))
     script = argv[argv.index("--pre-build-script") + 1]
     heard = Heard(folder_of(workspace))
     subprocess.run(["bash", "-e", "-c", script], env={"PATH": os.defpath, "CI_JOB_NAME": "train"}, check=True)

@@ -47,7 +47,8 @@ def test_settling_shows_the_new_key_and_wakes_the_server(state: Path, tmp_path: 
     (root / "etc/ssh").mkdir(parents=True)
     (root / "run").mkdir()
     public = meet.meet(str(state))
-    with subprocess.Popen([sys.executable, "-c", "import signal; print(flush=True); signal.pause()"], stdout=-1) as one:
+    waits = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); print(flush=True); signal.pause()"
+    with subprocess.Popen([sys.executable, "-c", waits], stdout=-1) as one:
         assert one.stdout is not None
         one.stdout.readline()
         (root / "run/sshd.pid").write_text(f"{one.pid}\n")

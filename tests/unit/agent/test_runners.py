@@ -168,7 +168,7 @@ def test_a_controller_out_of_reach_is_asked_again_and_one_that_refuses_is_not(ma
         (
             7,
             "version-refused",
-            "version refused: the forge does not take github-runner 2.330.0 any more (exit code 7)",
+            "version refused: the forge does not take actions-runner 2.330.0 any more (exit code 7)",
         ),
         (9, "forge", "the forge's runner ended with exit code 9"),
     ],

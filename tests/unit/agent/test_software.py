@@ -131,7 +131,10 @@ def test_it_follows_where_it_is_sent_but_not_out_of_https(site: Forge, place: An
     [
         ({"software_url": "ftp://127.0.0.1/x"}, "is no https address"),
         ({"sha256": ""}, "was ordered without a sha256"),
-        ({"forge": "sourcehut"}, "knows no runner for 'sourcehut'; it knows github, gitlab, gitea"),
+        (
+            {"software": "builds"},
+            "does not know 'builds'; it knows actions-runner, gitlab-runner, act_runner, forgejo-runner",
+        ),
     ],
 )
 def test_an_order_that_cannot_be_met(site: Forge, place: Any, change: dict[str, str], said: str) -> None:
