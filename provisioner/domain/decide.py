@@ -14,9 +14,9 @@ from .facts import Absent, Facts, GivenUp, Report, Seen
 from .job import NO_REASON, InstancePhase, Reason, Why
 from .offer import MachineState, Market
 from .policy import Policy
+from .span import LONGEST_S
 
 _TICK = timedelta(milliseconds=1)
-_LONGEST_S = 10 * 365 * 86400.0  # arbitrary: longer than any machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,4 +259,4 @@ def _deadline(facts: Facts, now: datetime, limit_s: float) -> datetime:
 
 def _seconds(limit_s: float) -> timedelta:
     """A user's own limit may be larger than a date can hold."""
-    return timedelta(seconds=min(limit_s, _LONGEST_S))
+    return timedelta(seconds=min(limit_s, LONGEST_S))

@@ -13,12 +13,12 @@ from typing import Any, Protocol
 
 from .job import Attempt, Instance, JobSpec
 from .policy import Policy
+from .span import LONGEST_S
 
 TAG = "handed-over"  # on a machine that no controller decides about any more
 PROVIDERS = ("local", "aws")  # those whose machines can end themselves, and be left to do so
 _EXITS = "exit"
 _CENTS = Decimal("0.01")
-_LONGEST_S = 10 * 365 * 86400.0  # arbitrary: longer than any machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def hand_over(attempt: Attempt, instance: Instance, spec: JobSpec, policy: Polic
     is over when the whole lifetime is, from the launch on."""
     began = instance.launched_at or instance.created_at
     booted_s = max(0.0, ((instance.ready_at or began) - began).total_seconds())
-    lives_s = min(instance.max_lifetime_s, _LONGEST_S) - booted_s
+    lives_s = min(instance.max_lifetime_s, LONGEST_S) - booted_s
     grace_s = min(2 * policy.cancel_grace_s, lives_s / 4) if lives_s > 0 else 0.0
     lifetime_s = max(0.0, lives_s - grace_s)
     runner = spec.runner
@@ -105,7 +105,7 @@ class Handing:
 def told(state: str, attempt: Attempt, instance: Instance, runner: str) -> Handing:
     """With the upper bound: the price, for as long as it may live, or the least that one start costs."""
     began, price = instance.launched_at or instance.created_at, instance.offer.usd_per_hour
-    lives_s = min(instance.max_lifetime_s, _LONGEST_S)
+    lives_s = min(instance.max_lifetime_s, LONGEST_S)
     billed_s = max(lives_s, instance.offer.billed_minimum_s)
     return Handing(
         state=state,

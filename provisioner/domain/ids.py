@@ -6,8 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-_INSTANCE = re.compile(r"runner-i-([0-9a-z]{9})[0-9a-z]{7}(-[0-9]+)?")
-_OF_MACHINE = re.compile(r"(runner-i-[0-9a-z]{16})(-[0-9]+)?")
+_NAME = re.compile(r"(?P<machine>runner-i-(?P<time>[0-9a-z]{9})[0-9a-z]{7})(-[0-9]+)?")
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -24,15 +23,15 @@ def instance_name(instance_id: str) -> str:
 
 def made_at(name: str) -> datetime | None:
     """When the instance called `name`, or whose runner is, was made, by the clock of whoever made it."""
-    if (found := _INSTANCE.fullmatch(name)) is None or not set(found[1]) <= set(_ALPHABET):
+    if (found := _NAME.fullmatch(name)) is None or not set(found["time"]) <= set(_ALPHABET):
         return None
     value = 0
-    for letter in found[1]:
+    for letter in found["time"]:
         value = value << 5 | _ALPHABET.index(letter)
     return datetime.fromtimestamp(value / 1000, UTC)
 
 
 def machine_of(name: str) -> str:
     """The name of the machine whose runner is called `name`; a name that is none of ours is its own."""
-    found = _OF_MACHINE.fullmatch(name)
-    return found[1] if found is not None else name
+    found = _NAME.fullmatch(name)
+    return found["machine"] if found is not None else name

@@ -35,7 +35,7 @@ class Told:
 
 
 def look(
-    pools: Sequence[Pool], believed: Believed, told: Told, runner_site: Callable[[RunnerSpec], Site], now: datetime
+    pools: Sequence[Pool], believed: Believed, told: Told, site_of: Callable[[RunnerSpec], Site], now: datetime
 ) -> dict[str, Crew]:
     """By the name of the pool."""
     crews = {pool.job_name: Crew() for pool in pools}
@@ -43,7 +43,7 @@ def look(
         if job.spec.name in crews and job.spec.runner is not None:
             crew = crews[job.spec.name]
             crew.jobs.append(job)
-            _add(crew, job, runner_site(job.spec.runner), believed, told, now)
+            _add(crew, job, site_of(job.spec.runner), believed, told, now)
     alive = {job.id for job in believed.jobs}
     for owner in believed.owners:
         name = "/".join(owner.split("/", 2)[:2])

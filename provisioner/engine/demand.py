@@ -136,8 +136,8 @@ class PoolDemand:
 
     async def take(self, delivery: Delivery) -> bool:
         self._heard_s = self._clock.monotonic()
-        self._polls.heard()
         facts = delivery.facts
+        self._polls.heard(delivery.job.site.base if delivery.job is not None else facts.get("base", ""))
         if delivery.event == "workflow_run" and facts.get("fork") in ("yes", "no"):
             self._origins.told(facts["base"], facts["repository"], facts["id"], facts["fork"] == "yes")
             self._news.set()

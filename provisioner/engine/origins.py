@@ -56,7 +56,7 @@ class Origins:
         """With what is remembered of its run."""
         return replace(job, fork=self._forks.get(_run(job))) if job.fork is None else job
 
-    def ask(self, jobs: Sequence[CiJob], runner_site: Callable[[CiJob], Site | None]) -> None:
+    def ask(self, jobs: Sequence[CiJob], site_of: Callable[[CiJob], Site | None]) -> None:
         """Begin to ask for what nobody asks for yet. A job whose labels are not known is asked for by itself."""
         groups: dict[Run | CiJob, list[CiJob]] = {}
         for job in jobs:
@@ -64,7 +64,7 @@ class Origins:
         self._tried = {key: tried for key, tried in self._tried.items() if key in groups or key in self._asking}
         now_s = self._clock.monotonic()
         for key, group in groups.items():
-            site = runner_site(group[0])
+            site = site_of(group[0])
             if site is not None and key not in self._asking and self._tried.get(key, _Tried()).again_s <= now_s:
                 self._asking.start(key, self._ask(key, group, site))
 

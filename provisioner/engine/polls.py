@@ -59,16 +59,16 @@ class Polls:
         self._news = news
         self._polled = {site: _Polled() for site in dict.fromkeys(sites)}
         self._lane = asyncio.Semaphore(_AT_ONCE)
-        self._heard_s = clock.monotonic()
+        self._heard_s = dict.fromkeys((site.base for site in self._polled), clock.monotonic())
         self.active: Collection[Site] = ()
 
     def hurry(self, site: Site) -> None:
         """There is more than is known: it is polled within `poll_silent_s`, unless the forge asked for patience."""
         self._polled[site].hurried = True
 
-    def heard(self) -> None:
-        """A webhook has come."""
-        self._heard_s = self._clock.monotonic()
+    def heard(self, base: str) -> None:
+        """A webhook of the forge there has come."""
+        self._heard_s[base] = self._clock.monotonic()
 
     async def run(self) -> None:
         count = len(self._polled)
@@ -91,7 +91,8 @@ class Polls:
         return (polled.asked_s or 0.0) + max(every_s, polled.pause_s) - self._clock.monotonic()
 
     def _silent(self, site: Site) -> bool:
-        return site in self.active and self._clock.monotonic() - self._heard_s > self._policy.webhooks_silent_s
+        silent_s = self._clock.monotonic() - self._heard_s[site.base]
+        return site in self.active and silent_s > self._policy.webhooks_silent_s
 
     async def poll(self, site: Site) -> None:
         """Once. What a forge does not answer is asked for again in a turn to come."""

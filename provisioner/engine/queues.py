@@ -80,8 +80,7 @@ class Queues:
     def _pause_s(self, heard: _Heard, error: ForgeError) -> float:
         if isinstance(error, ForgeThrottled):
             return error.retry_after_s
-        pause_s: float = self._policy.retry_backoff_s * 2 ** min(heard.failures, 8)
-        return min(pause_s, self._policy.poll_every_s)
+        return min(self._policy.pause_s(heard.failures), self._policy.poll_every_s)
 
     async def _listen(self, pool: Pool, queue: JobQueue) -> None:
         """Raises: ForgeError, when the queue is of no use any more."""

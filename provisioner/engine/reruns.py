@@ -41,6 +41,7 @@ from provisioner.domain.store import Event, Store
 from .errands import Errands
 from .verdicts import Trial
 
+_REMEMBERED = 10_000  # jobs; arbitrary: far more than have runners at once
 _WAITS = "its CI job was cut short, and waits to be run again"
 _ENDS = {
     RerunOutcome.NOT_NEEDED: "it had ended well",
@@ -195,6 +196,8 @@ class Reruns:
         await self._tell(what, rerun, message or _ENDS.get(outcome, str(rerun.site)))
         await self._store.reruns.done(rerun.runner, outcome, now)
         self._asked_at[rerun.job_id] = now
+        while len(self._asked_at) > _REMEMBERED:
+            del self._asked_at[next(iter(self._asked_at))]
         self._again_s.pop(rerun.runner, None)
         self._stale = True
         self._news()

@@ -6,18 +6,12 @@ They are somebody else's: what cannot be read is said in one line, with its plac
 from __future__ import annotations
 
 import json
-import re
 from pathlib import PurePath
 from typing import Any
 
 from provisioner.domain.errors import InvalidRequest
 
 YAML = (".yaml", ".yml")
-# What YAML 1.2 takes for a number; 1.1, which PyYAML reads, takes 1e-3 for a text and 010 for eight.
-_FLOAT = re.compile(
-    r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-)
-_BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
 
 
 def tree(data: bytes, name: str) -> Any:
@@ -52,21 +46,12 @@ def _toml(text: str, name: str) -> Any:
 
 
 def _yaml(text: str, name: str) -> Any:
-    """Numbers as YAML 1.2 has them. Aliases are refused: a few of them make a tree that has no end."""
     import yaml
 
-    class Loader(yaml.SafeLoader):
-        yaml_implicit_resolvers: dict[str, Any] = {}
+    from provisioner import plain_yaml
 
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):
-                raise yaml.MarkedYAMLError(problem="an alias", problem_mark=self.peek_event().start_mark)  # type: ignore[no-untyped-call]
-            return super().compose_node(parent, index)
-
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
-    Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOL, list("tTfF"))
     try:
-        return yaml.load(text, Loader)
+        return plain_yaml.data(text)
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise InvalidRequest(f"{name}{line}: not YAML that is read here: {error.problem}") from error
