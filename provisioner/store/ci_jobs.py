@@ -85,7 +85,7 @@ class SqlCiJobs:
             live = [codec.attempt(row) for row in connection.execute(_LIVE_ATTEMPTS).mappings()] if ours else []
             machines = connection.execute(_MACHINES).all()
             return Believed(
-                waiting=tuple(_known(row) for row in connection.execute(_WAITING, lately)),
+                waiting=tuple(map(_known, connection.execute(_WAITING, lately).all())),
                 made=made,
                 jobs=tuple(ours),
                 attempts={attempt.job_id: attempt for attempt in live},

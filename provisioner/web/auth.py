@@ -96,7 +96,7 @@ def checked_name(name: str) -> str:
     return name
 
 
-def services_of(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
