@@ -23,7 +23,8 @@ class Offer:
     `usd_per_hour` None means unknown, never zero; `priced_at` is when its source was read. `on_demand_usd_per_hour`, of
     a spot offer, is what the same machine costs when it is not taken back. `billed_minimum_s` is the least that one
     start costs; a machine that the cloud itself takes back within `unbilled_if_taken_s` costs nothing. `pools` are what
-    it shares with other offers, and a refusal may cover: a region, a quota. `taken` says why it cannot be had just now.
+    it shares with other offers, and a refusal may cover: a region, a quota. `taken` says why it cannot be had just now;
+    `most`, where it is known, how many machines of it there can be at a time.
     `deadman_bound_s` is how long after its last contact a machine has surely stopped its work by itself, where nobody
     else could end it; 0 where the cloud can.
     """
@@ -46,6 +47,7 @@ class Offer:
     deadman_bound_s: float = 0.0
     pools: tuple[str, ...] = ()
     taken: str = ""
+    most: int | None = None
     priced_at: datetime | None = None
     on_demand_usd_per_hour: Decimal | None = None
 

@@ -7,7 +7,7 @@ first, which `runner why` prints. Unknown prices come last and only under an exp
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -90,6 +90,19 @@ def place(
     limits = {quota.pool: (quota, (used_cpus or {}).get(quota.pool, 0.0)) for quota in quotas}
     rungs = [_rung(need, offer, live, cap_usd_per_hour, force_on_demand, excluded or {}, limits) for offer in offers]
     return Ladder(tuple(sorted(rungs, key=lambda rung: _order(need, rung.offer))))
+
+
+def beside(ladder: Ladder, ours: Mapping[str, int]) -> Ladder:
+    """The same where we have so many machines already, by the key of their offer: of some there are only so many."""
+    if all(rung.offer.most is None for rung in ladder.rungs):
+        return ladder
+    return replace(ladder, rungs=tuple(_left(rung, ours.get(rung.offer.key, 0)) for rung in ladder.rungs))
+
+
+def _left(rung: Rung, ours: int) -> Rung:
+    if rung.refused or rung.offer.most is None or ours < rung.offer.most:
+        return rung
+    return Rung(rung.offer, "it is in use" if rung.offer.most == 1 else f"all {rung.offer.most} are in use")
 
 
 def unfit(need: Need, offer: Offer) -> str:

@@ -116,9 +116,12 @@ class Marketplace:
     async def _remember(self, scope: str, why: str, pause_s: float) -> None:
         now = self._clock.now()
         before = next((r for r in await self._refusals(now) if r.scope == scope), None)
-        times = before.times + 1 if before else 1
+        times, until = (before.times, before.until) if before else (0, now)
+        if until <= now:  # else it was under way already when the other refusal was heard, which is no repetition
+            times += 1
         pause_s = min(pause_s * 2 ** min(times - 1, 16), self._policy.refused_max_s)
-        await self._store.records.refuse(Refusal(scope, now + timedelta(seconds=pause_s), why, times))
+        until = max(until, now + timedelta(seconds=pause_s))
+        await self._store.records.refuse(Refusal(scope, until, why, times))
 
 
 def _paused_by(provider: str, error: Unauthorized) -> str:

@@ -6,6 +6,7 @@ A job whose machine has been announced to end is served as well: its next machin
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 
@@ -14,7 +15,7 @@ from provisioner.domain.facts import Report
 from provisioner.domain.ids import instance_name, new_id
 from provisioner.domain.job import Instance, InstancePhase, Job, JobPhase, Need, Outcome, Reason, Why
 from provisioner.domain.offer import Offer
-from provisioner.domain.place import Ladder, ceilings
+from provisioner.domain.place import Ladder, beside, ceilings
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock
 from provisioner.domain.reruns import taken_away
@@ -101,6 +102,7 @@ class Queue:
             await self._explain(job, Reason(Why.BUDGET, refused))
             return False
         turn.planned_for.add(job.id)
+        turn.ours[offer.key] += 1
         if job.reason.why in _WAITS:
             await self._explain(job, Reason(Why.NONE, f"a machine is planned: {offer}"))
         return True
@@ -142,9 +144,9 @@ class Queue:
             key = (job.spec.need, force)
             if key not in turn.ladders:
                 turn.ladders[key] = await self._market.ladder(job.spec.need, force_on_demand=force)
-            if turn.ladders[key].best is not None:
+            if (ladder := beside(turn.ladders[key], turn.ours)).best is not None:
                 break
-        return turn.ladders[key]
+        return ladder
 
     def _instance(self, job: Job, offer: Offer) -> Instance:
         now = self._clock.now()
@@ -187,6 +189,7 @@ class _Turn:
             if (i.phase in _UNDER_WAY and i.planned_for not in wanting) or _soon_takes_work(i, reports.get(i.id))
         ]
         self.planned_for = {i.planned_for for i in live.values() if i.planned_for}
+        self.ours = Counter(i.offer.key for i in live.values())
         self.ladders: dict[tuple[Need, bool], Ladder] = {}
         self.over_budget: tuple[Decimal, str] | None = None
 

@@ -68,7 +68,7 @@ async def control_login(request: Request) -> Caller:
 
 
 async def token_login(request: Request) -> Caller:
-    services = services_of(request)
+    services = await services_of(request)
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.startswith(CI_PREFIX) and services.ci is not None:
         session = services.ci.session(token)
@@ -97,6 +97,7 @@ def checked_name(name: str) -> str:
 
 
 async def services_of(request: Request) -> Services:
+    """Not that it waits for anything: what does not say so is run by another thread."""
     services: Services = request.app.state.services
     return services
 

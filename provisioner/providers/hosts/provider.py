@@ -256,6 +256,7 @@ class HostsProvider:
             gpu=_share(gpu_of(host, seen["driver"]), host.slots),
             arch=seen["arch"],
             deadman_bound_s=self._orphan_s,
+            most=host.slots,
             taken=_all_taken(host) if seen["taken"] >= host.slots else "",
         )
 

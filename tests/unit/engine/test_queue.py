@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from provisioner.domain.forge import ForgeKind, Site
 from provisioner.domain.job import Job, JobPhase, JobSpec, Need, Reason, RunnerSpec, Why
-from provisioner.domain.place import Ladder
+from provisioner.domain.offer import Market, Offer
+from provisioner.domain.place import Ladder, Rung
 from provisioner.engine.queue import Queue
 from provisioner.engine.scene import Scene as Waiting
 from tests.fakes.desk import FakeDesk
@@ -20,29 +23,36 @@ SITE = Site(ForgeKind.GITHUB, "https://github.com", "acme/vision")
 RUNNER = JobSpec(run=(), kind="ci-runner", runner=RunnerSpec(SITE.url, "github", ("gpu",)))
 
 
-class Market:
-    """Has nothing to offer; `forced`: whether it was asked for on-demand alone, in order."""
+HOST = Offer("hosts", "h", "h", "h", Market.ON_DEMAND, Decimal(0), "", "host h", 8, 32.0, 100.0)
 
-    def __init__(self) -> None:
+
+class Offered:
+    """`forced`: whether it was asked for on-demand alone, in order."""
+
+    def __init__(self, *offers: Offer) -> None:
         self.forced: list[bool] = []
+        self._offers = offers
 
     async def ladder(self, need: Need, *, force_on_demand: bool = False) -> Ladder:
         self.forced.append(force_on_demand)
-        return Ladder(())
+        return Ladder(tuple(Rung(offer) for offer in self._offers))
+
+
+def queue_at(scene: Scene, market: Offered) -> Queue:
+    desk: Any = FakeDesk()
+    return Queue(scene.port, market, desk, scene.clock, POLICY, random.Random(1), lambda job: "")  # type: ignore[arg-type]
 
 
 async def asked(scene: Scene, spec: JobSpec, why: Why, *, wish: bool = False) -> list[bool]:
     """What the market is asked after the job's first attempt has ended for that reason."""
-    port, now, market = scene.port, scene.clock.now(), Market()
+    port, now, market = scene.port, scene.clock.now(), Offered()
     instance = await scene.instance(ready=True)
     job = await port.jobs.submit(Job("j-1", "ada", spec, JobPhase.QUEUED, now))
     attempt = await port.jobs.assign(job, instance, now)
     if wish:
         await port.reruns.lost(await port.runners.expect(attempt, SITE, instance.name, now), now)
     await port.jobs.end(attempt, Reason(why), now, outcome=None, counts=False)
-    desk: Any = FakeDesk()
-    queue = Queue(port, market, desk, scene.clock, POLICY, random.Random(1), lambda job: "")  # type: ignore[arg-type]
-    await queue.serve(Waiting([], [await port.jobs.get("j-1")], [], {}, {}), {}, {})
+    await queue_at(scene, market).serve(Waiting([], [await port.jobs.get("j-1")], [], {}, {}), {}, {})
     return market.forced
 
 
@@ -55,5 +65,25 @@ def test_a_runner_whose_machine_vanished_or_broke_at_work_is_planned_on_demand_f
         assert await asked(Scene(store), RUNNER, Why.STOPPED) == [False]
         assert await asked(Scene(store), JobSpec(run="x"), Why.LOST) == [False]
         assert await asked(Scene(store), JobSpec(run="x"), Why.PREEMPTED) == [True, False]
+
+    run_virtually(main())
+
+
+def test_each_machine_of_which_there_are_only_so_many_is_planned_so_often() -> None:
+    store = SimStore()
+
+    async def main() -> None:
+        scene = Scene(store)
+        port, now = scene.port, scene.clock.now()
+        two = replace(HOST, zone="h2", scope="host h2", most=2)
+        queue = queue_at(scene, Offered(replace(HOST, most=1), two))
+        jobs = [await port.jobs.submit(Job(f"j-{n}", "ada", JobSpec(run="x"), JobPhase.QUEUED, now)) for n in range(5)]
+        await queue.serve(Waiting([], jobs[:2], [], {}, {}), {}, {})
+        live = {one.id: one for one in await port.instances.find()}
+        assert sorted(one.offer.zone for one in live.values()) == ["h", "h2"]
+        await queue.serve(Waiting([], jobs, [], {}, {}), live, {})
+        assert sorted(one.offer.zone for one in await port.instances.find()) == ["h", "h2", "h2"]
+        reason = (await port.jobs.get("j-4")).reason
+        assert (reason.why, reason.detail) == (Why.NO_CAPACITY, "hosts h: it is in use; hosts h: all 2 are in use")
 
     run_virtually(main())

@@ -6,13 +6,17 @@ import asyncio
 import random
 from dataclasses import replace
 
-from provisioner.domain.errors import QuotaExceeded
+from provisioner.domain.errors import NoCapacity, QuotaExceeded
 from provisioner.domain.job import Job, JobPhase, JobSpec
 from provisioner.domain.offer import LaunchOrder, Machine
+from provisioner.domain.policy import Policy
+from provisioner.engine.market import Marketplace
 from tests.fakes.an_engine import an_engine
 from tests.fakes.simcloud import Faults, SimCloud
 from tests.fakes.simstore import SimStore
 from tests.fakes.virtual import SimClock, run_virtually
+
+from .abilities import Scene
 
 
 class Stillborn(SimCloud):
@@ -64,3 +68,25 @@ def test_what_is_remembered_says_what_to_do() -> None:
     asked, remembered = served(Full)
     assert len(asked) == 1
     assert remembered == ["VcpuLimitExceeded; ask for more at Service Quotas"]
+
+
+def test_what_is_refused_together_is_no_repetition() -> None:
+    """Machines that were under way already do not make it be avoided for longer; one that is launched later does."""
+    store = SimStore()
+
+    async def main() -> None:
+        scene, scope = Scene(store), "sim/north-1/g1/spot"
+        clock = scene.clock
+        market, instance = Marketplace({}, store.port, clock, Policy(), ()), await scene.instance()
+
+        async def left_s() -> tuple[float, int]:
+            for _ in range(5):
+                await market.refused(instance, NoCapacity("none left", scope=scope, cooldown_s=60.0))
+            (found,) = await store.port.records.refusals(clock.now())
+            return (found.until - clock.now()).total_seconds(), found.times
+
+        assert await left_s() == (60.0, 1)
+        await clock.sleep(61)
+        assert await left_s() == (120.0, 2)
+
+    run_virtually(main())
