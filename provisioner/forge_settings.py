@@ -101,6 +101,7 @@ class CiSettings(BaseModel):
     max_price: Decimal | None = Field(default=None, gt=0)
     gpus: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
+    pools: tuple[str, ...] = ()
 
     @field_validator("forge", "issuer")
     @classmethod

@@ -160,9 +160,13 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _for_somebody(self) -> Settings:
-        """What a CI run's token is made out to; else a token for anybody would open this controller."""
+        """What a CI run's token is made out to, else a token for anybody would open this controller; and for something
+        that there is."""
         if any(not (one.audience or self.public_url) for one in self.ci):
             raise ValueError("ci needs an audience, or public_url, which is the audience where none is named")
+        known = [pool.name for pool in self.pools]
+        if lost := next((name for one in self.ci for name in one.pools if name not in known), None):
+            raise ValueError(f"ci grants the pool {lost!r}, and `pools:` has {', '.join(known) or 'none'}")
         return self
 
     @field_validator("public_url")

@@ -113,5 +113,6 @@ def policy_of(one: CiSettings, public_url: str) -> CiPolicy:
         max_price=one.max_price,
         gpus=one.gpus,
         providers=one.providers,
+        pools=one.pools,
         key=hashlib.sha256(one.model_dump_json().encode()).hexdigest()[:16],
     )

@@ -39,6 +39,8 @@ def check(given: Mapping[str, Any], providers: Sequence[str]) -> None:
         raise CliError("--jobs many: each job's runner is made by a controller that is there", _NEEDS)
     if given["detach"]:
         raise CliError("--detach: nobody would hand the machine over", _NEEDS)
+    if given["pool"]:
+        raise CliError("--pool: pools are those of a controller that is there", _NEEDS)
     if other := unfit(tuple(providers)):
         raise CliError(f"--provider {other}: its machines cannot be left to themselves", _NEEDS)
 

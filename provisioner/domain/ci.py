@@ -28,8 +28,9 @@ _OWNER = 64
 
 @dataclass(frozen=True, slots=True)
 class CiPolicy:
-    """`repositories` and `refs` are patterns (`*`, `?`); no refs: any. `claims`: further ones, by name. `key` is of
-    this text of it: a session ends when the policy that let it in is changed."""
+    """`repositories` and `refs` are patterns (`*`, `?`); no refs: any. `claims`: further ones, by name. `pools`: whose
+    machines may be asked for, and no others; none: any. `key` is of this text of it: a session ends when the policy
+    that let it in is changed."""
 
     site: Site
     issuer: str
@@ -45,6 +46,7 @@ class CiPolicy:
     max_price: Decimal | None = None
     gpus: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
+    pools: tuple[str, ...] = ()
     key: str = ""
 
 
@@ -177,6 +179,8 @@ def granted(policy: CiPolicy, session: Session, spec: JobSpec, site: Site) -> Jo
         raise Forbidden(what, hint=f"--repo {session.repository}")
     if spec.secrets or spec.env or spec.rerun_of:
         raise Forbidden("a CI run's runner takes no secrets and no variables", hint="give them to the workflow's steps")
+    if spec.runner is not None and policy.pools and spec.runner.pool not in policy.pools:
+        raise Forbidden("the policy grants machines of its pools", hint=f"--pool with one of {', '.join(policy.pools)}")
     need = replace(
         spec.need,
         providers=_within("provider", spec.need.providers, policy.providers),

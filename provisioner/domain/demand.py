@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from .errors import NotFound
 from .forge import CiJob, Delivery, Site
 from .job import Attempt, Job
+from .pools import Pool
 
 UNSEEN = 2  # complete polls that do not show a job: one alone may be from just before it came
 WAITS_FOR = timedelta(hours=24)  # Source: reference "forges", 2.1.6: GitHub fails a job that was queued for so long
@@ -130,9 +131,14 @@ class Demand(Protocol):
     async def shown(self) -> list[PoolShown]: ...
     def waiting(self) -> Waiting: ...
 
+    @property
+    def pools(self) -> Sequence[Pool]: ...
+
 
 class NoDemand:
     """What a controller without pools has."""
+
+    pools: Sequence[Pool] = ()
 
     async def take(self, delivery: Delivery) -> bool:
         return True

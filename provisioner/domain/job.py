@@ -80,7 +80,8 @@ class RunnerSpec:
     `forge` is the kind of forge, `base` where it begins if that is below its host's root. `jobs`: `one` (it serves one
     job and goes) or `many` (one after the other, each by a runner of its own). It goes as well once it has waited
     `idle_s` seconds for a job, and is given up if it is not online `online_within_s` seconds after it was asked for;
-    None: it may take its time. `scale_set`: it is one of the scale set that is named after its one label."""
+    None: it may take its time. `scale_set`: it is one of the scale set that is named after its one label. `pool`: its
+    machine is as those of the pool of that name, which it is none of."""
 
     url: str
     forge: str
@@ -91,6 +92,7 @@ class RunnerSpec:
     base: str = ""
     scale_set: bool = False
     online_within_s: float | None = None
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.forge import runner_site
-from provisioner.domain.job import JobSpec
+from provisioner.domain.job import JobSpec, Need
+from provisioner.domain.pools import Pool
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:=/@+-]{0,99}")
 _MOST_LABELS = 100  # Source: reference "forges", 2.1.3
 _ITS_FORGES = ("run", "setup", "inputs", "outputs", "checkpoint", "tty", "workspace", "params")
+
+
+def as_in_pool(spec: JobSpec, pools: Sequence[Pool]) -> JobSpec:
+    """With the machine of the pool that it names. Raises: InvalidRequest."""
+    if spec.runner is None or not (name := spec.runner.pool):
+        return spec
+    pool = next((pool for pool in pools if pool.name == name), None)
+    if pool is None:
+        there = ", ".join(pool.name for pool in pools) or "none"
+        raise InvalidRequest(f"no pool is called {name[:80]!r}", hint=f"this controller has {there}")
+    if spec.need != Need():
+        raise InvalidRequest(f"what a machine has is said by the pool {name}", hint="leave it out, or the pool")
+    return replace(spec, need=pool.need, max_lifetime_s=spec.max_lifetime_s or pool.max_lifetime_s)
 
 
 def check_runner(spec: JobSpec) -> None:

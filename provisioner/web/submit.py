@@ -17,7 +17,7 @@ from provisioner.domain.pools import NAMED
 from provisioner.domain.span import too_long
 
 from .auth import Caller
-from .runner_spec import check_runner
+from .runner_spec import as_in_pool, check_runner
 from .services import Services
 from .shape import adapter
 
@@ -56,7 +56,8 @@ async def submit(services: Services, caller: Caller, job_id: str, spec: JobSpec,
 
 
 def _granted(services: Services, caller: Caller, spec: JobSpec) -> JobSpec:
-    """A CI run's job is what its policy grants; nobody else's has an origin. Raises: Forbidden."""
+    """A CI run's job is what its policy grants; nobody else's has an origin. Raises: InvalidRequest, Forbidden."""
+    spec = as_in_pool(spec, services.demand.pools)
     if caller.session is None:
         return replace(spec, origin=None)
     if spec.runner is None or services.ci is None:

@@ -2,7 +2,7 @@
 
 const { input, main, options, run, save, words } = require('../runner.js');
 
-const NAMES = ['gpu', 'cpus', 'memory', 'disk', 'provider', 'region', 'instance-type', 'max-price', 'count', 'jobs',
+const NAMES = ['gpu', 'cpus', 'memory', 'disk', 'provider', 'region', 'instance-type', 'max-price', 'pool', 'count', 'jobs',
   'labels', 'repo', 'idle-timeout', 'max-lifetime', 'name', 'wait'];
 
 main(async () => {

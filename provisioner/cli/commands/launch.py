@@ -34,6 +34,7 @@ _TURNS = 50  # of one launch whose runners have ended and that is asked for agai
 @click.option("--repo", default="", metavar="URL", help="Where they serve: a repository, organisation or group.")
 @click.option("--forge", default="", metavar="KIND", help="What kind of forge it is, if its host does not tell.")
 @click.option("--labels", default="", metavar="A,B", help="Labels beside the run's own; any job may ask for these.")
+@click.option("--pool", default="", metavar="NAME", help="On a machine as those of this pool of the controller.")
 @click.option("--count", type=click.IntRange(1, _MOST), default=1, show_default=True, help="So many runners.")
 @click.option(
     "--jobs", type=click.Choice(["one", "many"]), default="one", show_default=True, help="Each serves so many."
@@ -128,6 +129,7 @@ def _wanted(given: dict[str, Any], need: dict[str, Any], site: Site, run: CiRun 
         "forge": str(site.kind),
         "jobs": given["jobs"],
         "group": given["group"],
+        **({"pool": given["pool"]} if given["pool"] else {}),
         "idle_s": duration(given["idle_timeout"], "--idle-timeout"),
         **({"base": site.below} if site.below else {}),
     }

@@ -57,6 +57,7 @@ def test_a_forge_that_is_there_twice(tmp_path: Path) -> None:
     ("changed", "said"),
     [
         ({"repositories": []}, "at least 1 item"),
+        ({"pools": ["gpu"], "audience": "us"}, "ci grants the pool 'gpu', and `pools:` has none"),
         ({"repositories": ["*/*"]}, "the owner cannot be a pattern's beginning"),
         ({"repositories": ["vision"]}, "write OWNER/REPOSITORY"),
         ({"max_instances": 0}, "greater than or equal to 1"),

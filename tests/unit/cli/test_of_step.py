@@ -18,6 +18,7 @@ from .terminal import Terminal
     [
         (("--jobs", "many"), "--jobs many: each job's runner is made by a controller that is there"),
         (("--detach",), "--detach: nobody would hand the machine over"),
+        (("--pool", "gpu"), "--pool: pools are those of a controller that is there"),
         (("--provider", "hosts"), "--provider hosts: its machines cannot be left to themselves"),
     ],
 )

@@ -15,9 +15,11 @@ from provisioner.app.ci import Door
 from provisioner.app.clock import SystemClock
 from provisioner.app.forges import OpenForges
 from provisioner.domain.ci import CiPolicy
+from provisioner.domain.demand import NoDemand
 from provisioner.domain.forge import CiJob, CiJobState, ForgeKind, Site
-from provisioner.domain.job import Instance, Job
+from provisioner.domain.job import Instance, Job, Need
 from provisioner.domain.policy import Policy
+from provisioner.domain.pools import Pool
 from provisioner.domain.ports import Clock
 from provisioner.forge_settings import ForgeSettings
 from provisioner.forges.oidc import Issuers
@@ -30,6 +32,8 @@ from .served import Answer, Http, Served, serve
 
 US = "https://runner.example"
 HUB = Site(ForgeKind.GITHUB, "https://github.com", "")
+_SIZES = {"small": 1, "large": 2}
+POOLS = [Pool(name, (HUB,), ("gpu",), Need(cpus=n), max_lifetime_s=n * 60.0) for name, n in _SIZES.items()]
 VISION = "https://github.com/acme/vision"
 
 
@@ -47,7 +51,9 @@ class WithDoor(Served):
         asked = replace(policy, claims={"environment": "asked"}, pull_requests="own", key="k3")
         self.policies = [asked, policy, forked]
         self.door = Door(self.policies, Issuers({issuer.url}, clock), forges, clock, self.services.session_key)
-        self.services = replace(self.services, ci=self.door, clock=clock)
+        demand = NoDemand()
+        demand.pools = POOLS
+        self.services = replace(self.services, ci=self.door, clock=clock, demand=demand)
 
     def token(self, **more: Any) -> str:
         now = int(self.services.clock.now().timestamp())
@@ -91,8 +97,8 @@ async def web(tmp_path: Path, issuer: Issuer, clock: Clock) -> AsyncIterator[Wit
     await made.close()
 
 
-def wish(job_id: str = "ci-job-1", url: str = VISION, **more: Any) -> dict[str, Any]:
-    runner = {"url": url, "forge": "github", "labels": ["run-7"]}
+def wish(job_id: str = "ci-job-1", url: str = VISION, pool: str = "", **more: Any) -> dict[str, Any]:
+    runner = {"url": url, "forge": "github", "labels": ["run-7"], "pool": pool}
     return {"id": job_id, "spec": {"run": [], "kind": "ci-runner", "runner": runner, **more}}
 
 
@@ -198,6 +204,34 @@ async def test_a_session_ends_with_the_policy_that_granted_it(web: WithDoor) -> 
     web.policies[1] = replace(web.policies[1], key="changed")
     answer = await run.get("/api/v1/jobs")
     assert (answer.status, answer.message) == (401, "the policy that granted this session was changed")
+
+
+async def test_a_run_gets_the_machine_of_a_pool_that_its_policy_grants(web: WithDoor) -> None:
+    web.policies[1] = replace(web.policies[1], pools=("small",))
+    run = await web.run()
+    made = await run.post("/api/v1/jobs", wish(pool="small"))
+    assert made.status == 201, made.body
+    job = await web.store.jobs.get("ci-job-1")
+    assert (job.spec.need.cpus, job.spec.max_lifetime_s, job.spec.name) == (1, 60.0, "")
+    for number, pool in enumerate(("large", "")):
+        refused = await run.post("/api/v1/jobs", wish(f"ci-other-{number}", pool=pool))
+        assert (refused.status, refused.message) == (403, "the policy grants machines of its pools")
+
+
+@pytest.mark.parametrize(
+    ("pool", "need", "said"),
+    [
+        ("huge", {}, "no pool is called 'huge'"),
+        ("small", {"cpus": 2}, "what a machine has is said by the pool small"),
+    ],
+)
+async def test_a_pool_that_is_not_there_or_not_alone_is_refused(
+    web: WithDoor, pool: str, need: dict[str, Any], said: str
+) -> None:
+    run = await web.run()
+    refused = await run.post("/api/v1/jobs", wish(pool=pool, need=need))
+    assert (refused.status, refused.message) == (400, said)
+    assert (await run.post("/api/v1/jobs", wish(pool="large"))).status == 201
 
 
 async def test_a_session_cannot_be_made_or_changed(web: WithDoor) -> None:
