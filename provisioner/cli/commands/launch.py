@@ -43,7 +43,7 @@ _TURNS = 50  # of one launch whose runners have ended and that is asked for agai
 @click.option("--idle-timeout", default="10m", show_default=True, help="It goes after waiting this long for a job.")
 @click.option("--max-lifetime", help="End the machine after this long, whatever it does.")
 @click.option("--name", default="", help="What to call it; tells launches of one CI job apart.")
-@click.option("--wait", "wait", default="20m", show_default=True, help="Give up, and leave nothing, after this long.")
+@click.option("--wait", "wait", default="14m", show_default=True, help="Give up, and leave nothing, after this long.")
 @click.option("--detach", is_flag=True, help="Do not wait until they are online.")
 @click.option("--dotenv", type=click.Path(path_type=Path), help="Write the labels as variables (GitLab: runner.env).")
 @click.option("--cancel", is_flag=True, help="Cancel what this step launched by the same words, and launch nothing.")
@@ -174,7 +174,7 @@ class _Launch:
     def _check_same(self, job: dict[str, Any]) -> None:
         """An earlier try under this name asked for the same, or it is another launch."""
         stored = job["spec"]
-        mine, its = self._wanted.spec["runner"], stored["runner"]
+        mine, its = {"pool": "", **self._wanted.spec["runner"]}, {"pool": "", **stored["runner"]}
         same = all(its.get(key) == value for key, value in mine.items() if key != "online_within_s")
         for key, value in self._wanted.spec["need"].items():
             has = (stored.get("need") or {}).get(key)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from provisioner.domain.policy import Policy
 from tests.fakes.api_server import FakeApi, Script
 
 from .conftest import server
@@ -44,11 +45,18 @@ def test_a_runner_is_a_job_of_its_own_kind(here: Terminal, api: FakeApi) -> None
         "jobs": "many",
         "group": "",
         "idle_s": 600.0,
-        "online_within_s": 1230.0,
+        "online_within_s": 870.0,
     }
     assert (spec["kind"], spec["run"], spec["max_lifetime_s"]) == ("ci-runner", [], 7200.0)
     assert (spec["need"]["gpu"]["name"], spec["need"]["market"]) == ("T4", "spot")
     assert done.stdout == f"{label},gpu,big\n"
+
+
+def test_a_launch_that_nobody_takes_back_is_over_before_a_machine_that_does_not_boot_would_be(
+    here: Terminal, api: FakeApi
+) -> None:
+    assert here.run(*REPO).returncode == 0
+    assert specs(api)[0]["runner"]["online_within_s"] < Policy().boot_timeout_s
 
 
 def test_it_waits_until_the_forge_says_online_and_tells_how_far_it_is(here: Terminal, api: FakeApi) -> None:
@@ -106,6 +114,15 @@ def test_one_name_is_one_wish(step: Terminal, api: FakeApi) -> None:
     assert done.returncode == 2
     assert f"{job_id} was launched under this name and is something else; give another --name" in done.stderr
     assert api.jobs[job_id]["phase"] == "running"
+
+
+def test_a_pools_machine_is_asked_for_by_its_name_alone(step: Terminal, api: FakeApi) -> None:
+    assert step.run("launch", "--name", "a", "--pool", "gpu").returncode == 0
+    (spec,) = specs(api)
+    assert (spec["runner"]["pool"], spec["need"]) == ("gpu", {})
+    assert step.run("launch", "--name", "a", "--pool", "gpu").returncode == 0
+    assert "is something else" in step.run("launch", "--name", "a").stderr
+    assert len(api.jobs) == 1
 
 
 def test_what_has_ended_is_launched_anew(step: Terminal, api: FakeApi) -> None:
