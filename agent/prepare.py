@@ -28,6 +28,7 @@ from .say import say
 from .upload import parallel
 
 _PATIENCE_S = 600.0  # arbitrary: how long what is needed may be out of reach
+_TURN_S = 3600.0  # arbitrary: forges let runners be made at a pace, and 1,600 at once take ten minutes
 _MARK_S = 30.0  # arbitrary: for a supervisor to leave its mark
 _CACHE_SHARE = 0.5
 _NOT_WANTED = 409
@@ -90,9 +91,9 @@ class Prepare:
             self._hand_over(attempt)
         self._start(attempt, resumed, self._registered(attempt, turn) if attempt.order.runner else None)
 
-    def _patiently(self, attempt: Attempt, turn: Turn, work: Callable[[], T]) -> T:
+    def _patiently(self, attempt: Attempt, turn: Turn, work: Callable[[], T], patience_s: float = _PATIENCE_S) -> T:
         """Again and again while somebody cannot be reached. Raises: what `work` raises, Cancelled."""
-        backoff, deadline = Backoff(0.2, 10.0), time.monotonic() + _PATIENCE_S
+        backoff, deadline = Backoff(0.2, 10.0), time.monotonic() + patience_s
         while True:
             self._alive(attempt)
             try:
@@ -108,9 +109,9 @@ class Prepare:
     def _registered(self, attempt: Attempt, turn: Turn) -> wire.RunnerGiven:
         """Raises: Cancelled, ForgeRefused."""
         try:
-            return self._patiently(attempt, turn, lambda: self._given(attempt))
+            return self._patiently(attempt, turn, lambda: self._given(attempt), _TURN_S)
         except Unreachable as error:
-            raise ForgeRefused(f"it was given no runner to be within {_PATIENCE_S:g} s: {error}") from error
+            raise ForgeRefused(f"it was given no runner to be within {_TURN_S:g} s: {error}") from error
 
     def _given(self, attempt: Attempt) -> wire.RunnerGiven:
         """Who it is to be. Raises: Unreachable, Cancelled, ForgeRefused."""

@@ -23,7 +23,8 @@ import structlog
 
 from provisioner import __version__
 from provisioner.bootstrap.bundle import agent_bundle, digest
-from provisioner.domain.errors import InvalidRequest
+from provisioner.domain.errors import ForgeError, InvalidRequest
+from provisioner.domain.forge import Site
 from provisioner.domain.job import JobPhase
 from provisioner.forge_settings import LOOPBACK
 from provisioner.web.listen import Listener
@@ -268,7 +269,17 @@ class _Serving:
             return True
         if await store.instances.find(limit=1):
             return True
+        if any(self._opened(row.site) for row in await store.runners.there()):
+            return True
         return bool(await store.jobs.find(phases=(JobPhase.QUEUED, JobPhase.RUNNING, JobPhase.HELD), limit=1))
+
+    def _opened(self, site: Site) -> bool:
+        """A runner's record at a forge that it has no rights to waits for a command, which brings them along."""
+        try:
+            self._controller.forges.of(site)
+        except ForgeError:
+            return False
+        return True
 
 
 def _settle_memory() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.github.apps import TOKEN
-from tests.fakes.github.server import FakeGitHub
+from tests.fakes.github.server import FakeGitHub, trouble
 from tests.fakes.github.state import Job
 from tests.system.hub import open_hub
 from tests.system.served import served
@@ -84,6 +84,23 @@ def test_an_idle_runner_goes_by_itself(w: World, hub: FakeGitHub) -> None:
     w.run(*launch(hub, "--idle-timeout", "6s"))
     w.until(lambda: not records(hub), 60, "the runner to go")
     w.nothing_left()
+
+
+def test_its_controller_does_not_leave_before_the_forge_has_let_it_go(w: World, hub: FakeGitHub) -> None:
+    w.home.mkdir(parents=True, exist_ok=True)
+    (w.home / "settings.yaml").write_text(json.dumps({"policy": {"embedded_idle_s": 1.0}}))
+    w.run(*launch(hub))
+    (pid,) = w.pids("controller")
+    hub.troubles.append(trouble("remove", "before", times=10_000))
+    (job,) = w.json("ps")
+    w.run("cancel", job["id"], "--now")
+    w.until(lambda: not w.json("machines") and not w.json("ps"), 60, "the machine to be gone")
+    tried = hub.asked()
+    w.until(lambda: hub.asked() > tried + 3, 60, "it to be tried again and again")
+    assert (w.pids("controller"), len(records(hub))) == ([pid], 1)
+    hub.troubles.clear()
+    w.until(lambda: not records(hub), 60, "the record to be removed")
+    w.until(lambda: not w.pids("controller"), 30, "the controller to leave")
 
 
 def test_rights_lost_by_a_restart_are_trouble_until_they_are_handed_over(w: World, hub: FakeGitHub) -> None:
