@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from provisioner.app.clock import SystemClock
-from tests.fakes import standin_runner
+from tests.fakes import netns, standin_runner
+from tests.fakes.booting import BootingCloud
 from tests.fakes.github.server import FakeGitHub
 
 
@@ -20,3 +21,8 @@ def open_hub() -> Iterator[FakeGitHub]:
         yield made
     finally:
         made.stop()
+
+
+def reach_from_machines(hub: FakeGitHub, cloud: BootingCloud) -> None:
+    """It is on this computer's loopback, and then by the same address on that of each machine."""
+    cloud.prepare = lambda host: hub.start_at(netns.listening(host, hub.port))

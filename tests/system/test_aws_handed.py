@@ -11,15 +11,16 @@ from typing import Any
 import boto3
 import pytest
 
-from provisioner.app.clock import SystemClock
-from tests.fakes import booting, ec2, netns, sshd, standin_runner
+from tests.fakes import booting, sshd
 from tests.fakes.booting import BootingCloud
 from tests.fakes.github.server import FakeGitHub
-from tests.system.test_aws import instances
+from tests.system.hub import open_hub, reach_from_machines
+from tests.system.test_aws import cloud, instances
 from tests.system.test_aws_ssh import let_in
 from tests.system.world import World, world
 from tests.unit.cli.step import github
 
+__all__ = ["cloud"]
 pytestmark = [
     pytest.mark.system,
     pytest.mark.skipif(bool(booting.missing()), reason=booting.missing() or "it can"),
@@ -31,22 +32,10 @@ SECRET = "test-secret-of-the-step"
 
 
 @pytest.fixture
-def cloud(tmp_path: Path) -> Iterator[BootingCloud]:
-    with ec2.cloud(tmp_path) as api, booting.booting(api, tmp_path / "hosts") as made:
-        yield made
-        assert api.lacked == []
-
-
-@pytest.fixture
 def hub(cloud: BootingCloud) -> Iterator[FakeGitHub]:
-    """On this computer's loopback, and by the same address on that of each machine."""
-    made = FakeGitHub(SystemClock())
-    made.start()
-    cloud.prepare = lambda host: made.start_at(netns.listening(host, made.port))
-    made.add_repository("acme/vision")
-    made.publish(standin_runner.packed(), standin_runner.VERSION)
-    yield made
-    made.stop()
+    with open_hub() as made:
+        reach_from_machines(made, cloud)
+        yield made
 
 
 @pytest.fixture

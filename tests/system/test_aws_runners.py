@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from provisioner.app.clock import SystemClock
-from tests.fakes import booting, netns, standin_runner
+from tests.fakes import booting
 from tests.fakes.booting import BootingCloud
 from tests.fakes.github.server import FakeGitHub
 from tests.fakes.github.state import Job
+from tests.system.hub import open_hub, reach_from_machines
 from tests.system.test_aws import cloud, controlled, instances, serving_again
 from tests.system.world import World
 from tests.unit.cli.step import github
@@ -31,14 +31,9 @@ STEPS = [{"name": "who", "run": "test $(id -un) = runner"}]
 
 @pytest.fixture
 def hub(cloud: BootingCloud) -> Iterator[FakeGitHub]:
-    """On this computer's loopback, and by the same address on that of each machine."""
-    made = FakeGitHub(SystemClock())
-    made.start()
-    cloud.prepare = lambda host: made.start_at(netns.listening(host, made.port))
-    made.add_repository("acme/vision")
-    made.publish(standin_runner.packed(), standin_runner.VERSION)
-    yield made
-    made.stop()
+    with open_hub() as made:
+        reach_from_machines(made, cloud)
+        yield made
 
 
 @dataclass

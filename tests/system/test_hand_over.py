@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from provisioner.app.clock import SystemClock
 from tests.fakes import standin_runner
 from tests.fakes.github.server import FakeGitHub
 from tests.fakes.github.state import Job
+from tests.system.hub import open_hub
 from tests.system.world import World, world
 from tests.unit.cli.step import github
 
@@ -30,12 +30,8 @@ TOKEN = "ghp_classic-token-of-ada"
 
 @pytest.fixture
 def hub() -> Iterator[FakeGitHub]:
-    made = FakeGitHub(SystemClock())
-    made.start()
-    made.add_repository("acme/vision")
-    made.publish(standin_runner.packed(), standin_runner.VERSION)
-    yield made
-    made.stop()
+    with open_hub() as made:
+        yield made
 
 
 @pytest.fixture

@@ -22,12 +22,11 @@ from typing import Any
 
 import pytest
 
-from provisioner.app.clock import SystemClock
 from provisioner.cli.client import Client
-from tests.fakes import standin_runner
 from tests.fakes.github.server import FakeGitHub
 from tests.fakes.ports import free_port
 from tests.fakes.trouble import Trouble
+from tests.system.hub import open_hub
 from tests.system.served import served
 from tests.system.world import SCALE, World, world
 from tests.unit.cli.step import github
@@ -189,13 +188,10 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    hub, folder = FakeGitHub(SystemClock()), tmp_path_factory.mktemp("c")
-    hub.start()
-    hub.add_repository("acme/vision")
-    hub.publish(standin_runner.packed(), standin_runner.VERSION)
-    port, work = free_port(), folder / "step"
+    port, folder = free_port(), tmp_path_factory.mktemp("c")
+    work = folder / "step"
     work.mkdir()
-    with world(folder) as w:
+    with open_hub() as hub, world(folder) as w:
         w.home.mkdir()
         forge = {"kind": "github", "url": hub.url, "token_env": "HUB_TOKEN"}
         settings = {"forges": [forge], "policy": {"boot_timeout_s": BOOT_S}}
@@ -207,7 +203,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             w.extra |= github(work) | {"GITHUB_SERVER_URL": hub.url, "GITHUB_API_URL": f"{hub.url}/api/v3"}
             w.extra |= {"RUNNER_SERVER": server, "RUNNER_TOKEN": token}
             yield Site(w, hub, Client(server, token), port)
-    hub.stop()
 
 
 @pytest.mark.parametrize("first", [0, 1], ids=["SIGINT", "SIGTERM"])

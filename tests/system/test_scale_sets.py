@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.app.clock import SystemClock
-from tests.fakes import standin_runner
 from tests.fakes.github.scale_sets import ScaleSet
 from tests.fakes.github.server import FakeGitHub
 from tests.fakes.github.state import Job
 from tests.fakes.ports import free_port, listening
+from tests.system.hub import open_hub
 from tests.system.served import served
 from tests.system.test_pools import NEVER_S, TOKEN, tell_who_asks
 from tests.system.world import World, world
@@ -25,13 +24,9 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture
 def hub() -> Iterator[FakeGitHub]:
-    made = FakeGitHub(SystemClock())
-    made.scale_sets.poll_s, made.scale_sets.session_s = 1.0, 2.0
-    made.start()
-    made.add_repository("acme/vision")
-    made.publish(standin_runner.packed(), standin_runner.VERSION)
-    yield made
-    made.stop()
+    with open_hub() as made:
+        made.scale_sets.poll_s, made.scale_sets.session_s = 1.0, 2.0
+        yield made
 
 
 @pytest.fixture
