@@ -68,14 +68,22 @@ class Database:
             if not self.sqlite:
                 with self.engine.begin() as connection:
                     return work(connection)
-            if self._only is None:
-                self._only = self.engine.connect()
-            with self._only.begin():
-                return work(self._only)
+            return self._on_the_only(work)
         except OperationalError as error:
             raise StoreError(
                 f"the database failed: {error.orig}", hint="is the disk full, or the server down?"
             ) from error
+
+    def _on_the_only(self, work: Callable[[Connection], T]) -> T:
+        if self._only is None:
+            self._only = self.engine.connect()
+        try:
+            with self._only.begin():
+                return work(self._only)
+        except BaseException:
+            self._only.close()  # which undoes what a commit that failed has left open
+            self._only = None
+            raise
 
     def _together(self, works: Sequence[Callable[[Connection], Any]]) -> Sequence[Outcome]:
         """What one of them raises undoes that one alone; when the database fails, none of them has happened."""

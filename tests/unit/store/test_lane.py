@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from threading import Event
@@ -134,3 +136,40 @@ async def test_when_the_database_fails_none_of_them_has_happened_and_each_is_tol
     found = await at_once(database, tell("a"), broken, tell("b"))
     assert [type(one) for one in found] == [StoreError, StoreError, StoreError]
     assert await database.run(told) == ["first"]
+
+
+async def test_after_a_failure_at_either_end_of_a_transaction_the_next_one_is_whole(
+    database: Database, tmp_path: Path
+) -> None:
+    await database.run(lambda connection: connection.execute(text("pragma busy_timeout=0")) and None)
+    with contextlib.closing(sqlite3.connect(tmp_path / "lane.db", isolation_level=None)) as other:
+        other.execute("begin immediate")
+        with pytest.raises(StoreError, match="database is locked"):
+            await database.run(tell("a"))
+        other.execute("rollback")
+    await database.run(tell("b"))
+
+    def never_whole(connection: Connection) -> None:
+        tell("c")(connection)
+        connection.execute(text("create table owners (id integer primary key)"))
+        connection.execute(text("create table owned (owner references owners deferrable initially deferred)"))
+        connection.execute(text("insert into owned values (7)"))
+
+    with pytest.raises(IntegrityError):
+        await database.run(never_whole)
+    await database.run(tell("d"))
+    assert await database.run(told) == ["b", "d"]
+
+
+async def test_who_was_not_first_looks_again(database: Database) -> None:
+    """As on a database where somebody else's row comes between the look and the insert."""
+    tries = list[int]()
+
+    def work(connection: Connection) -> list[str]:
+        tries.append(1)
+        if len(tries) == 1:
+            tell("a")(connection)
+            tell("a")(connection)
+        return told(connection)
+
+    assert (await database.insert(work), len(tries)) == ([], 2)
