@@ -14,7 +14,7 @@ import signal
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,6 +42,8 @@ from .watch import watched
 from .webhooks import expected
 
 _log = structlog.get_logger()
+# After which nobody waits for a runner's record to go. Source: GitHub removes an ephemeral one that is offline itself.
+_FORGES_KEEP = timedelta(days=1)
 _TAKES_OVER_S = 60.0  # an embedded one may be slow to start, and then takes up to ten seconds to leave; arbitrary
 
 
@@ -269,7 +271,8 @@ class _Serving:
             return True
         if await store.instances.find(limit=1):
             return True
-        if any(self._opened(row.site) for row in await store.runners.there()):
+        since = self._controller.clock.now() - _FORGES_KEEP
+        if any(row.asked_at > since and self._opened(row.site) for row in await store.runners.there()):
             return True
         return bool(await store.jobs.find(phases=(JobPhase.QUEUED, JobPhase.RUNNING, JobPhase.HELD), limit=1))
 

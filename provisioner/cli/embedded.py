@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from provisioner import __version__
@@ -122,15 +122,14 @@ def _start(client: Client) -> None:
 def begin(
     client: Client,
     folder: Path,
-    words: Sequence[str] = (),
-    without: Sequence[str] = (),
-    stdin: int = subprocess.DEVNULL,
+    start: Callable[[], subprocess.Popen[bytes]] | None = None,
+    ready_s: float = _READY_S,
 ) -> subprocess.Popen[bytes] | None:
-    """Until one answers: whoever has the home, else one that is started here, with more `words`, and `without` these
-    variables. Ours gives way to a served one that comes meanwhile. Raises: Unreachable."""
+    """Until one answers: whoever has the home, else one that `start` starts and that is returned then. Ours gives way
+    to a served one that comes meanwhile. Raises: Unreachable."""
     said_from = refused = 0
     child: subprocess.Popen[bytes] | None = None
-    deadline, quiet_until = time.monotonic() + _READY_S, time.monotonic() + _SLOW_S
+    deadline, quiet_until = time.monotonic() + ready_s, time.monotonic() + _SLOW_S
     while time.monotonic() < deadline:
         if time.monotonic() > quiet_until:
             say("runner: the embedded controller is slow to start; waiting for it")
@@ -139,7 +138,7 @@ def begin(
             return child
         if child is None and not _accepts(folder) and not _held(folder):
             said_from = _size(folder / "controller.log")
-            child = _spawn(folder, words, without, stdin)
+            child = start() if start is not None else spawn(folder)
         elif child is not None and (code := child.poll()) is not None:
             refused += code == _REFUSED and not _held(folder)
             if code not in (0, _REFUSED) or refused > 1:
@@ -177,7 +176,10 @@ def clean_environment(given: Mapping[str, str]) -> dict[str, str]:
     return {name: given[name] for name in kept if name in given}
 
 
-def _spawn(folder: Path, words: Sequence[str], without: Sequence[str], stdin: int) -> subprocess.Popen[bytes]:
+def spawn(
+    folder: Path, words: Sequence[str] = (), without: Sequence[str] = (), stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
+    """Without these variables, and with more words."""
     given = {name: value for name, value in os.environ.items() if name not in without}
     environment = clean_environment(given) | {"RUNNER_HOME": str(folder)}
     with (folder / "controller.log").open("ab") as log:

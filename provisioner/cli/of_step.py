@@ -57,9 +57,13 @@ class StepController:
 
     def start(self) -> None:
         """Raises: Unreachable."""
+        embedded.begin(self.client, self._home, self._spawned)
+
+    def _spawned(self) -> subprocess.Popen[bytes]:
+        """Known from here on, whatever becomes of the waiting: its home is not ours to remove while it runs."""
         own = ("--step-of", str(self._lasting))
-        started = embedded.begin(self.client, self._home, own, _OWN, subprocess.PIPE)
-        self._process = started or self._process
+        self._process = embedded.spawn(self._home, own, _OWN, subprocess.PIPE)
+        return self._process
 
     def again(self, client: Client) -> None:
         """After an answer was lost: the same one, or the next over the same database. Raises: Unreachable."""

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 
 from .errors import Forbidden
 from .forge import ForgeKind, Site
-from .job import CiOrigin, JobSpec
+from .job import CiOrigin, JobSpec, Need
 
 LASTS = timedelta(hours=1)
 # Source: docs.github.com "Events that trigger workflows", 2026: runs of these may have a fork's code in them, some
@@ -181,19 +181,36 @@ def granted(policy: CiPolicy, session: Session, spec: JobSpec, site: Site) -> Jo
         raise Forbidden("a CI run's runner takes no secrets and no variables", hint="give them to the workflow's steps")
     if spec.runner is not None and policy.pools and spec.runner.pool not in policy.pools:
         raise Forbidden("the policy grants machines of its pools", hint=f"--pool with one of {', '.join(policy.pools)}")
+    origin = CiOrigin(
+        session.repository, session.ref, session.run, _scope(policy), policy.max_instances, policy.max_usd_per_hour
+    )
+    if spec.runner is not None and spec.runner.pool:
+        return replace(_of_pool(policy, spec, spec.runner.pool), origin=origin)
+    lifetime_s = _at_most("max-lifetime", spec.max_lifetime_s, policy.max_lifetime_s)
+    return replace(spec, need=_need(policy, spec.need), max_lifetime_s=lifetime_s, origin=origin)
+
+
+def _of_pool(policy: CiPolicy, spec: JobSpec, pool: str) -> JobSpec:
+    """Whoever launches it cannot ask for less. Raises: Forbidden."""
+    lifetime_s = min(spec.max_lifetime_s or policy.max_lifetime_s, policy.max_lifetime_s)
+    try:
+        return replace(spec, need=_need(policy, spec.need), max_lifetime_s=lifetime_s)
+    except Forbidden as error:
+        hint = "`ci:` and `pools:` of the controller's settings have to agree"
+        raise Forbidden(f"machines of the pool {pool} are not granted: {error.message}", hint=hint) from error
+
+
+def _need(policy: CiPolicy, need: Need) -> Need:
+    """Raises: Forbidden."""
     need = replace(
-        spec.need,
-        providers=_within("provider", spec.need.providers, policy.providers),
-        max_price=_at_most("max-price", spec.need.max_price, policy.max_price),
+        need,
+        providers=_within("provider", need.providers, policy.providers),
+        max_price=_at_most("max-price", need.max_price, policy.max_price),
     )
     gpu = (need.gpu.name or "").lower() if need.gpu is not None else ""
     if policy.gpus and gpu not in {name.lower() for name in policy.gpus}:
         raise Forbidden("the policy grants no such GPU", hint=f"--gpu with one of {', '.join(policy.gpus)}")
-    lifetime_s = _at_most("max-lifetime", spec.max_lifetime_s, policy.max_lifetime_s)
-    origin = CiOrigin(
-        session.repository, session.ref, session.run, _scope(policy), policy.max_instances, policy.max_usd_per_hour
-    )
-    return replace(spec, need=need, max_lifetime_s=lifetime_s, origin=origin)
+    return need
 
 
 def _within(what: str, asked: tuple[str, ...], allowed: tuple[str, ...]) -> tuple[str, ...]:

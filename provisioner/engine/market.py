@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,7 +14,7 @@ from provisioner.domain.abilities import HasQuota
 from provisioner.domain.errors import NoCapacity, ProviderError, QuotaExceeded, Unauthorized
 from provisioner.domain.job import Instance, Need
 from provisioner.domain.offer import Offer
-from provisioner.domain.place import Ladder, Refusal, place
+from provisioner.domain.place import Ladder, Refusal, beside, place
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Provider
 from provisioner.domain.store import Store
@@ -61,6 +62,10 @@ class Marketplace:
         answers = await asyncio.gather(*(self._offers(name, need) for name in names))
         offers = [offer for answer in answers if not isinstance(answer, str) for offer in answer]
         now = self._clock.now()
+        if any(offer.most is not None for offer in offers):
+            ours = Counter(instance.offer.key for instance in await self._store.instances.find())
+        else:
+            ours = Counter()
         quotas = [quota for name in names if name in self._quotas for quota in self._quotas[name].quotas()]
         ladder = place(
             need,
@@ -74,7 +79,7 @@ class Marketplace:
             used_cpus=await self._used_cpus() if quotas else None,
         )
         return replace(
-            ladder,
+            beside(ladder, ours),
             unanswered=tuple(answer for answer in answers if isinstance(answer, str)),
             unknown=tuple(name for name in need.providers if name not in self._providers),
             known=tuple(self._providers),

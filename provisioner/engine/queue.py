@@ -101,8 +101,7 @@ class Queue:
         if refused:
             await self._explain(job, Reason(Why.BUDGET, refused))
             return False
-        turn.planned_for.add(job.id)
-        turn.ours[offer.key] += 1
+        turn.planned(job, offer)
         if job.reason.why in _WAITS:
             await self._explain(job, Reason(Why.NONE, f"a machine is planned: {offer}"))
         return True
@@ -143,10 +142,11 @@ class Queue:
         for force in (True, False) if await self._interrupted_often(job) else (False,):
             key = (job.spec.need, force)
             if key not in turn.ladders:
-                turn.ladders[key] = await self._market.ladder(job.spec.need, force_on_demand=force)
-            if (ladder := beside(turn.ladders[key], turn.ours)).best is not None:
+                ladder = await self._market.ladder(job.spec.need, force_on_demand=force)
+                turn.ladders[key] = beside(ladder, turn.ours)
+            if turn.ladders[key].best is not None:
                 break
-        return ladder
+        return turn.ladders[key]
 
     def _instance(self, job: Job, offer: Offer) -> Instance:
         now = self._clock.now()
@@ -192,6 +192,12 @@ class _Turn:
         self.ours = Counter(i.offer.key for i in live.values())
         self.ladders: dict[tuple[Need, bool], Ladder] = {}
         self.over_budget: tuple[Decimal, str] | None = None
+
+    def planned(self, job: Job, offer: Offer) -> None:
+        self.planned_for.add(job.id)
+        self.ours[offer.key] += 1
+        if offer.most is not None:
+            self.ladders = {key: beside(ladder, self.ours) for key, ladder in self.ladders.items()}
 
     def take_idle(self, job: Job) -> Instance | None:
         """Its own machine first, else any that fits."""

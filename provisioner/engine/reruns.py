@@ -195,6 +195,7 @@ class Reruns:
         what = "ci.rerun" if outcome is RerunOutcome.ASKED else "ci.rerun_refused"
         await self._tell(what, rerun, message or _ENDS.get(outcome, str(rerun.site)))
         await self._store.reruns.done(rerun.runner, outcome, now)
+        self._asked_at.pop(rerun.job_id, None)  # the latest last
         self._asked_at[rerun.job_id] = now
         while len(self._asked_at) > _REMEMBERED:
             del self._asked_at[next(iter(self._asked_at))]

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, select
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.pool import StaticPool
 
 from provisioner.domain.errors import StoreError
@@ -81,8 +81,8 @@ class Database:
             with self._only.begin():
                 return work(self._only)
         except BaseException:
-            self._only.close()  # which undoes what a commit that failed has left open
-            self._only = None
+            broken, self._only = self._only, None
+            broken.close()  # which undoes what a commit that failed has left open
             raise
 
     def _together(self, works: Sequence[Callable[[Connection], Any]]) -> Sequence[Outcome]:
@@ -108,6 +108,7 @@ class Database:
             self._executor.shutdown(wait=True)
         if self._only is not None:
             self._only.close()
+            self._only = None
         self.engine.dispose()
 
 
@@ -148,8 +149,9 @@ def _sqlite(url: str) -> Engine:
     def _begin(connection: Connection) -> None:
         try:
             connection.connection.dbapi_connection.execute(_BEGIN)  # type: ignore[union-attr]
-        except sqlite3.OperationalError as error:
-            raise OperationalError(_BEGIN, None, error) from error
+        except sqlite3.DatabaseError as error:
+            kind = OperationalError if isinstance(error, sqlite3.OperationalError) else DatabaseError
+            raise kind(_BEGIN, None, error) from error
 
     return engine
 

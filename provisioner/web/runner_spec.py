@@ -27,7 +27,8 @@ def as_in_pool(spec: JobSpec, pools: Sequence[Pool]) -> JobSpec:
         raise InvalidRequest(f"no pool is called {name[:80]!r}", hint=f"this controller has {there}")
     if spec.need != Need():
         raise InvalidRequest(f"what a machine has is said by the pool {name}", hint="leave it out, or the pool")
-    return replace(spec, need=pool.need, max_lifetime_s=spec.max_lifetime_s or pool.max_lifetime_s)
+    lives_s = min((one for one in (spec.max_lifetime_s, pool.max_lifetime_s) if one is not None), default=None)
+    return replace(spec, need=pool.need, max_lifetime_s=lives_s)
 
 
 def check_runner(spec: JobSpec) -> None:

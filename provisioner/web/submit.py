@@ -243,5 +243,6 @@ def _summary(ladder: Ladder) -> str:
 
 
 def again(job: Job) -> JobSpec:
-    """The same work, said to be a repetition."""
-    return replace(job.spec, rerun_of=job.id)
+    """The same work, said to be a repetition. What its machine has is the pool's to say, if it named one."""
+    pooled = job.spec.runner is not None and job.spec.runner.pool
+    return replace(job.spec, rerun_of=job.id, need=Need() if pooled else job.spec.need)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from provisioner.cli import health, render
-from provisioner.cli.embedded import connected, home
+from provisioner.cli.embedded import another, home
 from provisioner.cli.failures import CliError
 
 _MARK = {True: "ok  ", False: "BAD ", None: "note"}
@@ -30,7 +32,7 @@ def command(provider: str, as_json: bool) -> int:
 def _paused() -> list[tuple[bool | None, str]]:
     """What a controller that runs launches nothing at, and why."""
     try:
-        told = health.look(connected(start=False))
+        told = health.look(another(os.environ.get("RUNNER_SERVER") or f"unix:{home() / 'control.sock'}"))
         return [(False, str(why)) for why in (told.get("paused") or {}).values()]
     except CliError:
         return []

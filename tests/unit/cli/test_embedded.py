@@ -193,7 +193,7 @@ def test_whoever_holds_the_home_and_does_not_answer_is_named(terminal: Terminal)
         held(terminal.home),
         pytest.raises(Unreachable, match="is in use by the controller with pid 1, which does not"),
     ):
-        begin(client, terminal.home, time.monotonic() + 0.1)
+        begin(client, terminal.home, ready_s=0.1)
     assert not (terminal.home / "controller.log").exists()
 
 

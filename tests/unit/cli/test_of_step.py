@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from provisioner.cli.coming import Interrupted
+from provisioner.cli.failures import Unreachable
+from provisioner.cli.of_step import StepController
 from provisioner.cli.step_output import bound, write_bounds
 from tests.fakes.api_server import FakeApi
 
@@ -49,6 +52,33 @@ def test_a_step_whose_own_controller_cannot_start_says_why_and_leaves_no_home(
     assert done.stderr.startswith("runner: the embedded controller did not start; ")
     assert "settings.yaml: colour: Extra inputs are not permitted" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+class Impatient:
+    """Is interrupted as soon as there is a controller to wait for."""
+
+    def __init__(self, own: StepController) -> None:
+        self._own = own
+
+    def get(self, path: str) -> None:
+        if self._own._process is not None:
+            raise Interrupted
+        raise Unreachable("nobody")
+
+    def close(self) -> None: ...
+
+
+def test_an_interrupted_start_leaves_the_controller_its_home_until_it_has_ended(tmp_path: Path) -> None:
+    own = StepController(tmp_path / "lasting")
+    own.client = Impatient(own)  # type: ignore[assignment]
+    with pytest.raises(Interrupted):
+        own.start()
+    process, home = own._process, own._home
+    assert process is not None
+    assert (process.poll(), home.is_dir()) == (None, True)
+    own.leave()
+    process.wait(60)
+    assert not home.exists()
 
 
 ALONE = {

@@ -23,6 +23,7 @@ from provisioner.domain.pools import Pool
 from provisioner.domain.ports import Clock
 from provisioner.forge_settings import ForgeSettings
 from provisioner.forges.oidc import Issuers
+from provisioner.web.submit import again
 from tests.fakes.hand_clock import HandClock
 from tests.fakes.issuer import Issuer
 from tests.fakes.open_forge import FakeForges
@@ -213,9 +214,19 @@ async def test_a_run_gets_the_machine_of_a_pool_that_its_policy_grants(web: With
     assert made.status == 201, made.body
     job = await web.store.jobs.get("ci-job-1")
     assert (job.spec.need.cpus, job.spec.max_lifetime_s, job.spec.name) == (1, 60.0, "")
+    assert again(job).need == Need()
+    longer = wish("ci-job-2", pool="small", max_lifetime_s=7200.0)
+    assert (await run.post("/api/v1/jobs", longer)).json["spec"]["max_lifetime_s"] == 60.0
     for number, pool in enumerate(("large", "")):
         refused = await run.post("/api/v1/jobs", wish(f"ci-other-{number}", pool=pool))
         assert (refused.status, refused.message) == (403, "the policy grants machines of its pools")
+
+
+async def test_a_pool_and_a_policy_that_do_not_agree_are_said_to(web: WithDoor) -> None:
+    web.policies[1] = replace(web.policies[1], pools=("small",), gpus=("T4",))
+    refused = await (await web.run()).post("/api/v1/jobs", wish(pool="small"))
+    said = "machines of the pool small are not granted: the policy grants no such GPU"
+    assert (refused.status, refused.message) == (403, said)
 
 
 @pytest.mark.parametrize(
