@@ -11,13 +11,14 @@ from provisioner.domain.forge import ForgeKind, Site
 from provisioner.domain.job import Job, JobPhase, JobSpec, Need, Reason, RunnerSpec, Why
 from provisioner.domain.offer import Market, Offer
 from provisioner.domain.place import Ladder, Rung
+from provisioner.engine.market import Marketplace
 from provisioner.engine.queue import Queue
 from provisioner.engine.scene import Scene as Waiting
 from tests.fakes.desk import FakeDesk
 from tests.fakes.simstore import SimStore
 from tests.fakes.virtual import run_virtually
 
-from .abilities import POLICY, Scene
+from .abilities import OFFER, POLICY, Scene
 
 SITE = Site(ForgeKind.GITHUB, "https://github.com", "acme/vision")
 RUNNER = JobSpec(run=(), kind="ci-runner", runner=RunnerSpec(SITE.url, "github", ("gpu",)))
@@ -85,5 +86,25 @@ def test_each_machine_of_which_there_are_only_so_many_is_planned_so_often() -> N
         assert sorted(one.offer.zone for one in await port.instances.find()) == ["h", "h2", "h2"]
         reason = (await port.jobs.get("j-4")).reason
         assert (reason.why, reason.detail) == (Why.NO_CAPACITY, "hosts h: it is in use; hosts h: all 2 are in use")
+
+    run_virtually(main())
+
+
+class OneHost:
+    async def offers(self, need: Need) -> list[Offer]:
+        return [replace(OFFER, most=1)]
+
+
+def test_what_people_are_shown_counts_the_machines_that_there_are() -> None:
+    store = SimStore()
+
+    async def main() -> None:
+        scene = Scene(store)
+        provider: Any = OneHost()
+        market = Marketplace({OFFER.provider: provider}, scene.port, scene.clock, POLICY, (OFFER.provider,))
+        assert (await market.ladder(Need())).best is not None
+        await scene.instance()
+        ladder = await market.ladder(Need())
+        assert ([rung.refused for rung in ladder.rungs], ladder.impossible) == (["it is in use"], False)
 
     run_virtually(main())
