@@ -23,7 +23,6 @@ from provisioner.domain.pools import Pool
 from provisioner.domain.ports import Clock
 from provisioner.forge_settings import ForgeSettings
 from provisioner.forges.oidc import Issuers
-from provisioner.web.submit import again
 from tests.fakes.hand_clock import HandClock
 from tests.fakes.issuer import Issuer
 from tests.fakes.open_forge import FakeForges
@@ -205,44 +204,6 @@ async def test_a_session_ends_with_the_policy_that_granted_it(web: WithDoor) -> 
     web.policies[1] = replace(web.policies[1], key="changed")
     answer = await run.get("/api/v1/jobs")
     assert (answer.status, answer.message) == (401, "the policy that granted this session was changed")
-
-
-async def test_a_run_gets_the_machine_of_a_pool_that_its_policy_grants(web: WithDoor) -> None:
-    web.policies[1] = replace(web.policies[1], pools=("small",))
-    run = await web.run()
-    made = await run.post("/api/v1/jobs", wish(pool="small"))
-    assert made.status == 201, made.body
-    job = await web.store.jobs.get("ci-job-1")
-    assert (job.spec.need.cpus, job.spec.max_lifetime_s, job.spec.name) == (1, 60.0, "")
-    assert again(job).need == Need()
-    longer = wish("ci-job-2", pool="small", max_lifetime_s=7200.0)
-    assert (await run.post("/api/v1/jobs", longer)).json["spec"]["max_lifetime_s"] == 60.0
-    for number, pool in enumerate(("large", "")):
-        refused = await run.post("/api/v1/jobs", wish(f"ci-other-{number}", pool=pool))
-        assert (refused.status, refused.message) == (403, "the policy grants machines of its pools")
-
-
-async def test_a_pool_and_a_policy_that_do_not_agree_are_said_to(web: WithDoor) -> None:
-    web.policies[1] = replace(web.policies[1], pools=("small",), gpus=("T4",))
-    refused = await (await web.run()).post("/api/v1/jobs", wish(pool="small"))
-    said = "machines of the pool small are not granted: the policy grants no such GPU"
-    assert (refused.status, refused.message) == (403, said)
-
-
-@pytest.mark.parametrize(
-    ("pool", "need", "said"),
-    [
-        ("huge", {}, "no pool is called 'huge'"),
-        ("small", {"cpus": 2}, "what a machine has is said by the pool small"),
-    ],
-)
-async def test_a_pool_that_is_not_there_or_not_alone_is_refused(
-    web: WithDoor, pool: str, need: dict[str, Any], said: str
-) -> None:
-    run = await web.run()
-    refused = await run.post("/api/v1/jobs", wish(pool=pool, need=need))
-    assert (refused.status, refused.message) == (400, said)
-    assert (await run.post("/api/v1/jobs", wish(pool="large"))).status == 201
 
 
 async def test_a_session_cannot_be_made_or_changed(web: WithDoor) -> None:
