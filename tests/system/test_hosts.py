@@ -127,6 +127,7 @@ def test_what_a_machine_printed_that_never_came_to_work_is_kept(box: Box) -> Non
 def test_a_host_that_drops_off_comes_back_to_what_it_did(box: Box) -> None:
     """Its job goes on meanwhile, no slot is free, and nothing of the log is lost."""
     w = box.w
+    (w.home / "settings.yaml").write_text("policy: {terminate_again_s: 15, console_s: 10, silence_s: 60}\n")
     admit(box)
     box.add("--name", "attic", "--host-key", box.server.host_key)
     job = w.submit(*ON_IT, "--", "sh", "-c", "for i in $(seq 60); do echo $i; sleep 0.1; done")
