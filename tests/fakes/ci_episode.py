@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Collection
 
 from provisioner.domain.forge import CiJobState
 from provisioner.domain.ids import new_id
@@ -131,9 +132,9 @@ class CiEpisode(Episode):
                 raise Violation("rerun", f"{lost.id}, lost with {name}: {rerun.outcome}, {lost.again}")
             if rerun.outcome is RerunOutcome.TOO_OFTEN and lost.number <= POLICY.reruns_most:
                 raise Violation("rerun", f"{lost.id} was given up after {lost.number - 1}")
-            alone = [one for one in forge.jobs.values() if one.labels == lost.labels and one.run != lost.run]
+            others = [one for one in forge.jobs.values() if one.run != lost.run and _could_take(job, one.labels)]
             waits = lost.again is not None and lost.again.state is CiJobState.QUEUED
-            if waits and not alone and job.cancel_asked_at is None and job.outcome is not Outcome.FAILED:
+            if waits and not others and job.cancel_asked_at is None and job.outcome is not Outcome.FAILED:
                 raise Violation("rerun", f"{lost.id} has no runner for its rerun, and {job.id} ended {job.outcome}")
 
     async def check_job(self, job: Job, tally: Tally) -> None:
@@ -166,6 +167,11 @@ def _runner_job(rng: random.Random, now: object) -> Job:
     need = Need(market=rng.choice((MarketPolicy.SPOT_FIRST, MarketPolicy.SPOT_FIRST, MarketPolicy.ON_DEMAND)))
     spec = JobSpec(run=(), kind="ci-runner", runner=runner, need=need)
     return Job(key, rng.choice(("ada", "bob")), spec, JobPhase.QUEUED, now)  # type: ignore[arg-type]
+
+
+def _could_take(job: Job, labels: Collection[str]) -> bool:
+    """Whether a runner of the job may be given a CI job with these labels, as forges give them out."""
+    return job.spec.runner is not None and set(labels) <= set(job.spec.runner.labels)
 
 
 def _nobodys_will(why: Why, row: RunnerRow, job: Job, instance: Instance) -> bool:
