@@ -179,13 +179,14 @@ def granted(policy: CiPolicy, session: Session, spec: JobSpec, site: Site) -> Jo
         raise Forbidden(what, hint=f"--repo {session.repository}")
     if spec.secrets or spec.env or spec.rerun_of:
         raise Forbidden("a CI run's runner takes no secrets and no variables", hint="give them to the workflow's steps")
-    if spec.runner is not None and policy.pools and spec.runner.pool not in policy.pools:
+    pool = spec.runner.pool if spec.runner is not None else ""
+    if policy.pools and pool not in policy.pools:
         raise Forbidden("the policy grants machines of its pools", hint=f"--pool with one of {', '.join(policy.pools)}")
     origin = CiOrigin(
         session.repository, session.ref, session.run, _scope(policy), policy.max_instances, policy.max_usd_per_hour
     )
-    if spec.runner is not None and spec.runner.pool:
-        return replace(_of_pool(policy, spec, spec.runner.pool), origin=origin)
+    if pool:
+        return replace(_of_pool(policy, spec, pool), origin=origin)
     lifetime_s = _at_most("max-lifetime", spec.max_lifetime_s, policy.max_lifetime_s)
     return replace(spec, need=_need(policy, spec.need), max_lifetime_s=lifetime_s, origin=origin)
 

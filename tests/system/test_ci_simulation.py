@@ -9,7 +9,7 @@ from tests.fakes.episode import Protection, episode
 from tests.fakes.simstore import SimStore
 from tests.fakes.simulation import Violation
 
-_EPISODES = 20
+_EPISODES = 30
 _AT_A_TIME = 10
 _LOSSES = (1, 4, 8)  # seeds: in most others no machine is lost at work
 
