@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, RowMapping, and_, bindparam, delete, insert, select, text, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, text, update
 
-from provisioner.domain.demand import UNSEEN, WAITS_FOR, Believed, KnownJob
-from provisioner.domain.forge import CiJob, CiJobState, ForgeKind, Site
+from provisioner.domain.demand import WAITS_FOR, Believed
+from provisioner.domain.forge import CiJob, CiJobState, Site
 from provisioner.domain.job import AttemptPhase, InstancePhase, Job, JobPhase
 from provisioner.domain.pools import NAMED, covers
 
 from . import codec, ledger
+from .ci_waiting import TOLD, WAITS, WaitingKept, decoded, next_change
 from .schema import attempts, ci_jobs, deliveries, instances, jobs, meta
 from .sql import Database
 from .versioned import Kept
@@ -23,9 +23,8 @@ from .versioned import Kept
 T = TypeVar("T")
 _LOCK = 71002  # arbitrary; one writer of these tables at a time
 _RANKS = {state: rank for rank, state in enumerate(CiJobState)}
-_TOLD = ("run_id", "name", "url", "ref", "runner_name", "conclusion")
 _KEY = ("base", "job_id", "attempt")
-_CHANGING = (*_TOLD, "state", "labels", "fork", "unseen", "seen_at")
+_CHANGING = (*TOLD, "state", "labels", "fork", "unseen", "seen_at", "changed")
 _AT_ONCE = 500  # arbitrary; databases limit the values of one statement
 _Key = tuple[str, str, int]
 _OURS = select(jobs.c.id, jobs.c.version).where(
@@ -33,10 +32,8 @@ _OURS = select(jobs.c.id, jobs.c.version).where(
 )
 _LIVE_ATTEMPTS = select(attempts).where(attempts.c.phase != str(AttemptPhase.ENDED))
 _MACHINES = select(instances.c.planned_for, instances.c.owner).where(instances.c.phase != str(InstancePhase.GONE))
-_seen = and_(ci_jobs.c.state == str(CiJobState.QUEUED), ci_jobs.c.unseen < UNSEEN)
-_WAITING = select(ci_jobs).where(_seen, ci_jobs.c.seen_at > bindparam("since")).order_by(ci_jobs.c.created_at)
 _NOT_SHOWN = select(ci_jobs).where(
-    _seen, ci_jobs.c.base == bindparam("of_base"), ci_jobs.c.seen_at < bindparam("began")
+    WAITS, ci_jobs.c.base == bindparam("of_base"), ci_jobs.c.seen_at < bindparam("began")
 )
 _THESE = select(ci_jobs).where(
     ci_jobs.c.base == bindparam("of_base"), ci_jobs.c.job_id.in_(bindparam("ids", expanding=True))
@@ -44,9 +41,17 @@ _THESE = select(ci_jobs).where(
 _this = and_(*(ci_jobs.c[name] == bindparam(f"of_{name}") for name in _KEY))
 _ADD = insert(ci_jobs)
 _CHANGE = update(ci_jobs).where(_this).values({name: bindparam(f"new_{name}") for name in _CHANGING})
-_UNSEEN_AGAIN = update(ci_jobs).where(_this).values(unseen=ci_jobs.c.unseen + 1)
+_UNSEEN_AGAIN = update(ci_jobs).where(_this).values(unseen=ci_jobs.c.unseen + 1, changed=bindparam("new_changed"))
 _DELIVERED = select(deliveries.c.id).where(deliveries.c.id.in_(bindparam("ids", expanding=True)))
 _DELIVER, _SUBMIT = insert(deliveries), insert(jobs)
+_TOLD_MADE = select(meta.c.value).where(meta.c.key == bindparam("of_key"))
+_MAKE = update(meta).where(meta.c.key == bindparam("of_key")).values(value=bindparam("new_value"))
+_RUNNERS = select(jobs.c.id).where(jobs.c.name == bindparam("pool"), jobs.c.phase != str(JobPhase.DONE))
+_OWNERS = select(instances.c.owner).where(
+    func.substr(instances.c.owner, 1, bindparam("length")) == bindparam("owners"),
+    instances.c.phase != str(InstancePhase.GONE),
+)
+_COUNTS = select(*(select(func.count()).select_from(of.subquery()).scalar_subquery() for of in (_RUNNERS, _OWNERS)))
 
 
 class SqlCiJobs:
@@ -55,6 +60,7 @@ class SqlCiJobs:
     def __init__(self, database: Database, jobs_kept: Kept[Job]) -> None:
         self._db = database
         self._jobs = jobs_kept
+        self._waiting = WaitingKept(database)
 
     async def take(self, told: Sequence[tuple[str, Sequence[CiJob]]], at: datetime) -> list[bool]:
         return await self._write(lambda connection: _take(connection, told, at))
@@ -68,24 +74,23 @@ class SqlCiJobs:
 
         def work(connection: Connection) -> int:
             news = _merge(connection, shown, at, polled=True)
-            jobs_there = [_known(row).job for row in connection.execute(_NOT_SHOWN, lacking)]
-            lost = [_named(job) for job in jobs_there if job.key not in keys and covers(site, job)]
+            jobs_there = [decoded(row).job for row in connection.execute(_NOT_SHOWN, lacking).mappings()]
+            lost = [job for job in jobs_there if job.key not in keys and covers(site, job)]
             if lost:
-                connection.execute(_UNSEEN_AGAIN, lost)
+                change = {"new_changed": next_change(connection)}
+                connection.execute(_UNSEEN_AGAIN, [_named(job) | change for job in lost])
             return news
 
         return await self._write(work)
 
     async def believed(self, pools: Collection[str], now: datetime) -> Believed:
-        lately = {"since": (now - WAITS_FOR).timestamp()}
-
         def work(connection: Connection) -> Believed:
             made = {pool: _made(connection, pool) for pool in pools}
             ours = self._jobs.read(connection, _OURS, {})
             live = [codec.attempt(row) for row in connection.execute(_LIVE_ATTEMPTS).mappings()] if ours else []
             machines = connection.execute(_MACHINES).all()
             return Believed(
-                waiting=tuple(map(_known, connection.execute(_WAITING, lately).all())),
+                waiting=self._waiting.read(connection, now - WAITS_FOR),
                 made=made,
                 jobs=tuple(ours),
                 attempts={attempt.job_id: attempt for attempt in live},
@@ -101,13 +106,20 @@ class SqlCiJobs:
 
     async def note_refused(self, job: CiJob, why: str) -> bool:
         change = update(ci_jobs).where(_is(job), ci_jobs.c.refused != why).values(refused=why)
-        return await self._write(lambda c: c.execute(change).rowcount == 1)
+
+        def work(connection: Connection) -> bool:
+            if connection.execute(change).rowcount != 1:
+                return False
+            connection.execute(update(ci_jobs).where(_is(job)).values(changed=next_change(connection)))
+            return True
+
+        return await self._write(work)
 
     async def submit(self, pool: str, fresh: Sequence[Job], *, made: int, at_most: int) -> int:
         def work(connection: Connection) -> int:
             if _made(connection, pool) != made:
                 return 0
-            count = max(0, min(len(fresh), at_most - _there(connection, pool)))
+            count = _room(connection, pool, at_most, len(fresh))
             for job in fresh[:count]:
                 connection.execute(_SUBMIT, codec.job_row(job))
                 ledger.note(connection, "job.queued", job.created_at, job.spec.name, job_id=job.id)
@@ -125,6 +137,7 @@ class SqlCiJobs:
             connection.execute(delete(ci_jobs).where(ci_jobs.c.seen_at < late))
 
         await self._write(work)
+        self._waiting.forget()
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
         def alone(connection: Connection) -> T:
@@ -162,10 +175,14 @@ def _merge(connection: Connection, told: Sequence[CiJob], at: datetime, *, polle
             if any(row[name] != value for name, value in changes.items()):
                 row.update(changes)
                 changed[job.key] = None
+    changed = {key: None for key in changed if key not in fresh}
+    if not (fresh or changed):
+        return 0
+    change = {"changed": next_change(connection)}
     if fresh:
-        connection.execute(_ADD, [rows[key] for key in fresh])
-    if changed := {key: None for key in changed if key not in fresh}:
-        connection.execute(_CHANGE, [_renamed(rows[key]) for key in changed])
+        connection.execute(_ADD, [rows[key] | change for key in fresh])
+    if changed:
+        connection.execute(_CHANGE, [_renamed(rows[key] | change) for key in changed])
     return len(fresh)
 
 
@@ -181,7 +198,7 @@ def _there_already(connection: Connection, told: Sequence[CiJob]) -> dict[_Key, 
 
 
 def _changes(row: Mapping[str, Any], job: CiJob, at: datetime, polled: bool) -> dict[str, Any]:
-    changes: dict[str, Any] = {name: getattr(job, name) for name in _TOLD if getattr(job, name)}
+    changes: dict[str, Any] = {name: getattr(job, name) for name in TOLD if getattr(job, name)}
     if _RANKS[job.state] >= _RANKS[CiJobState(row["state"])]:
         changes["state"] = str(job.state)
     if job.labels:
@@ -219,32 +236,11 @@ def _values(job: CiJob, at: datetime) -> dict[str, Any]:
         "labels": json.dumps(job.labels),
         "fork": job.fork,
         "created_at": job.created_at.timestamp(),
-        **{name: getattr(job, name) for name in _TOLD},
+        **{name: getattr(job, name) for name in TOLD},
         "seen_at": at.timestamp(),
         "unseen": 0,
         "refused": "",
     }
-
-
-def _job(row: RowMapping) -> CiJob:
-    return CiJob(
-        id=row["job_id"],
-        site=Site(ForgeKind(row["kind"]), row["base"], row["path"]),
-        repository=row["repository"],
-        state=CiJobState(row["state"]),
-        labels=tuple(json.loads(row["labels"])),
-        created_at=codec.when(row["created_at"]),
-        attempt=row["attempt"],
-        fork=None if row["fork"] is None else bool(row["fork"]),
-        **{name: row[name] for name in _TOLD},
-    )
-
-
-@lru_cache(maxsize=8192)
-def _known(row: Row[Any]) -> KnownJob:
-    """The same row is the same job: at every turn there are many, and few have changed."""
-    told = row._mapping
-    return KnownJob(_job(told), codec.when(told["seen_at"]), told["unseen"], told["refused"])
 
 
 def _key(pool: str) -> str:
@@ -252,19 +248,23 @@ def _key(pool: str) -> str:
 
 
 def _made(connection: Connection, pool: str) -> int:
-    return int(connection.scalar(select(meta.c.value).where(meta.c.key == _key(pool))) or 0)
+    return int(connection.scalar(_TOLD_MADE, {"of_key": _key(pool)}) or 0)
 
 
 def _set_made(connection: Connection, pool: str, before: int, after: int) -> None:
-    mine = meta.c.key == _key(pool)
-    if not connection.execute(update(meta).where(mine).values(value=str(after))).rowcount:
+    if not connection.execute(_MAKE, {"of_key": _key(pool), "new_value": str(after)}).rowcount:
         connection.execute(insert(meta).values(key=_key(pool), value=str(after)))
 
 
-def _there(connection: Connection, pool: str) -> int:
-    """Runners of the pool short of done, and machines of it whose runner is."""
-    alive = select(jobs.c.id).where(jobs.c.name == NAMED + pool, jobs.c.phase != str(JobPhase.DONE))
-    runners = set(connection.scalars(alive))
-    mine = instances.c.owner.startswith(f"{NAMED}{pool}/", autoescape=True)
-    owners = connection.scalars(select(instances.c.owner).where(mine, instances.c.phase != str(InstancePhase.GONE)))
-    return len(runners) + sum(owner.partition("#")[2] not in runners for owner in owners)
+def _room(connection: Connection, pool: str, at_most: int, wanted: int) -> int:
+    """For how many of `wanted` there is, beside runners of the pool short of done and machines of it whose runner is.
+
+    Which machines those are matters only where there may be too little."""
+    owners = f"{NAMED}{pool}/"
+    mine = {"pool": NAMED + pool, "owners": owners, "length": len(owners)}
+    most_there = connection.execute(_COUNTS, mine).one()
+    if sum(most_there) + wanted <= at_most:
+        return wanted
+    runners = set(connection.scalars(_RUNNERS, mine))
+    without = sum(owner.partition("#")[2] not in runners for owner in connection.scalars(_OWNERS, mine))
+    return max(0, min(wanted, at_most - len(runners) - without))

@@ -296,8 +296,10 @@ ci_jobs = Table(
     Column("seen_at", Double, nullable=False),
     Column("unseen", Integer, nullable=False),
     Column("refused", Text, nullable=False),
+    Column("changed", BigInteger, nullable=False, server_default="0"),
     Index("ci_jobs_runner", "runner_name"),
     Index("ci_jobs_seen", "seen_at"),
+    Index("ci_jobs_changed", "changed"),
 )
 _queued = text("state = 'queued'")
 Index("ci_jobs_queued", ci_jobs.c.created_at, sqlite_where=_queued, postgresql_where=_queued)

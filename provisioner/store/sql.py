@@ -27,7 +27,6 @@ from .lane import Lane, Outcome
 
 T = TypeVar("T")
 _POOL = 8
-_BEGIN = "BEGIN IMMEDIATE"
 
 
 class Database:
@@ -113,13 +112,26 @@ class Database:
 
 
 def _apart(connection: Connection, work: Callable[[Connection], Any]) -> Outcome:
+    _direct(connection, "SAVEPOINT apart")
     try:
-        with connection.begin_nested():
-            return work(connection), None
+        value = work(connection)
     except OperationalError:
         raise  # SQLite may have undone more than this one
     except BaseException as error:
+        _direct(connection, "ROLLBACK TO apart")
+        _direct(connection, "RELEASE apart")
         return None, error
+    _direct(connection, "RELEASE apart")
+    return value, None
+
+
+def _direct(connection: Connection, statement: str) -> None:
+    """What belongs to SQLite's transactions, past SQLAlchemy: it takes longer over a savepoint than most work does."""
+    try:
+        connection.connection.dbapi_connection.execute(statement)  # type: ignore[union-attr]
+    except sqlite3.DatabaseError as error:
+        kind = OperationalError if isinstance(error, sqlite3.OperationalError) else DatabaseError
+        raise kind(statement, None, error) from error
 
 
 def connect(url: str) -> Engine:
@@ -147,11 +159,7 @@ def _sqlite(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        try:
-            connection.connection.dbapi_connection.execute(_BEGIN)  # type: ignore[union-attr]
-        except sqlite3.DatabaseError as error:
-            kind = OperationalError if isinstance(error, sqlite3.OperationalError) else DatabaseError
-            raise kind(_BEGIN, None, error) from error
+        _direct(connection, "BEGIN IMMEDIATE")
 
     return engine
 

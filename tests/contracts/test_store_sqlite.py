@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, inspect, text
 
 from provisioner.domain.errors import StoreError
 from provisioner.domain.store import Store
@@ -90,6 +90,20 @@ def test_migrations_lead_to_the_same_schema(tmp_path: Path) -> None:
     made = create_engine(f"sqlite:///{tmp_path}/made.db")
     metadata.create_all(made)
     assert found == {name: _columns(made, name) for name in inspect(made).get_table_names()}
+
+
+def test_what_was_made_before_a_column_came_gets_it(tmp_path: Path) -> None:
+    old, new = (create_engine(f"sqlite:///{tmp_path}/{name}.db") for name in ("old", "new"))
+    for engine in (old, new):
+        upgrade(engine, "0006")
+    with old.begin() as connection:
+        connection.execute(text("drop index ci_jobs_changed"))
+        connection.execute(text("alter table ci_jobs drop column changed"))
+    for engine in (old, new):
+        upgrade(engine)
+    assert _columns(old, "ci_jobs") == _columns(new, "ci_jobs")
+    old_indexes, new_indexes = ({one["name"] for one in inspect(e).get_indexes("ci_jobs")} for e in (old, new))
+    assert old_indexes == new_indexes
 
 
 def _bytes_under(folder: Path) -> bytes:
