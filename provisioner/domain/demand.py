@@ -34,7 +34,7 @@ class KnownJob:
 class Believed:
     """At one moment: the jobs that wait, oldest first, and by the name of a pool how many jobs were ever submitted for
     it; our `jobs` for pools that are not done, their live `attempts` by job, for which jobs machines are `planned`, and
-    the `owners` of those machines that are pools'."""
+    the `owners` of pools' machines that are planned for none of those jobs."""
 
     waiting: tuple[KnownJob, ...]
     made: Mapping[str, int]

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from .forge import CiJob, Site, serves
@@ -300,6 +301,7 @@ def owner_of(pool: Pool, ask: Ask) -> str:
     return f"{pool.job_name}/{ask.site.host}/{ask.repository}"
 
 
+@lru_cache(maxsize=8192)
 def repository_of(owner: str) -> str:
     """What `owner_of` was given."""
     return owner.split("/", 3)[3] if owner.count("/") >= 3 else ""

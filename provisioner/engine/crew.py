@@ -53,14 +53,16 @@ def look(
 
 
 def _add(crew: Crew, job: Job, site: Site, believed: Believed, beside: Told, now: datetime) -> None:
-    attempt = believed.attempts.get(job.id)
-    row = beside.rows.get((job.id, attempt.number)) if attempt else None
-    told = _told(attempt, beside.reports)
-    stage = stage_of(job, attempt, told, row, job.id in believed.planned)
-    repository, idle_s = repository_of(job.owner), 0.0
+    attempt, repository = believed.attempts.get(job.id), repository_of(job.owner)
+    if attempt is None:
+        stage = stage_of(job, None, None, None, job.id in believed.planned)
+        crew.runners.append(PoolRunner(job.id, site, repository, stage))
+        return
+    row, told = beside.rows.get((job.id, attempt.number)), _told(attempt, beside.reports)
+    stage, idle_s = stage_of(job, attempt, told, row, job.id in believed.planned), 0.0
     if told is not None and stage is Stage.IDLE:
         idle_s = waited_s(row, told, now, beside.patience_s)
-    if stage is Stage.BUSY and told is not None and attempt is not None:
+    if told is not None and stage is Stage.BUSY:
         labels = job.spec.runner.labels if job.spec.runner else ()
         name = row.name if row else attempt.key
         at = row.busy_at if row is not None and row.busy_at is not None else now
@@ -70,9 +72,9 @@ def _add(crew: Crew, job: Job, site: Site, believed: Believed, beside: Told, now
     crew.runners.append(PoolRunner(job.id, site, repository, stage, idle_s))
 
 
-def _told(attempt: Attempt | None, reports: Mapping[str, Report]) -> RunnerTold | None:
-    report = reports.get(attempt.instance_id) if attempt else None
-    if attempt is None or report is None:
+def _told(attempt: Attempt, reports: Mapping[str, Report]) -> RunnerTold | None:
+    report = reports.get(attempt.instance_id)
+    if report is None:
         return None
     mine = (attempt.job_id, attempt.number)
     return next((told.runner for told in report.attempts if (told.job_id, told.number) == mine), None)

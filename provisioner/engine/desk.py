@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from provisioner.domain.errors import NotFound
 from provisioner.domain.facts import AttemptReport, Report
@@ -48,6 +49,19 @@ class EngineDesk:
 
     def poke(self) -> None:
         self.woken.set()
+
+    async def pause(self, effects: Collection[asyncio.Task[Any]], timeout_s: float) -> None:
+        """Until all of them are done, unless there is something else to do before. Those that take longer poke."""
+        woken = asyncio.ensure_future(self.woken.wait())
+        all_done = asyncio.ensure_future(asyncio.wait(effects))
+        try:
+            await asyncio.wait((woken, all_done), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            woken.cancel()
+            all_done.cancel()
+        for late in effects:
+            if not late.done():
+                late.add_done_callback(lambda _: self.poke())
 
     def heard(self, instance_id: str, report: Report) -> None:
         before = self._observed.reports.get(instance_id)

@@ -57,6 +57,7 @@ class Observed:
         self._listed_s: dict[str, float] = {}
         self._wanted: set[str] = set()
         self._listing: dict[str, asyncio.Task[None]] = {}
+        self._took_s: dict[str, float] = {}
         self._unlisted: dict[tuple[str, str], str] = {}
         self._fresh = self._some_absent = False
         self._live: frozenset[str] = frozenset()
@@ -113,9 +114,14 @@ class Observed:
                 self._wanted.discard(name)
                 task = asyncio.create_task(self._list(name, now_s), name=f"list {name}")
                 self._listing[name] = task
-                task.add_done_callback(lambda _, name=name: self._listing.pop(name, None))  # type: ignore[misc]
-        if self._listing:
-            await asyncio.wait(set(self._listing.values()), timeout=_PATIENCE_S)
+                task.add_done_callback(lambda _, name=name, began_s=now_s: self._listed(name, began_s))  # type: ignore[misc]
+        soon = [task for name, task in self._listing.items() if self._took_s.get(name, 0.0) <= _PATIENCE_S]
+        if soon:
+            await asyncio.wait(soon, timeout=_PATIENCE_S)
+
+    def _listed(self, name: str, began_s: float) -> None:
+        del self._listing[name]
+        self._took_s[name] = self._clock.monotonic() - began_s
 
     async def refresh_fully(self) -> None:
         """List every provider anew and wait for all of them."""

@@ -91,7 +91,7 @@ class Reconciler:
         )
         started = [self._start(claim, scene) for claim in claims if claim.instance.id not in self._at_work]
         if started:
-            await asyncio.wait(started, timeout=_PATIENCE_S)
+            await self._desk.pause(started, _PATIENCE_S)
             moved |= await self._settle_finished()
         return moved
 
@@ -106,7 +106,6 @@ class Reconciler:
 
     def _start(self, claim: Claim, scene: Scene) -> asyncio.Task[tuple[datetime, bool]]:
         task = asyncio.create_task(self._limited(claim, scene), name=f"reconcile {claim.instance.id}")
-        task.add_done_callback(lambda _: self._desk.poke())
         self._at_work[claim.instance.id] = _Work(claim.fence, task)
         return task
 

@@ -88,14 +88,14 @@ class SqlCiJobs:
             made = {pool: _made(connection, pool) for pool in pools}
             ours = self._jobs.read(connection, _OURS, {})
             live = [codec.attempt(row) for row in connection.execute(_LIVE_ATTEMPTS).mappings()] if ours else []
-            machines = connection.execute(_MACHINES).all()
+            machines, alive = connection.execute(_MACHINES).all(), {job.id for job in ours}
             return Believed(
                 waiting=self._waiting.read(connection, now - WAITS_FOR),
                 made=made,
                 jobs=tuple(ours),
                 attempts={attempt.job_id: attempt for attempt in live},
-                planned=frozenset(row.planned_for for row in machines),
-                owners=tuple(row.owner for row in machines if row.owner.startswith(NAMED)),
+                planned=frozenset(job_id for job_id, _ in machines),
+                owners=tuple(owner for job_id, owner in machines if job_id not in alive and owner.startswith(NAMED)),
             )
 
         return await self._db.run(work)
