@@ -7,7 +7,6 @@ Jobs and machines go on whatever ends it.
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import shutil
 import signal
@@ -31,6 +30,7 @@ from provisioner.web.listen import Listener
 from provisioner.web.services import Services
 from provisioner.web.sites import agents_site, control_site, people_site
 
+from . import memory
 from .ask import step_down
 from .aws import note_own
 from .compose import Controller, composed
@@ -111,7 +111,7 @@ class _Serving:
                     duties.append(group.create_task(watched("identity", self._note_own)))
                 if step is not None:
                     duties.append(group.create_task(self._with_step(step)))
-                _settle_memory()
+                memory.settle()
                 at = [f"{self._options.host}:{listener.port}" for listener in listeners if not listener.local]
                 _log.info("controller.ready", pid=os.getpid(), home=str(controller.home.path), at=at)
                 await self._ending.wait()
@@ -283,10 +283,3 @@ class _Serving:
         except ForgeError:
             return False
         return True
-
-
-def _settle_memory() -> None:
-    """What start-up made stays for good: a collection that walks it all would hold up every agent's sync."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)

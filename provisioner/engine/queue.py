@@ -56,6 +56,8 @@ class Queue:
         turn = _Turn(scene, live, reports)
         moved = 0
         for job in (*scene.waiting, *scene.interrupted):
+            if turn.has_its_due(job):
+                continue
             try:
                 moved += await self._serve_one(job, turn)
             except (StaleWrite, Conflict):
@@ -198,6 +200,10 @@ class _Turn:
         self.ours[offer.key] += 1
         if offer.most is not None:
             self.ladders = {key: beside(ladder, self.ours) for key, ladder in self.ladders.items()}
+
+    def has_its_due(self, job: Job) -> bool:
+        """Its machine comes and no other is there: of many that wait, most."""
+        return not self._idle and job.id in self.planned_for and job.cancel_asked_at is None
 
     def take_idle(self, job: Job) -> Instance | None:
         """Its own machine first, else any that fits."""

@@ -29,6 +29,7 @@ from typing import Any
 
 import structlog
 
+from provisioner.app import memory
 from provisioner.app.clock import SystemClock
 from provisioner.app.webhooks import ForgeWebhooks, Hook
 from provisioner.domain.errors import ForgeUnauthorized
@@ -69,6 +70,7 @@ async def _measure() -> None:
         listener = await Listener.tcp(people_site(_services(store, engine, folder, forge)), "127.0.0.1", 0)
         tasks = [asyncio.create_task(engine.run()), asyncio.create_task(engine.demand.run())]
         await asyncio.sleep(2)
+        memory.settle()
         used_s = time.process_time()
         sent = await _sent(listener.port)
         for _ in range(300):
