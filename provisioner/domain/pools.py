@@ -255,6 +255,8 @@ def _fairly(
     jobs: Sequence[tuple[Site, CiJob]], runners: Sequence[PoolRunner], short: dict[Site, int], room: int
 ) -> list[Ask]:
     """One after the other to whichever repository has fewest, and of those to the one whose job has waited longest."""
+    if room <= 0 or not any(short.values()):
+        return []
     has = Counter((runner.site, runner.repository.lower()) for runner in runners if runner.stage is not Stage.ENDING)
     made = Counter((runner.site, runner.repository.lower()) for runner in runners if runner.stage in FREE)
     unserved: dict[tuple[Site, str], list[CiJob]] = {}

@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import cached_property
 
 from provisioner.domain.errors import Conflict, OverBudget, StaleWrite
 from provisioner.domain.facts import Report
@@ -179,21 +180,29 @@ class Queue:
 
 
 class _Turn:
-    """What one pass over the queue still has to give."""
+    """What one pass over the queue still has to give; most passes have no job that asks for all of it."""
 
     def __init__(self, scene: Scene, live: Mapping[str, Instance], reports: Mapping[str, Report]) -> None:
-        free = [i for i in live.values() if i.id not in scene.busy and i.stop_asked_at is None]
-        self._idle = [i for i in free if _takes_work(i, reports.get(i.id))]
-        wanting = {job.id for job in scene.waiting} | {job.id for job in scene.interrupted}
-        self._coming = [
-            i
-            for i in free
-            if (i.phase in _UNDER_WAY and i.planned_for not in wanting) or _soon_takes_work(i, reports.get(i.id))
-        ]
+        self._free = [i for i in live.values() if i.id not in scene.busy and i.stop_asked_at is None]
+        self._idle = [i for i in self._free if _takes_work(i, reports.get(i.id))]
+        self._scene, self._live, self._reports = scene, live, dict(reports)  # as they are now
         self.planned_for = {i.planned_for for i in live.values() if i.planned_for}
-        self.ours = Counter(i.offer.key for i in live.values())
         self.ladders: dict[tuple[Need, bool], Ladder] = {}
         self.over_budget: tuple[Decimal, str] | None = None
+
+    @cached_property
+    def ours(self) -> Counter[str]:
+        """How many machines there are of each offer."""
+        return Counter(i.offer.key for i in self._live.values())
+
+    @cached_property
+    def _coming(self) -> list[Instance]:
+        wanting = {job.id for job in (*self._scene.waiting, *self._scene.interrupted)}
+        return [
+            i
+            for i in self._free
+            if (i.phase in _UNDER_WAY and i.planned_for not in wanting) or _soon_takes_work(i, self._reports.get(i.id))
+        ]
 
     def planned(self, job: Job, offer: Offer) -> None:
         self.planned_for.add(job.id)

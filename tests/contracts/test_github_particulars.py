@@ -87,7 +87,7 @@ async def test_two_hundred_runners_are_registered_as_fast_as_is_allowed_and_no_f
         await forge.register(site, order(f"runner-i-{number}"))
     pattern = next(name for name in fake.limits.most_in_a_minute if "generate-jitconfig" in name)
     assert fake.limits.most_in_a_minute[pattern] <= 180
-    assert clock.monotonic() == pytest.approx((200 - 25) / 2.5, abs=1.0)
+    assert clock.monotonic() <= 200 / (180 / 60) + 2
 
 
 async def test_only_so_many_are_asked_at_once_and_removals_have_places_of_their_own(

@@ -23,12 +23,12 @@ from .virtual import SimClock
 
 # What holds these up. The seed is that of an episode that breaks without it, and holds with it.
 CI_PROTECTIONS = (
-    Protection("busy-refusal", "7", 81, "a forge removes no runner that has a job (F4)", is_the_clouds=True),
+    Protection("busy-refusal", "7", 133, "a forge removes no runner that has a job (F4)", is_the_clouds=True),
     Protection("remove-again", "10", 4, "a removal is repeated, and a record that is there after all is found"),
 )
 LOSS_STRESS = {"preempted": 0.7}
 LOSS_PROTECTIONS = (
-    Protection("rerun-wish", "rerun", 1, "that a CI job is to be run again is written down first", LOSS_STRESS),
+    Protection("rerun-wish", "rerun", 8, "that a CI job is to be run again is written down first", LOSS_STRESS),
 )
 _IDLE_S = 25.0
 _LINGER_S = 900.0  # what the policy looks at a site for, and more

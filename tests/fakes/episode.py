@@ -65,13 +65,13 @@ class Protection:
 
 
 PROTECTIONS: tuple[Protection, ...] = (
-    Protection("collector", "1", 5, "machines that no row wants are found and ended", {"late_launch": 0.3}),
+    Protection("collector", "1", 20, "machines that no row wants are found and ended", {"late_launch": 0.3}),
     Protection(
         "terminate-again", "1", 1, "a terminate is repeated until the machine is absent", {"deaf_terminate": 0.5}
     ),
     Protection("launch-by-name", "2", 3, "the computed name makes a launch idempotent", {"answer_lost": 0.3}),
     Protection("attempt-fence", "3", 5, "an attempt's number fences off what is said of dead ones", _LATE_WORDS),
-    Protection("caps", "5", 0, "a plan is made and counted in one transaction"),
+    Protection("caps", "5", 46, "a plan is made and counted in one transaction"),
     Protection("visibility-grace", "6", 0, "absence is believed only after the cloud's own delay"),
     Protection("cleanup-before-replan", "6", 5, "after a lost answer a refusal is not taken for absence", _LOST_WORDS),
     Protection(
