@@ -24,7 +24,7 @@ from provisioner.domain.ports import Clock, Provider
 _log = structlog.get_logger()
 _DEAF_S = 30.0  # arbitrary: a loop that was away longer than this was asleep, and heard nothing meanwhile
 _STEP_S = 2.0  # arbitrary: wall and monotonic clock may drift apart by this much between two looks
-_PATIENCE_S = 0.05  # what a pass waits for a listing; later ones poke when they are there
+_PATIENCE_S = 0.05  # what a pass waits for a listing, unless the last one took longer; news poke when they are there
 
 
 def deaf_after_s(policy: Policy) -> float:
@@ -122,6 +122,8 @@ class Observed:
     def _listed(self, name: str, began_s: float) -> None:
         del self._listing[name]
         self._took_s[name] = self._clock.monotonic() - began_s
+        if name in self._wanted:
+            self._news()
 
     async def refresh_fully(self) -> None:
         """List every provider anew and wait for all of them."""

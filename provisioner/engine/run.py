@@ -145,7 +145,6 @@ class Engine:
         """Passes until cancelled."""
         try:
             while True:
-                self.desk.woken.clear()
                 nap_s = await self.run_pass()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.desk.woken.wait(), nap_s)
@@ -168,6 +167,7 @@ class Engine:
 
     async def run_pass(self) -> float:
         """Everything that is due now; seconds until the next thing is."""
+        self.desk.woken.clear()
         with urgently():
             return await self._pass()
 
@@ -175,6 +175,8 @@ class Engine:
         for _ in range(_ROUNDS):
             if not await self._round():
                 break
+        else:
+            self.desk.poke()
         await self._collect()
         self._leftovers.turn()
         self.desk.last_pass_at = self._clock.now()

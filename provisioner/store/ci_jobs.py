@@ -60,7 +60,7 @@ class SqlCiJobs:
     def __init__(self, database: Database, jobs_kept: Kept[Job]) -> None:
         self._db = database
         self._jobs = jobs_kept
-        self._waiting = WaitingKept(database)
+        self.waiting_kept = WaitingKept(database)
 
     async def take(self, told: Sequence[tuple[str, Sequence[CiJob]]], at: datetime) -> list[bool]:
         return await self._write(lambda connection: _take(connection, told, at))
@@ -90,7 +90,7 @@ class SqlCiJobs:
             live = [codec.attempt(row) for row in connection.execute(_LIVE_ATTEMPTS).mappings()] if ours else []
             machines, alive = connection.execute(_MACHINES).all(), {job.id for job in ours}
             return Believed(
-                waiting=self._waiting.read(connection, now - WAITS_FOR),
+                waiting=self.waiting_kept.read(connection, now - WAITS_FOR, now),
                 made=made,
                 jobs=tuple(ours),
                 attempts={attempt.job_id: attempt for attempt in live},
@@ -137,7 +137,6 @@ class SqlCiJobs:
             connection.execute(delete(ci_jobs).where(ci_jobs.c.seen_at < late))
 
         await self._write(work)
-        self._waiting.forget()
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
         def alone(connection: Connection) -> T:

@@ -6,11 +6,11 @@ number has seen all below it."""
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from datetime import datetime
-from threading import Lock
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Integer, RowMapping, String, and_, bindparam, cast, insert, select, update
+from sqlalchemy import BigInteger, Connection, RowMapping, String, and_, bindparam, cast, insert, select, update
 
 from provisioner.domain.demand import UNSEEN, KnownJob
 from provisioner.domain.forge import CiJob, CiJobState, ForgeKind, Site
@@ -24,55 +24,65 @@ WAITS = and_(ci_jobs.c.state == str(CiJobState.QUEUED), ci_jobs.c.unseen < UNSEE
 _ALL = select(ci_jobs).where(WAITS)
 _CHANGED = select(ci_jobs).where(ci_jobs.c.changed > bindparam("seen")).order_by(ci_jobs.c.changed)
 _COUNT = "ci_jobs.changed"
-_LAST = select(cast(meta.c.value, Integer)).where(meta.c.key == _COUNT)
+_LAST = select(cast(meta.c.value, BigInteger)).where(meta.c.key == _COUNT)
 _NEXT = (
     update(meta)
     .where(meta.c.key == _COUNT)
-    .values(value=cast(cast(meta.c.value, Integer) + 1, String))
+    .values(value=cast(cast(meta.c.value, BigInteger) + 1, String))
     .returning(meta.c.value)
 )
+_WHOLE_EVERY = timedelta(minutes=1)  # what takes no numbers, such as an older version beside this one, is seen by then
 _Key = tuple[str, str, int]
 
 
+@dataclass(frozen=True)
+class _Read:
+    """All there was when the count of changes was at `seen`. `whole_at`: when it was last read as a whole."""
+
+    undone: int
+    seen: int
+    rows: Mapping[_Key, KnownJob]
+    in_order: tuple[KnownJob, ...]
+    whole_at: datetime
+
+
 class WaitingKept:
-    """What one controller has read of them. Its threads take turns."""
+    """What one controller has read of them. Its threads may read at the same time: each replaces all of what is kept,
+    and who was overtaken has only more to read next time."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        self._lock = Lock()
-        self._undone = 0
-        self._seen: int | None = None
-        self._rows: dict[_Key, KnownJob] = {}
-        self._in_order: list[KnownJob] = []
-
-    def read(self, connection: Connection, since: datetime) -> tuple[KnownJob, ...]:
-        """Those seen after `since`, oldest first."""
-        with self._lock:
-            if self._undone != self._db.undone:
-                self._undone, self._seen = self._db.undone, None
-            if self._seen is None:
-                self._seen, self._rows = connection.scalar(_LAST) or 0, {}
-                rows = connection.execute(_ALL).mappings().all()
-            else:
-                rows = connection.execute(_CHANGED, {"seen": self._seen}).mappings().all()
-                self._seen = rows[-1]["changed"] if rows else self._seen
-            self._learn(rows)
-            return tuple(known for known in self._in_order if known.seen_at > since)
+        self._read: _Read | None = None
 
     def forget(self) -> None:
-        """Read all of them again, next time."""
-        with self._lock:
-            self._seen = None
+        self._read = None
 
-    def _learn(self, rows: Sequence[RowMapping]) -> None:
-        for row in rows:
-            known = decoded(row)
-            if known.job.state is CiJobState.QUEUED and known.unseen < UNSEEN:
-                self._rows[known.job.key] = known
-            else:
-                self._rows.pop(known.job.key, None)
-        if rows or len(self._rows) != len(self._in_order):
-            self._in_order = sorted(self._rows.values(), key=lambda known: (known.job.created_at, known.job.key))
+    def read(self, connection: Connection, since: datetime, now: datetime) -> tuple[KnownJob, ...]:
+        """Those seen after `since`, oldest first."""
+        before, undone = self._read, self._db.undone
+        if before is None or before.undone != undone or not before.whole_at <= now <= before.whole_at + _WHOLE_EVERY:
+            seen = connection.scalar(_LAST) or 0
+            rows = connection.execute(_ALL).mappings().all()
+            before = _Read(undone, seen, {}, (), now)
+        else:
+            rows = connection.execute(_CHANGED, {"seen": before.seen}).mappings().all()
+            seen = rows[-1]["changed"] if rows else before.seen
+        if rows:
+            known = _with(before.rows, rows)
+            in_order = sorted(known.values(), key=lambda known: (known.job.created_at, known.job.key))
+            before = replace(before, seen=seen, rows=known, in_order=tuple(in_order))
+        self._read = before
+        return tuple(known for known in before.in_order if known.seen_at > since)
+
+
+def _with(before: Mapping[_Key, KnownJob], rows: Iterable[RowMapping]) -> Mapping[_Key, KnownJob]:
+    known_jobs = dict(before)
+    for known in map(decoded, rows):
+        if known.job.state is CiJobState.QUEUED and known.unseen < UNSEEN:
+            known_jobs[known.job.key] = known
+        else:
+            known_jobs.pop(known.job.key, None)
+    return known_jobs
 
 
 def next_change(connection: Connection) -> int:

@@ -22,13 +22,17 @@ class SimStore:
             for table in metadata.sorted_tables:
                 connection.execute(delete(table))
             connection.execute(insert(meta).values(key="controller_id", value=f"c-{seed}"))
-        self.port.jobs.kept.forget()  # the same ids come again
-        self.port.instances.kept.forget()
+        self._forget()  # the same ids come again
 
     def reopen(self) -> None:
-        """What opening it does for a new process: no lease of the one before holds."""
+        """What opening it does for a new process: nothing was read before, and no lease of the one before holds."""
+        self._forget()
         with self.port.database.engine.begin() as connection:
             connection.execute(update(instances).values(lease_until=0.0, lease_holder=""))
+
+    def _forget(self) -> None:
+        for kept in (self.port.jobs.kept, self.port.instances.kept, self.port.ci_jobs.waiting_kept):
+            kept.forget()
 
     async def all_instances(self) -> list[Instance]:
         with self.port.database.engine.begin() as connection:
