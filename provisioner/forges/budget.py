@@ -1,12 +1,17 @@
 """How much one identity may still ask of a forge, by what the forge has said so far.
 
 Three things keep a call back. A *hold*: the forge has refused, and nothing is sent before that time is over. An
-*allowance*: so many calls are left in this hour, of which a share is kept for removals. A *pace*: our own bucket of
-tokens for what a forge counts by the minute without saying how much is left.
+*allowance*: so many calls are left in this hour, of which a share is kept for removals. *Turns*: our own count of what
+a forge counts by the minute without saying how much is left.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from provisioner.domain.errors import ForgeThrottled
@@ -19,10 +24,10 @@ _LONGEST_HOLD_S = 900.0  # arbitrary
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Tokens that fit, and that come back in a second."""
+    """No more than `most` calls in any `within_s` seconds."""
 
-    size: float
-    per_s: float
+    most: int
+    within_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +39,60 @@ class Allowance:
     until_s: float
 
 
-class Bucket:
-    """Tokens are taken in advance: who takes one is told how long it is until it is there."""
+class Turns:
+    """At one endpoint. A call's place is free again `within_s` after its answer, whenever on its way the forge counted
+    it: so no such time has more of them there than `most`."""
 
-    def __init__(self, rate: Rate, now_s: float) -> None:
+    def __init__(self, rate: Rate, clock: Clock) -> None:
         self._rate = rate
-        self._tokens = rate.size
-        self._at = now_s
+        self._clock = clock
+        self._free_at_s: deque[float] = deque()  # of the calls that were answered
+        self._under_way = 0
+        self._waiting = 0
+        self._line = asyncio.Lock()
+        self._answered = asyncio.Event()
 
-    def take(self, now_s: float) -> float:
-        self._tokens = min(self._rate.size, self._tokens + (now_s - self._at) * self._rate.per_s)
-        self._at = now_s
-        self._tokens -= 1
-        return max(0.0, -self._tokens / self._rate.per_s)
+    def wait_s(self) -> float:
+        """How long one more would wait, at the least."""
+        missing = self._waiting + 1 - self._room()
+        if missing <= 0:
+            return 0.0
+        if missing <= len(self._free_at_s):
+            return self._free_at_s[missing - 1] - self._clock.monotonic()
+        return math.ceil((missing - len(self._free_at_s)) / self._rate.most) * self._rate.within_s
 
-    def give_back(self) -> None:
-        self._tokens += 1
+    async def take(self) -> None:
+        """First come, first served."""
+        self._waiting += 1
+        try:
+            async with self._line:
+                while not self._room():
+                    await self._next_free()
+                self._under_way += 1
+        finally:
+            self._waiting -= 1
+
+    def answered(self) -> None:
+        self._under_way -= 1
+        self._free_at_s.append(self._clock.monotonic() + self._rate.within_s)
+        self._answered.set()
+
+    def _room(self) -> int:
+        now_s = self._clock.monotonic()
+        while self._free_at_s and self._free_at_s[0] <= now_s:
+            self._free_at_s.popleft()
+        return self._rate.most - self._under_way - len(self._free_at_s)
+
+    async def _next_free(self) -> None:
+        if self._free_at_s:
+            await self._clock.sleep(self._free_at_s[0] - self._clock.monotonic())
+        else:
+            self._answered.clear()
+            await self._answered.wait()
 
 
 class Budget:
-    """Of one identity. Buckets are by endpoint, allowances by what the forge counts calls as."""
+    """Of one identity. Turns are by endpoint, allowances by what the forge counts calls as."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -61,25 +100,31 @@ class Budget:
         self._holds = 0
         self._allowances: dict[str, Allowance] = {}
         self._names: dict[str, str] = {}
-        self._buckets: dict[str, Bucket] = {}
+        self._turns: dict[str, Turns] = {}
 
-    async def enter(
+    @asynccontextmanager
+    async def turn(
         self, resource: str, removal: bool, endpoint: str = "", rate: Rate | None = None, patience_s: float = 0.0
-    ) -> None:
-        """Comes back when a call may be sent, at its turn at an endpoint that may be called at `rate`.
+    ) -> AsyncIterator[None]:
+        """Entered when a call may be sent, at its turn at an endpoint that may be called at `rate`, and left with its
+        answer.
 
         Raises: ForgeThrottled, and then it may not, or not within `patience_s`."""
         self._check(resource, removal)
-        if rate is not None:
-            bucket = self._buckets.setdefault(endpoint, Bucket(rate, self._clock.monotonic()))
-            wait_s = bucket.take(self._clock.monotonic())
-            if wait_s > patience_s:
-                bucket.give_back()
-                raise _later(f"{wait_s:.0f} s of calls are waiting already", wait_s)
-            if wait_s:
-                await self._clock.sleep(wait_s)
-                self._check(resource, removal)
-        self._count(resource)
+        if rate is None:
+            self._count(resource)
+            yield
+            return
+        turns = self._turns.setdefault(endpoint, Turns(rate, self._clock))
+        if (wait_s := turns.wait_s()) > patience_s:
+            raise _later("as many calls as it may have are sent or wait already", wait_s)
+        await turns.take()
+        try:
+            self._check(resource, removal)
+            self._count(resource)
+            yield
+        finally:
+            turns.answered()
 
     def note(self, asked: str, counted: str, allowance: Allowance | None) -> None:
         """What an answer said of the allowance that it was `counted` under, which need not be the one `asked` for.

@@ -129,10 +129,9 @@ class Rest:
         known = self._known.get(_with(url, query)) if method == "GET" else None
         rate = self._dialect.reads if method == "GET" else self._dialect.writes
         endpoint = f"{method} {self._dialect.endpoint(urlsplit(url.removeprefix(self.base)).path)}"
-        await self._identity.headers()  # renewed before its turn comes: those behind it go on at their pace
-        await self._budget.enter(resource, removal, endpoint, rate, _PATIENCE_S[method == "GET"])
-        headers = {**await self._identity.headers(), **({"if-none-match": known[0]} if known else {})}
-        raw = await self._sent(method, url, headers, query, body, removal)
+        async with self._budget.turn(resource, removal, endpoint, rate, _PATIENCE_S[method == "GET"]):
+            headers = {**await self._identity.headers(), **({"if-none-match": known[0]} if known else {})}
+            raw = await self._sent(method, url, headers, query, body, removal)
         what = f"{method} {urlsplit(url).path}"
         secrets = [headers[name].split()[-1] for name in _SECRET if headers.get(name)]
         self._weigh(raw, resource, what, secrets)

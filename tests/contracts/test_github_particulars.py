@@ -84,10 +84,14 @@ async def test_two_hundred_runners_are_registered_as_fast_as_is_allowed_and_no_f
     forge: GitHub, site: Site, fake: FakeGitHub, clock: HandClock
 ) -> None:
     for number in range(200):
-        await forge.register(site, order(f"runner-i-{number}"))
+        try:
+            await forge.register(site, order(f"runner-i-{number}"))
+        except ForgeThrottled as throttled:
+            await clock.sleep(throttled.retry_after_s or 0.0)
+            await forge.register(site, order(f"runner-i-{number}"))
     pattern = next(name for name in fake.limits.most_in_a_minute if "generate-jitconfig" in name)
     assert fake.limits.most_in_a_minute[pattern] <= 180
-    assert clock.monotonic() <= 200 / (180 / 60) + 2
+    assert clock.monotonic() <= 60 + 2
 
 
 async def test_only_so_many_are_asked_at_once_and_removals_have_places_of_their_own(

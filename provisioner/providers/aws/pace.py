@@ -37,7 +37,7 @@ class Rate:
 # account; of launches nearly all, less what calls that overtake one another on their way could spoil.
 RATES = {
     Calls.READ: Rate(50, 10),
-    Calls.LAUNCH: Rate(4, 1.99),
+    Calls.LAUNCH: Rate(4, 2),
     Calls.DELETE: Rate(50, 5),
     Calls.CHANGE: Rate(25, 2.5),
     Calls.SCHEDULE: Rate(25, 5),  # arbitrary: EventBridge Scheduler counts for itself, and grants far more

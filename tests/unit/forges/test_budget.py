@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+from bisect import bisect_left
+
 import pytest
 
 from provisioner.domain.errors import ForgeThrottled
 from provisioner.forges.budget import Allowance, Budget, Rate
 from provisioner.forges.github.account import DIALECT
 from tests.fakes.hand_clock import HandClock
+from tests.fakes.virtual import SimClock, run_virtually
 
 
 async def enter(budget: Budget, resource: str = "core", removal: bool = False) -> None:
-    await budget.enter(resource, removal)
+    async with budget.turn(resource, removal):
+        pass
 
 
 async def test_a_refusal_without_a_time_is_a_minute_and_then_longer() -> None:
@@ -65,28 +71,70 @@ async def test_what_the_forge_counts_together_is_counted_together() -> None:
 
 
 @pytest.mark.parametrize(("rate", "points"), [(DIALECT.reads, 1), (DIALECT.writes, 5)])
-async def test_in_no_minute_is_more_sent_to_an_endpoint_of_github_than_it_allows(
+def test_no_minute_of_githubs_has_more_than_it_allows_however_long_calls_are_on_their_way(
     rate: Rate | None, points: int
 ) -> None:
-    """One after the other, as fast as it goes, for three minutes."""
     assert rate is not None
+
+    async def run() -> tuple[list[float], float]:
+        clock, rng, counted = SimClock(), random.Random(4), []
+        budget, places, began_s = Budget(clock), asyncio.Semaphore(100), clock.monotonic()
+
+        async def call() -> None:
+            async with budget.turn("core", False, "POST /x", rate, 6000.0), places:
+                await clock.sleep(rng.choice([0.1, 0.3, 5.0]))
+                counted.append(clock.monotonic() - began_s)
+                await clock.sleep(rng.choice([0.1, 0.3, 5.0]))
+
+        await asyncio.gather(*(call() for _ in range(4 * rate.most)))
+        return sorted(counted), clock.monotonic() - began_s
+
+    counted, took_s = run_virtually(run())
+    most = max(bisect_left(counted, at + 60.0) - number for number, at in enumerate(counted))
+    assert 0.95 * 900 <= most * points <= 900
+    assert took_s >= 180
+
+
+async def test_those_who_fit_go_at_once_and_the_others_a_minute_after_the_answers() -> None:
     clock, sent = HandClock(), []
     budget = Budget(clock)
-    while clock.monotonic() < 180.0:
-        await budget.enter("core", False, "GET /x", rate, 600.0)
-        sent.append(clock.monotonic())
-    most = max(len([at for at in sent if begin <= at < begin + 60.0]) for begin in range(120))
-    assert 0.95 * 900 <= most * points <= 900
+    for _ in range(7):
+        async with budget.turn("core", False, "POST /x", Rate(3), 100.0):
+            sent.append(clock.monotonic())
+            clock.move(1.0)
+    assert sent == [0.0, 1.0, 2.0, 61.0, 62.0, 63.0, 122.0]
 
 
 async def test_who_would_wait_longer_than_it_has_patience_is_told_when() -> None:
     clock = HandClock()
     budget = Budget(clock)
-    for _ in range(3):
-        await budget.enter("core", False, "POST /x", Rate(2, 0.1), 15.0)
-    assert clock.monotonic() == pytest.approx(10.0)
-    await budget.enter("core", False, "POST /other", Rate(2, 0.1), 15.0)
-    with pytest.raises(ForgeThrottled, match="waiting already") as caught:
-        await budget.enter("core", False, "POST /x", Rate(2, 0.05), 5.0)
-    assert caught.value.retry_after_s == pytest.approx(10.0)
-    assert clock.monotonic() == pytest.approx(10.0)
+    for _ in range(2):
+        async with budget.turn("core", False, "POST /x", Rate(2), 15.0):
+            clock.move(5.0)
+    async with budget.turn("core", False, "POST /other", Rate(2), 15.0):
+        pass
+    with pytest.raises(ForgeThrottled, match="wait already") as caught:
+        async with budget.turn("core", False, "POST /x", Rate(2), 15.0):
+            pass
+    assert (caught.value.retry_after_s, clock.monotonic()) == (55.0, 10.0)
+    clock.move(45.0)
+    async with budget.turn("core", False, "POST /x", Rate(2), 15.0):
+        assert clock.monotonic() == 65.0
+
+
+async def test_who_is_sent_away_while_all_are_under_way_leaves_no_trace() -> None:
+    clock = HandClock()
+    budget = Budget(clock)
+    async with budget.turn("core", False, "POST /x", Rate(1), 60.0):
+        waiting = asyncio.create_task(_turn(budget))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+    assert waiting.cancelled()
+    await _turn(budget)
+    assert clock.monotonic() == 60.0
+
+
+async def _turn(budget: Budget) -> None:
+    async with budget.turn("core", False, "POST /x", Rate(1), 60.0):
+        pass
