@@ -130,7 +130,7 @@ def _ready(facts: Facts, now: datetime, policy: Policy) -> Action:
         return Advance(InstancePhase.STOPPING, lost)
     if report is not None and report.notice:
         return Advance(InstancePhase.DRAINING, Reason(Why.PREEMPTED, report.notice))
-    silent_at = _heard(facts, now) + timedelta(seconds=policy.silence_s)
+    silent_at = _silent_at(facts, now, policy)
     if now >= silent_at:
         return Advance(InstancePhase.STOPPING, Reason(Why.LOST, "the agent fell silent"))
     if instance.stop_asked_at is not None:
@@ -168,7 +168,7 @@ def _draining(facts: Facts, now: datetime, policy: Policy) -> Action:
         patience_s = min(patience_s, policy.notice_s)
     told = facts.report is not None and facts.report.drained
     drained = told and facts.demand.live_attempts == 0 and facts.demand.runners == 0
-    silent_at = _heard(facts, now) + timedelta(seconds=policy.silence_s)
+    silent_at = _silent_at(facts, now, policy)
     if drained or _age(facts, now) > patience_s or now >= silent_at:
         return Advance(InstancePhase.STOPPING, facts.instance.reason)
     return Wait(min(silent_at, _deadline(facts, now, patience_s)))
@@ -246,6 +246,15 @@ def _heard(facts: Facts, now: datetime) -> datetime:
     floor = max(facts.listening_since, _began(facts, facts.instance.phase_at, now))
     heard = (facts.report.heard_at if facts.report else None, facts.heard_elsewhere)
     return max([floor, *(at for at in heard if at is not None)])
+
+
+def _silent_at(facts: Facts, now: datetime, policy: Policy) -> datetime:
+    """What a forge shows at work lives, whoever cannot hear its agent (invariant 7); but no longer than the agent
+    itself goes on without a controller."""
+    heard = _heard(facts, now)
+    if (shown := facts.demand.at_work_at) is not None:
+        heard = max(heard, min(shown, heard + timedelta(seconds=policy.orphan_s - policy.silence_s)))
+    return heard + timedelta(seconds=policy.silence_s)
 
 
 def _age(facts: Facts, now: datetime) -> float:

@@ -110,13 +110,15 @@ class Report:
 @dataclass(frozen=True, slots=True)
 class Demand:
     """Whether anybody wants this instance: attempts not ended on it, and waiting jobs that fit it. `runners` are those
-    of it that a forge has not yet confirmed to be gone."""
+    of it that a forge has not yet confirmed to be gone, `at_work_at` when one last showed such a one online with a job.
+    """
 
     live_attempts: int = 0
     waiting: int = 0
     planned_for_waits: bool = False
     last_busy_at: datetime | None = None
     runners: int = 0
+    at_work_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,7 +211,8 @@ class Engine:
         await self.reruns.turn(queued)
         waiting = await self.reruns.free(queued, ())
         lost_soon = await self.reruns.free(interrupted(live, instances, jobs), self.runners.at_work())
-        scene = Scene(live, waiting, lost_soon, self._busy_times(instances), self.runners.count())
+        runners = self.runners
+        scene = Scene(live, waiting, lost_soon, self._busy_times(instances), runners.count(), runners.shown_at_work())
         self._busy = bool(instances or queued or self.reruns.pending)
         moved = await self._reconciler.run(scene, poked | freed | self._wanted_otherwise(scene, instances))
         if scene.waiting or scene.interrupted:

@@ -128,6 +128,11 @@ class Runners:
         """Jobs whose runner was given a CI job, and is not known to be gone."""
         return {row.job_id for row in self._rows.values() if row.busy_at is not None}
 
+    def shown_at_work(self) -> Mapping[str, datetime]:
+        """By instance, when a forge last showed a runner of its online with a job."""
+        shown = {row.instance_id: self.sites.at_work_at(row.site, row.name) for row in self._rows.values()}
+        return {instance_id: at for instance_id, at in shown.items() if at is not None}
+
     async def turn(self, live: Collection[Attempt], instances: Mapping[str, Instance], jobs: Mapping[str, Job]) -> None:
         await self._read()
         if self._rows:
@@ -172,10 +177,19 @@ class Runners:
 
     async def _look(self, facts: RunnerFacts) -> None:
         row = await self._noted(facts.row, facts.told, facts.seen)
+        if row.busy_at is not None and self._not_heard(row):
+            self.sites.want(row.site)
         if row.name in self._removing or self._clock.monotonic() < self._again_s.get(row.name, 0.0):
             return
         if (reason := unwanted(facts, self._clock.now(), self._policy)) is not None:
             self._removing.start(row.name, self._remove(row, reason))
+
+    def _not_heard(self, row: RunnerRow) -> bool:
+        """For so long that what its forge says of it will soon matter."""
+        report = self._observed.reports.get(row.instance_id)
+        if report is None:
+            return True
+        return (self._clock.now() - report.heard_at).total_seconds() > self._policy.silence_s / 2
 
     async def _noted(self, row: RunnerRow, told: RunnerTold | None, seen: Runner | None) -> RunnerRow:
         """What is seen of it for the first time is written down, and told."""

@@ -24,13 +24,14 @@ def fits(tenant: str, need: Need, instance: Instance) -> bool:
 @dataclass
 class Scene:
     """`interrupted`: running jobs whose machine is being taken away by the cloud. `runners`: how many of each instance
-    a forge has not confirmed to be gone."""
+    a forge has not confirmed to be gone, `at_work`: when a forge last showed one of its with a job."""
 
     live: list[Attempt]
     waiting: list[Job]
     interrupted: list[Job] = field(default_factory=list)
     last_busy: Mapping[str, datetime] = field(default_factory=dict)
     runners: Mapping[str, int] = field(default_factory=dict)
+    at_work: Mapping[str, datetime] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.busy = {attempt.instance_id for attempt in self.live}
@@ -44,7 +45,7 @@ class Scene:
                     needs.append(job.spec.need)
 
     def mark(self, instance: Instance) -> object:
-        """Differs wherever `demand` does, and costs less."""
+        """Differs wherever `demand` does, and costs less; but for `at_work`, which only puts off what is due."""
         return (
             instance.id in self.busy,
             self._needs.get(instance.owner),
@@ -60,6 +61,7 @@ class Scene:
             planned_for_waits=instance.planned_for in self._wanting,
             last_busy_at=self.last_busy.get(instance.id),
             runners=self.runners.get(instance.id, 0),
+            at_work_at=self.at_work.get(instance.id),
         )
 
 

@@ -28,10 +28,11 @@ _ARCH = "x86_64"
 
 @dataclass
 class _Known:
-    """Of one site. `listed_s` monotonic seconds of the last complete listing, `offline` those of the one before it,
-    `trouble` why there is none."""
+    """Of one site. `listed_s` monotonic seconds of the last complete listing, which was asked for at `asked_at`,
+    `offline` those of the one before it, `trouble` why there is none."""
 
     listed_s: float | None = None
+    asked_at: datetime | None = None
     asked_s: float | None = None
     runners: dict[str, Runner] = field(default_factory=dict)
     offline: frozenset[str] = frozenset()
@@ -57,6 +58,11 @@ class Sites:
     def seen(self, site: Site, name: str) -> Runner | None:
         known = self._known.get(site)
         return known.runners.get(name) if known else None
+
+    def at_work_at(self, site: Site, name: str) -> datetime | None:
+        """When it was last shown online and with a job; None where the latest listing shows otherwise."""
+        known, seen = self._known.get(site), self.seen(site, name)
+        return known.asked_at if known and seen and seen.online and seen.busy else None
 
     def want(self, site: Site) -> None:
         """Something was done there: list it at the next turn."""
@@ -124,6 +130,7 @@ class Sites:
             self._listing.start(site, self._list(site, known))
 
     async def _list(self, site: Site, known: _Known) -> None:
+        asked_at = self._clock.now()
         try:
             software = await self.software(site, _ARCH)
             dead = await self._refused_versions()
@@ -133,7 +140,7 @@ class Sites:
             return
         known.offline = frozenset(name for name, one in known.runners.items() if not one.online)
         known.runners = {runner.name: runner for runner in found}
-        known.listed_s = self._clock.monotonic()
+        known.listed_s, known.asked_at = self._clock.monotonic(), asked_at
         await self._trouble(site, known, await self._ending(site, known, software, dead))
         await self.ghosts.listed(site, found, known.offline)
         self._news()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 
 from provisioner.domain.forge import CiJobState
 from provisioner.domain.ids import new_id
@@ -21,17 +22,9 @@ from .simforge import SITE, ForgeFaults, SimForge, SimJob
 from .simulation import POLICY, Violation
 from .virtual import SimClock
 
-# What holds these up. The seed is that of an episode that breaks without it, and holds with it.
-CI_PROTECTIONS = (
-    Protection("busy-refusal", "7", 133, "a forge removes no runner that has a job (F4)", is_the_clouds=True),
-    Protection("remove-again", "10", 4, "a removal is repeated, and a record that is there after all is found"),
-)
-LOSS_STRESS = {"preempted": 0.7}
-LOSS_PROTECTIONS = (
-    Protection("rerun-wish", "rerun", 8, "that a CI job is to be run again is written down first", LOSS_STRESS),
-)
 _IDLE_S = 25.0
 _LINGER_S = 900.0  # what the policy looks at a site for, and more
+_ANSWERED_S = 45.0  # an answer may be so long on its way
 _TAKEN = frozenset({Why.PREEMPTED, Why.LOST, Why.STOPPED, Why.LIFETIME, Why.UNHEALTHY})
 
 
@@ -44,7 +37,7 @@ class CiEpisode(Episode):
     def forge_of(self, clock: SimClock) -> SimForge:
         rng = random.Random(self._rng.random())
         faults = rng.choice((ForgeFaults.none(), ForgeFaults(), ForgeFaults(), ForgeFaults(0.3, 0.3, 0.1, 0.2, 0.7)))
-        return SimForge(clock, rng, faults, refuses=self._off != "busy-refusal")
+        return SimForge(clock, rng, faults, refuses=self._off != "busy-refusal", shows=self._off != "busy-shown")
 
     def begin(self) -> None:
         forge = self._world.forge
@@ -107,8 +100,18 @@ class CiEpisode(Episode):
             ends = {attempt.reason.why, instance.reason.why}
             if not (job.cancel_now or ends & _TAKEN):
                 raise Violation("7", f"{lost.id} was killed on {name}: {attempt.reason}; {instance.reason}")
+            if instance.reason.why is Why.LOST and not self._world.clock.stepped:
+                await self._check_silence(instance, forge.told_at_work.get(name, []))
         await self._check_reruns(forge, tally)
         tally.outcomes.update(Counter(f"ci-{job.state}{'-lost' if job.lost else ''}" for job in forge.jobs.values()))
+
+    async def _check_silence(self, instance: Instance, told_at_work: Sequence[datetime]) -> None:
+        """Of a machine that its forge showed at work lately, silence is no sign that it is lost."""
+        for event in await self._store.port.records.events(instance_id=instance.id, what="instance.stopping"):
+            lately = event.at - timedelta(seconds=POLICY.silence_s - 1)
+            answered = event.at - timedelta(seconds=_ANSWERED_S)
+            if "silent" in event.message and any(lately < at < answered for at in told_at_work):
+                raise Violation("7", f"{instance.id} was ended for its silence while its forge showed it at work")
 
     async def _check_reruns(self, forge: SimForge, tally: Tally) -> None:
         """What a machine cut short runs again, and gets a runner; or it is said why not."""
@@ -158,6 +161,29 @@ class LossEpisode(CiEpisode):
     """Its CI jobs last so long that many lose their machine."""
 
     lasts_s = (60.0, 90.0)
+
+
+class SilentEpisode(CiEpisode):
+    """Its agents cannot be heard for longer than the controller bears with, while their runners are at work."""
+
+    lasts_s = (200.0,)
+
+
+LOSS_STRESS = {"preempted": 0.7}
+SILENT_STRESS = {"cut_off": 0.9, "cut_longest_s": 150.0, "stepped": 0.0}
+# What holds these up. The seed is that of an episode that breaks without it, and holds with it.
+CI_PROTECTIONS: Mapping[type[CiEpisode], Sequence[Protection]] = {
+    CiEpisode: (
+        Protection("busy-refusal", "7", 133, "a forge removes no runner that has a job (F4)", is_the_clouds=True),
+        Protection("remove-again", "10", 4, "a removal is repeated, and a record that is there after all is found"),
+    ),
+    LossEpisode: (
+        Protection("rerun-wish", "rerun", 8, "that a CI job is to be run again is written down first", LOSS_STRESS),
+    ),
+    SilentEpisode: (
+        Protection("busy-shown", "7", 21, "what a forge shows at work outweighs an agent's silence", SILENT_STRESS),
+    ),
+}
 
 
 def _runner_job(rng: random.Random, now: object) -> Job:

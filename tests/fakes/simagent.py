@@ -44,6 +44,7 @@ class Troubles:
     supervisor_lost: float = 0.05
     late_message: float = 0.15
     sequences: bool = True
+    cut_longest_s: float = 100.0
 
 
 @dataclass
@@ -104,7 +105,7 @@ class SimAgent:
         while self.machine.alive:
             now_s = self._clock.monotonic()
             if self._chance(self._troubles.cut_off / 20):
-                self.cut_until_s = now_s + self._rng.choice((5.0, 20.0, 100.0))
+                self.cut_until_s = now_s + self._rng.choice((5.0, 20.0, self._troubles.cut_longest_s))
             try:
                 wanted = await self._sync(seen)
             except Down:

@@ -2,7 +2,8 @@
 
 It gives queued jobs to runners that are online, idle and have the labels, whenever it likes: also between somebody's
 look and their removal. It removes no runner that has a job; one that served its job is gone by itself. Answers get lost
-before and after the effect; listings lag. `refuses` False: it removes a runner at work, and its job is lost. What was
+before and after the effect; listings lag. `refuses` False: it removes a runner at work, and its job is lost; `shows`
+False: its listings say of none that it works. What was
 lost is run again when it is asked for that, but not before its run is over.
 """
 
@@ -13,6 +14,7 @@ import itertools
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from typing import Any, TypeVar
 
 from provisioner.domain.errors import ForgeError, ForgeThrottled, ForgeUnreachable, RunnerBusy, StillRunning
@@ -85,14 +87,18 @@ class SimForge:
     kind = ForgeKind.GITHUB
     visibility_s = 10.0
 
-    def __init__(self, clock: Clock, rng: random.Random, faults: ForgeFaults, *, refuses: bool = True) -> None:
+    def __init__(
+        self, clock: Clock, rng: random.Random, faults: ForgeFaults, *, refuses: bool = True, shows: bool = True
+    ) -> None:
         self._clock = clock
         self._rng = rng
         self.faults = faults
         self._refuses = refuses
+        self._shows = shows
         self.records: dict[str, Record] = {}
         self.jobs: dict[str, SimJob] = {}
         self.killed: list[tuple[str, SimJob]] = []
+        self.told_at_work: dict[str, list[datetime]] = {}
         self._ids = itertools.count(1)
         self._away_until_s = 0.0
         self._sending: set[asyncio.Task[Any]] = set()
@@ -116,9 +122,15 @@ class SimForge:
         def effect() -> Sequence[Runner]:
             now_s = self._clock.monotonic()
             shown = [r for r in self.records.values() if r.shown_from_s <= now_s]
-            return [Runner(r.forge_id, r.name, r.online, r.job is not None, r.labels) for r in shown]
+            return [Runner(r.forge_id, r.name, r.online, self._shows and r.job is not None, r.labels) for r in shown]
 
-        return await self._call(effect)
+        asked_at = self._clock.now()
+        told = await self._call(effect)
+        for runner in told:
+            record = self.records.get(runner.name)
+            if record is not None and record.online and record.job is not None:
+                self.told_at_work.setdefault(runner.name, []).append(asked_at)
+        return told
 
     async def remove(self, site: Site, forge_id: str, name: str) -> None:
         def effect() -> None:

@@ -63,5 +63,9 @@ class SimClock:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
+    @property
+    def stepped(self) -> bool:
+        return self._offset != timedelta(0)
+
     def step(self, seconds: float) -> None:
         self._offset += timedelta(seconds=seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes.ci_episode import CI_PROTECTIONS, LOSS_PROTECTIONS, LOSS_STRESS, CiEpisode, LossEpisode
+from tests.fakes.ci_episode import CI_PROTECTIONS, LOSS_STRESS, CiEpisode, LossEpisode
 from tests.fakes.episode import Protection, episode
 from tests.fakes.simstore import SimStore
 from tests.fakes.simulation import Violation
@@ -28,14 +28,6 @@ def test_no_runner_is_left_and_no_ci_job_killed(first: int, store: SimStore) -> 
             raise AssertionError(f"seed {seed}: {error}") from error
 
 
-@pytest.mark.parametrize("protection", CI_PROTECTIONS, ids=lambda protection: protection.name)
-def test_without_this_protection_an_invariant_breaks(protection: Protection, store: SimStore) -> None:
-    with pytest.raises(Violation) as found:
-        episode(protection.seed, off=protection.name, store=store, kind=CiEpisode)
-    assert found.value.invariant == protection.breaks
-    episode(protection.seed, store=store, kind=CiEpisode)
-
-
 def test_what_machines_cut_short_is_run_again_or_it_is_said_why_not(store: SimStore) -> None:
     reruns = 0
     for seed in _LOSSES:
@@ -46,9 +38,15 @@ def test_what_machines_cut_short_is_run_again_or_it_is_said_why_not(store: SimSt
     assert reruns >= 2
 
 
-@pytest.mark.parametrize("protection", LOSS_PROTECTIONS, ids=lambda protection: protection.name)
-def test_without_this_protection_a_lost_ci_job_is_forgotten(protection: Protection, store: SimStore) -> None:
+@pytest.mark.parametrize(
+    ("kind", "protection"),
+    [(kind, protection) for kind, protections in CI_PROTECTIONS.items() for protection in protections],
+    ids=lambda given: getattr(given, "name", ""),
+)
+def test_without_this_protection_an_invariant_breaks(
+    kind: type[CiEpisode], protection: Protection, store: SimStore
+) -> None:
     with pytest.raises(Violation) as found:
-        episode(protection.seed, off=protection.name, stress=protection.stress, store=store, kind=LossEpisode)
+        episode(protection.seed, off=protection.name, stress=protection.stress, store=store, kind=kind)
     assert found.value.invariant == protection.breaks
-    episode(protection.seed, stress=protection.stress, store=store, kind=LossEpisode)
+    episode(protection.seed, stress=protection.stress, store=store, kind=kind)

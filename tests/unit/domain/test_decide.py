@@ -27,6 +27,11 @@ def ago(seconds: float) -> datetime:
     return NOW - timedelta(seconds=seconds)
 
 
+def shown(seconds: float) -> Demand:
+    """At work, as a forge showed it so long ago."""
+    return Demand(live_attempts=1, runners=1, at_work_at=ago(seconds))
+
+
 def instance(phase: InstancePhase, seconds: float = 10, **changes: object) -> Instance:
     asked = phase not in (P.PLANNED, P.LAUNCHING)
     row = Instance(
@@ -143,6 +148,10 @@ CASES: list[tuple[str, Action, str]] = [
     ),
     ("not heard since we began to listen", act(instance(P.READY, 99), seen(), None, NOBODY), "wait"),
     ("silent", act(instance(P.READY, 999), seen(), heard(181), WORKING), "stopping lost"),
+    ("silent, and a forge shows it at work", act(instance(P.READY, 999), seen(), heard(900), shown(179)), "wait"),
+    ("its forge shows it no more", act(instance(P.READY, 999), seen(), heard(900), shown(181)), "stopping lost"),
+    ("longer than an agent bears", act(instance(P.READY, 3999), seen(), heard(3601), shown(1)), "stopping lost"),
+    ("draining in silence, at work", act(instance(P.DRAINING, 300), seen(), heard(300), shown(9)), "wait"),
     (
         "silent, while nobody listened",
         act(instance(P.READY, 999), seen(), heard(900), WORKING, listening_since=ago(100)),
