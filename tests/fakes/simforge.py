@@ -162,12 +162,19 @@ class SimForge:
             if before.state is not CiJobState.DONE or self._clock.monotonic() < before.over_s:
                 raise StillRunning(f"the run of {job.id} has not ended")
             if before.again is None:
-                number = before.number + 1
-                key = f"{before.id.partition('#')[0]}#{number}"
-                before.again = SimJob(key, before.labels, before.seconds, number=number, run=before.run)
-                self.queue(before.again)
+                self.run_again(before)
 
         await self._call(effect)
+
+    def run_again(self, before: SimJob) -> SimJob:
+        number = before.number + 1
+        key = f"{before.id.partition('#')[0]}#{number}"
+        again = before.again = self._like(before, key, number)
+        self.queue(again)
+        return again
+
+    def _like(self, before: SimJob, key: str, number: int) -> SimJob:
+        return SimJob(key, before.labels, before.seconds, number=number, run=before.run)
 
     async def software(self, site: Site, system: str, machine: str) -> Software:
         return Software("actions-runner", "2.330.0", "https://github.com/runner", "ab" * 32)

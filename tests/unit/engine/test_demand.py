@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from provisioner.domain.forge import CiJobState, Delivery, ForgeKind, Site, runner_site
-from provisioner.domain.job import JobPhase, Outcome
+from provisioner.domain.job import JobPhase, Need, Outcome
+from provisioner.domain.offer import Market
 from tests.fakes.pool_world import ACME, PoolWorld, pool
 from tests.fakes.poolforge import Mischief, PoolJob
 from tests.fakes.simstore import SimStore
@@ -178,6 +179,40 @@ def test_some_are_kept_ready_and_replaced_and_go_with_their_pool(store: SimStore
         assert not job.lost
 
     PoolWorld(store, [pool("gpu", min_idle=2, max=4)]).live(main)
+
+
+def test_what_lost_its_machine_is_run_again_on_demand_and_what_merely_failed_is_not(store: SimStore) -> None:
+    """Its run ends so late that nothing is left of the runner that it had."""
+
+    async def main(world: PoolWorld) -> None:
+        async def served(job: PoolJob) -> Market:
+            await world.until(lambda: job.state is CiJobState.DONE, 200)
+            assert not job.lost
+            return next(one.offer.market for one in await world.store_rows() if one.name == job.runner)
+
+        cut, failing = world.job(1, seconds=90, run="77"), world.job(2, seconds=20, run="77")
+        world.ci.queue(cut)
+        await world.until(lambda: cut.state is CiJobState.RUNNING, 120)
+        await world.clock.sleep(30)
+        (machine,) = world.cloud.there
+        assert machine.order.offer.market is Market.SPOT
+        world.cloud.end(machine)
+        assert cut.lost
+        cut.over_s = world.clock.monotonic() + 150
+        await world.clock.sleep(120)
+        assert not world.cloud.there
+        await world.until(lambda: cut.again is not None, 90)
+        assert isinstance(again := cut.again, PoolJob)
+        await world.until(lambda: bool(world.cloud.there), 20)
+        assert "1 of them lost a machine before, and get an on-demand one where there is any" in await world.told()
+        assert await served(again) is Market.ON_DEMAND
+        world.ci.queue(failing)
+        assert await served(failing) is Market.SPOT
+        assert isinstance(by_hand := world.ci.run_again(failing), PoolJob)
+        assert await served(by_hand) is Market.SPOT
+        assert await world.rest(200) < 60
+
+    PoolWorld(store, [pool("gpu", need=Need())]).live(main)
 
 
 def test_one_too_many_goes_when_it_has_waited_and_never_when_it_works(store: SimStore) -> None:
