@@ -13,6 +13,7 @@ import itertools
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from typing import Any, TypeVar
 
 from provisioner.domain.errors import ForgeError, ForgeThrottled, ForgeUnreachable, RunnerBusy, StillRunning
@@ -92,6 +93,7 @@ class SimForge:
         self._refuses = refuses
         self.records: dict[str, Record] = {}
         self.jobs: dict[str, SimJob] = {}
+        self.refused_at: datetime | None = None
         self.killed: list[tuple[str, SimJob]] = []
         self._ids = itertools.count(1)
         self._away_until_s = 0.0
@@ -177,7 +179,7 @@ class SimForge:
         return SimJob(key, before.labels, before.seconds, number=number, run=before.run)
 
     async def software(self, site: Site, system: str, machine: str) -> Software:
-        return Software("actions-runner", "2.330.0", "https://github.com/runner", "ab" * 32)
+        return Software("actions-runner", "2.330.0", "https://github.com/runner", "ab" * 32, self.refused_at)
 
     async def close(self) -> None:
         return
