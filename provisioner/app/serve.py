@@ -25,6 +25,7 @@ from provisioner.bootstrap.bundle import agent_bundle, digest
 from provisioner.domain.errors import ForgeError, InvalidRequest
 from provisioner.domain.forge import Site
 from provisioner.domain.job import JobPhase
+from provisioner.engine.sites import ends
 from provisioner.forge_settings import LOOPBACK
 from provisioner.web.listen import Listener
 from provisioner.web.services import Services
@@ -160,6 +161,7 @@ class _Serving:
             forge_keyring=c.forges if self._options.embedded else None,
             ci=c.ci,
             paused=self._paused,
+            warnings=self._warnings,
             webhooks=expected(c.settings.forges, c.home.path),
             demand=c.engine.demand,
             hand_overs=c.engine.hand_overs if self._options.step_of is not None else None,
@@ -177,6 +179,11 @@ class _Serving:
         return clouds | (
             {"forges": f"a forge does not answer, refuses its runner program's version, or {refused}"} if sites else {}
         )
+
+    def _warnings(self) -> list[str]:
+        """For whoever asks, token or not: which forge it is stays with those who may look at events."""
+        ending, named = self._controller.engine.runners.sites.ending, self._options.embedded
+        return sorted({ends(site.host if named else "a forge", software) for site, software in ending.items()})
 
     def _agent_file(self, sha256: str) -> Path | None:
         return agent_bundle(self._controller.home.cache) if sha256 == digest() else None

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 from .forge import CiJob, Site, serves
 from .job import Need
 
+Key = tuple[str, str, int]  # of a CI job: CiJob.key
 NAMED = "pool/"  # what the name of every job of a pool begins with, and the owner of its machines
 _DAY = timedelta(days=1)
 
@@ -181,21 +182,24 @@ FREE = frozenset({Stage.WAITING, Stage.COMING, Stage.IDLE})
 
 @dataclass(frozen=True, slots=True)
 class PoolRunner:
-    """`repository` is what its job is of, or, before it has one, whose job it was made for; "" for nobody's."""
+    """`repository` is what its job is of, or, before it has one, whose job it was made for; "" for nobody's.
+    `on_demand`: it was asked for as such."""
 
     job_id: str
     site: Site
     repository: str
     stage: Stage
     idle_s: float = 0.0
+    on_demand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A runner to submit, for a repository's job, or ("") to be kept ready."""
+    """A runner to submit, for a repository's job, or ("") to be kept ready; `on_demand` where there is any such."""
 
     site: Site
     repository: str = ""
+    on_demand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,20 +215,29 @@ class Supply:
     capped: int = 0
 
 
-def supply(pool: Pool, queued: Sequence[CiJob], runners: Sequence[PoolRunner], machines: int, now: datetime) -> Supply:
-    """`queued` are the pool's, oldest first; `machines` those of it that are there without any of `runners`."""
+def supply(
+    pool: Pool,
+    queued: Sequence[CiJob],
+    runners: Sequence[PoolRunner],
+    machines: int,
+    now: datetime,
+    again: Collection[Key] = (),
+) -> Supply:
+    """`queued` are the pool's, oldest first; `machines` those of it that are there without any of `runners`. `again`:
+    a machine was lost with these before; as many of the runners that they lack are to be on-demand."""
     jobs, capped = _within_caps(pool, queued, runners)
     wanted = Counter(site for site, _ in jobs)
+    lost = Counter(site for site, job in jobs if job.key in again)
     free = Counter(runner.site for runner in runners if runner.stage in FREE)
     idle = pool.idle_at(now)
     room = max(0, pool.max - len(runners) - machines)
     short = {site: max(0, count - free[site]) for site, count in wanted.items()}
-    launch = _fairly(jobs, runners, short, room)
+    launch = _on_demand(_fairly(jobs, runners, short, room), lost, runners)
     missing = max(0, wanted[pool.sites[0]] + idle - free[pool.sites[0]] - short.get(pool.sites[0], 0))
     launch += [Ask(pool.sites[0])] * min(missing, room - len(launch))
     full = sum(short.values()) - min(sum(short.values()), room)
     targets = wanted + Counter({pool.sites[0]: idle})
-    retire = _too_many(pool, runners, targets, pressed=full > 0)
+    retire = _too_many(pool, runners, targets, lost, pressed=full > 0)
     return Supply(tuple(launch), tuple(retire), targets.total(), idle, full + capped, capped)
 
 
@@ -280,9 +293,22 @@ def _fairly(
     return asks
 
 
-def _too_many(pool: Pool, runners: Sequence[PoolRunner], targets: Counter[Site], *, pressed: bool) -> list[str]:
+def _on_demand(asks: Sequence[Ask], lost: Counter[Site], runners: Sequence[PoolRunner]) -> list[Ask]:
+    """The first ones at each site, until there are as many without a job as jobs that lost a machine before. Whose
+    they are does not matter: any of them may be given any of the jobs."""
+    lacking = lost - Counter(runner.site for runner in runners if runner.on_demand and runner.stage in FREE)
+    found = []
+    for ask in asks:
+        found.append(replace(ask, on_demand=lacking[ask.site] > 0))
+        lacking[ask.site] -= 1
+    return found
+
+
+def _too_many(
+    pool: Pool, runners: Sequence[PoolRunner], targets: Counter[Site], lost: Counter[Site], *, pressed: bool
+) -> list[str]:
     """What has no machine yet goes at once, what has one when it has waited long enough; sooner if its place is needed
-    for a job elsewhere."""
+    for a job elsewhere. On-demand ones stay while as many jobs wait that lost a machine before."""
     at_once = pressed or pool.idle_timeout_s <= 0
     found = []
     for site in dict.fromkeys(runner.site for runner in runners):
@@ -290,6 +316,8 @@ def _too_many(pool: Pool, runners: Sequence[PoolRunner], targets: Counter[Site],
         over = len(free) - targets[site]
         if over <= 0:
             continue
+        spared = [runner for runner in free if runner.on_demand][: lost[site]]
+        free = [runner for runner in free if runner not in spared]
         waiting = [runner for runner in free if runner.stage is Stage.WAITING]
         coming = [runner for runner in free if runner.stage is Stage.COMING and at_once]
         idle = [r for r in free if r.stage is Stage.IDLE and (at_once or r.idle_s >= pool.idle_timeout_s)]

@@ -6,14 +6,14 @@ attempt's end is, and asked for until the forge has done it, or it is too late.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
 from .facts import AttemptReport
-from .forge import CiJob, CiJobState, Site
+from .forge import CiJob, CiJobState, ForgeKind, Site
 from .job import Attempt, Instance, Job, JobPhase, Reason, Why
 from .policy import Policy
 from .pools import NAMED
@@ -68,7 +68,8 @@ class Reruns(Protocol):
 
     - S13 a runner has one row; what `given` and `lost` say first stays. S14 a row is `pending` from when it is lost
       until it is done, and how it was done stays. S15 `asked` counts what was run again of one job of one run, by its
-      name, whatever its forge calls each of its runs.
+      name, whatever its forge calls each of its runs. S16 `lost_in` are those of these runs that were lost, at
+      whichever forge, and whatever became of them.
     """
 
     async def given(self, row: RunnerRow, repository: str, run_id: str, name: str) -> None: ...
@@ -82,6 +83,7 @@ class Reruns(Protocol):
 
     async def of_job(self, job_id: str) -> list[Rerun]: ...
     async def asked(self, rerun: Rerun) -> int: ...
+    async def lost_in(self, run_ids: Collection[str]) -> list[Rerun]: ...
 
 
 def believable(site: Site, repository: str, run_id: str) -> bool:
@@ -109,6 +111,25 @@ def taken_away(job: Job, attempts: Sequence[Attempt], reruns: Sequence[Rerun]) -
     whys = {Why.PREEMPTED} if job.spec.runner is None else {Why.PREEMPTED, Why.LOST}
     lost = {attempt.number for attempt in attempts if attempt.reason.why in whys}
     return len(lost | {rerun.number for rerun in reruns if rerun.lost_at is not None})
+
+
+def may_follow_a_loss(job: CiJob) -> bool:
+    """Whether it can be a job that was run again, by what its forge says of it alone: GitLab's are new ones."""
+    return job.attempt > 1 or job.site.kind is ForgeKind.GITLAB
+
+
+def losses_before(job: CiJob, reruns: Iterable[Rerun]) -> int:
+    """How often a machine was lost with this job of this run before, whoever had it run again after that."""
+    return sum(_lost_before(job, rerun) for rerun in reruns)
+
+
+def _lost_before(job: CiJob, rerun: Rerun) -> bool:
+    if rerun.lost_at is None or not rerun.ci_id or rerun.outcome is RerunOutcome.NOT_NEEDED:
+        return False
+    if (job.site.base, job.run_id, job.name) != (rerun.site.base, rerun.run_id, rerun.ci_name):
+        return False
+    another = job.site.kind is ForgeKind.GITLAB and job.id != rerun.ci_id
+    return job.repository.lower() == rerun.repository.lower() and (job.attempt > rerun.ci_attempt or another)
 
 
 def unneeded(rerun: Rerun, now_is: CiJob) -> RerunOutcome:

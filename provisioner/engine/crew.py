@@ -54,9 +54,10 @@ def look(
 
 def _add(crew: Crew, job: Job, site: Site, believed: Believed, beside: Told, now: datetime) -> None:
     attempt, repository = believed.attempts.get(job.id), repository_of(job.owner)
+    on_demand = job.spec.runner is not None and job.spec.runner.on_demand
     if attempt is None:
         stage = stage_of(job, None, None, None, job.id in believed.planned)
-        crew.runners.append(PoolRunner(job.id, site, repository, stage))
+        crew.runners.append(PoolRunner(job.id, site, repository, stage, on_demand=on_demand))
         return
     row, told = beside.rows.get((job.id, attempt.number)), _told(attempt, beside.reports)
     stage, idle_s = stage_of(job, attempt, told, row, job.id in believed.planned), 0.0
@@ -69,7 +70,7 @@ def _add(crew: Crew, job: Job, site: Site, believed: Believed, beside: Told, now
         repository = told.job.get("repository", repository)
         taken = Taken(name, site, labels, repository, told.job.get("run", ""), told.job.get("job", ""), at)
         crew.began.append(taken)
-    crew.runners.append(PoolRunner(job.id, site, repository, stage, idle_s))
+    crew.runners.append(PoolRunner(job.id, site, repository, stage, idle_s, on_demand))
 
 
 def _told(attempt: Attempt, reports: Mapping[str, Report]) -> RunnerTold | None:

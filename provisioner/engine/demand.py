@@ -23,7 +23,7 @@ from provisioner.domain.ids import new_id
 from provisioner.domain.job import Job, JobPhase, JobSpec, RunnerSpec
 from provisioner.domain.job_queue import OpensQueue
 from provisioner.domain.policy import Policy
-from provisioner.domain.pools import NAMED, Ask, Pool, Sorted, Supply, owner_of, sort_out, supply, untaken
+from provisioner.domain.pools import NAMED, Ask, Key, Pool, Sorted, Supply, owner_of, sort_out, supply, untaken
 from provisioner.domain.ports import Clock
 from provisioner.domain.store import Event, Store
 from provisioner.domain.urgency import urgently
@@ -32,6 +32,7 @@ from .brake import Brakes
 from .crew import Crew, Told, look
 from .desk import EngineDesk
 from .intake import Intake
+from .losses import Losses
 from .observe import Observed
 from .origins import Origins
 from .polls import Polls
@@ -55,6 +56,7 @@ class Look:
     sorted: Sorted
     crews: Mapping[str, Crew]
     supplies: Mapping[str, Supply]
+    again: frozenset[Key] = frozenset()
 
 
 class PoolDemand:
@@ -95,6 +97,7 @@ class PoolDemand:
         self._queues = Queues(store, queues or {}, self.pools, clock, policy, self._relevant, hurry, self._news.set)
         self._origins = Origins(store, forges, clock, policy, self._news.set)
         self._intake = Intake(store, clock)
+        self._losses = Losses(store, policy)
         self._takings = Takings(store, self._polls, clock)
         self._brakes = Brakes(store, clock, policy)
         self._places: dict[tuple[str, str], Site] = {}
@@ -188,11 +191,12 @@ class PoolDemand:
         crews = look(self.pools, believed, told, self._site_of, now)
         taken = await self._takings.still(one for crew in crews.values() for one in crew.began)
         found = sort_out(self.pools, untaken((known.job for known in believed.waiting), taken))
+        again = await self._losses.among([job for jobs in found.by_pool.values() for job in jobs])
         supplies = {}
         for pool in self.pools:
             crew = crews[pool.name]
-            supplies[pool.name] = supply(pool, found.by_pool[pool.name], crew.runners, crew.machines, now)
-        return Look(believed, found, crews, supplies)
+            supplies[pool.name] = supply(pool, found.by_pool[pool.name], crew.runners, crew.machines, now, again)
+        return Look(believed, found, crews, supplies, again)
 
     async def _close(self, pool: Pool, found: Look) -> bool:
         """Whether anything was submitted or asked to end."""
@@ -218,7 +222,14 @@ class PoolDemand:
         life_s = pool.max_lifetime_s or self._policy.lifetime_default_s
         at = ask.site
         runner = RunnerSpec(
-            at.url, str(at.kind), pool.labels, "one", pool.group, life_s, base=at.below, scale_set=pool.scale_set
+            at.url,
+            str(at.kind),
+            pool.labels,
+            group=pool.group,
+            idle_s=life_s,
+            base=at.below,
+            scale_set=pool.scale_set,
+            on_demand=ask.on_demand,
         )
         spec = JobSpec(
             run=(),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
 from provisioner.domain.demand import Believed, PoolShown, Source
 from provisioner.domain.forge import CiJob
-from provisioner.domain.pools import FREE, Pool, PoolRunner, Sorted, Stage, Supply
+from provisioner.domain.pools import FREE, Key, Pool, PoolRunner, Sorted, Stage, Supply
 
 from .crew import Crew
 
@@ -25,6 +25,8 @@ class Looked(Protocol):
     def crews(self) -> Mapping[str, Crew]: ...
     @property
     def supplies(self) -> Mapping[str, Supply]: ...
+    @property
+    def again(self) -> Collection[Key]: ...
 
 
 def shown(pool: Pool, found: Looked, held: str, sources: Sequence[Source], now: datetime) -> PoolShown:
@@ -49,6 +51,8 @@ def _why(pool: Pool, found: Looked, held: str, sources: Sequence[Source], now: d
     queued, crew, ought = found.sorted.by_pool[pool.name], found.crews[pool.name], found.supplies[pool.name]
     free = sum(runner.stage in FREE for runner in crew.runners)
     told = [f"{len(queued)} jobs wait; {ought.wanted} runners without a job ought to be there, and {free} are"]
+    if again := sum(job.key in found.again for job in queued):
+        told.append(f"{again} of them lost a machine before, and get an on-demand one where there is any")
     if pool.min_idle:
         when = "now" if ought.idle else "not at this time, by its schedule"
         told.append(f"{pool.min_idle} are to be kept ready: {when}")

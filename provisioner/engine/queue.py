@@ -171,6 +171,8 @@ class Queue:
         )
 
     async def _interrupted_often(self, job: Job) -> bool:
+        if job.spec.runner is not None and job.spec.runner.on_demand:
+            return True
         if job.attempts == 0:
             return False
         attempts = await self._store.jobs.attempts(job.id)

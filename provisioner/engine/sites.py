@@ -29,7 +29,8 @@ _ARCH = "x86_64"
 @dataclass
 class _Known:
     """Of one site. `listed_s` monotonic seconds of the last complete listing, which was asked for at `asked_at`,
-    `offline` those of the one before it, `trouble` why there is none."""
+    `offline` those of the one before it, `trouble` why there is none; `ending` the program that the forge will soon
+    refuse."""
 
     listed_s: float | None = None
     asked_at: datetime | None = None
@@ -37,6 +38,7 @@ class _Known:
     runners: dict[str, Runner] = field(default_factory=dict)
     offline: frozenset[str] = frozenset()
     trouble: str = ""
+    ending: Software | None = None
     warned_at: datetime | None = None
 
 
@@ -76,9 +78,16 @@ class Sites:
     @property
     def trouble(self) -> dict[Site, str]:
         """By site, why nothing is made for it; those that nobody has wanted anything of for a while are left out."""
+        return {site: known.trouble for site, known in self._lately() if known.trouble}
+
+    @property
+    def ending(self) -> dict[Site, Software]:
+        """By site, the program that its forge will soon refuse, where nobody is in trouble yet."""
+        return {site: known.ending for site, known in self._lately() if known.ending is not None and not known.trouble}
+
+    def _lately(self) -> list[tuple[Site, _Known]]:
         since_s = self._clock.monotonic() - max(_TROUBLE_S, 2 * self._policy.runners_every_s)
-        lately = {site: known for site, known in self._known.items() if (known.asked_s or 0.0) >= since_s}
-        return {site: known.trouble for site, known in lately.items() if known.trouble}
+        return [(site, known) for site, known in self._known.items() if (known.asked_s or 0.0) >= since_s]
 
     def failed(self, site: Site, error: ForgeError) -> None:
         """It was asked for something and would not: nothing more is made for it before a listing has succeeded."""
@@ -178,14 +187,16 @@ class Sites:
 
     async def _ending(self, site: Site, known: _Known, software: Software, dead: set[tuple[str, str]]) -> str:
         """A program that the forge will not take any more stops what would be made; that it soon will not is said."""
+        known.ending = None
         if (site.base, software.version) in dead:
             return _said(site, software.version)
         now, at = self._clock.now(), software.refused_at
         if at is None or (at - now).total_seconds() > self._policy.runner_refused_soon_s:
             return ""
-        said = f"{site.host} refuses {software.name} {software.version} from {at:%Y-%m-%d} on"
+        said = ends(site.host, software)
         if at <= now:
-            return f"{said}: name a newer one in the settings"
+            return said
+        known.ending = software
         if known.warned_at is None or now - known.warned_at > timedelta(days=1):
             known.warned_at = now
             await self._store.records.record(Event("forge.version_ends", now, said, data={"site": site.url}))
@@ -193,6 +204,12 @@ class Sites:
 
     async def close(self) -> None:
         await self._listing.close()
+
+
+def ends(where: str, software: Software) -> str:
+    """That a forge will refuse it, or does so already, and what to do about it."""
+    said = f"{where} refuses {software.name} {software.version} from {software.refused_at:%Y-%m-%d} on"
+    return f"{said}: name a newer one in the settings"
 
 
 def _said(site: Site, version: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, case, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, case, func, insert, select, update
 
 from provisioner.domain.forge import CiJob, ForgeKind, Site
 from provisioner.domain.reruns import Rerun, RerunOutcome
@@ -16,6 +17,10 @@ from .schema import reruns
 from .sql import Database
 
 _PENDING = select(reruns).where(reruns.c.lost_at.is_not(None), reruns.c.done_at.is_(None)).order_by(reruns.c.lost_at)
+_AT_ONCE = 500  # arbitrary; databases limit the values of one statement
+_LOST_IN = select(reruns).where(
+    reruns.c.run_id.in_(bindparam("run_ids", expanding=True)), reruns.c.lost_at.is_not(None)
+)
 
 
 class SqlReruns:
@@ -73,6 +78,16 @@ class SqlReruns:
         same = (c.run_id == rerun.run_id, c.ci_name == rerun.ci_name, c.repository == rerun.repository)
         query = select(func.count()).where(c.base == site.base, *same, c.outcome == str(RerunOutcome.ASKED))
         return await self._db.run(lambda d: d.scalar(query) or 0)
+
+    async def lost_in(self, run_ids: Collection[str]) -> list[Rerun]:
+        wanted = list(run_ids)
+        portions = [wanted[begin : begin + _AT_ONCE] for begin in range(0, len(wanted), _AT_ONCE)]
+
+        def work(connection: Connection) -> list[Rerun]:
+            found = (connection.execute(_LOST_IN, {"run_ids": portion}).mappings() for portion in portions)
+            return [_row(row) for rows in found for row in rows]
+
+        return await self._db.run(work)
 
 
 def _first(name: str, value: str) -> ColumnElement[str]:

@@ -39,6 +39,8 @@ class Health:
             body["demand"] = demand
         if paused := dict(self._services.paused()):
             body["paused"] = paused
+        if warnings := list(self._services.warnings()):
+            body["warnings"] = warnings
         if error := short or self._error():
             body["error"] = error
         return 200 if ok else 503, body

@@ -81,8 +81,9 @@ class Services:
     collects now, `ghosts` those at forges. `bits(n)` gives n random bits; `trouble()` when the engine last broke;
     `agent_file(sha256)` the agent's one file if it is this one; `keyring` takes credentials that commands hand over,
     where the controller has none of its own, `forge_keyring` those of forges; `ci` lets CI runs in; `public_url` where
-    people's programs reach it, "" if nowhere; `paused()` which providers take no launches now, and why; `webhooks`
-    tells genuine ones, and `demand` takes what they tell; `hand_overs` where the controller is a CI step's own."""
+    people's programs reach it, "" if nowhere; `paused()` which providers take no launches now, and why; `warnings()`
+    what will soon be refused; `webhooks` tells genuine ones, and `demand` takes what they tell; `hand_overs` where the
+    controller is a CI step's own."""
 
     store: Store
     desk: Desk
@@ -106,6 +107,7 @@ class Services:
     forge_keyring: ForgeKeyring | None = None
     ci: CiDoor | None = None
     paused: Callable[[], Mapping[str, str]] = dict
+    warnings: Callable[[], Sequence[str]] = tuple
     webhooks: Webhooks = field(default_factory=NoWebhooks)
     demand: Demand = field(default_factory=NoDemand)
     hand_overs: HandOvers | None = None

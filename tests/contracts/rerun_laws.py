@@ -63,3 +63,13 @@ class RerunLaws:
         assert (last.ci_id, await store.reruns.asked(last)) == ("904", 2)
         await store.reruns.done(last.runner, RerunOutcome.TOO_OFTEN, later(9))
         assert await store.reruns.asked(last) == 2
+
+    async def test_s16_what_was_lost_in_some_runs_whatever_became_of_it(self, store: Store) -> None:
+        for number, run in enumerate(("77", "78", "77", "79"), 1):
+            await store.reruns.given(_row(number), "octo/repo", run, "train")
+        for number in (1, 2, 4):
+            await store.reruns.lost(_row(number), later(5))
+        await store.reruns.done("runner-i-1", RerunOutcome.ASKED, later(9))
+        found = await store.reruns.lost_in({"77", "78", "80"})
+        assert sorted(rerun.runner for rerun in found) == ["runner-i-1", "runner-i-2"]
+        assert await store.reruns.lost_in(()) == []

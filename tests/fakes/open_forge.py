@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from provisioner.domain.errors import ForgeRefused, ForgeUnauthorized, InvalidRequest, RunnerBusy
 from provisioner.domain.forge import (
@@ -30,6 +31,7 @@ class FakeForges:
         self.there: dict[str, Runner] = {}
         self.stays: dict[str, str] = {}
         self.version = "2.330.0"
+        self.refused_at: datetime | None = None
 
     def open(
         self, kind: ForgeKind, base: str, credentials: ForgeCredentials, clock: Clock, release: Release
@@ -67,7 +69,8 @@ class OpenForge:
 
     async def software(self, site: Site, system: str, machine: str) -> Software:
         version = self.release.version or self._world.version
-        return Software("actions-runner", version, f"https://forge.example/{version}", "ab" * 32)
+        address = f"https://forge.example/{version}"
+        return Software("actions-runner", version, address, "ab" * 32, self._world.refused_at)
 
     async def register(self, site: Site, order: RunnerOrder) -> Registration:
         raise ForgeRefused("not in this play")

@@ -45,8 +45,10 @@ class PoolJob(SimJob):
 
     def told(self, fork: bool | None) -> CiJob:
         site = Site(ForgeKind.GITHUB, BASE, self.repository)
-        more = {"run_id": self.run, "fork": fork, "runner_name": self.runner}
-        return CiJob(self.id, site, self.repository, self.state, self.labels, self.created_at, **more)  # type: ignore[arg-type]
+        end = ("failure" if self.lost else "success") if self.state is CiJobState.DONE else ""
+        more = {"fork": fork, "runner_name": self.runner, "name": self.id.partition("#")[0], "conclusion": end}
+        at, run = self.created_at, self.run
+        return CiJob(self.id, site, self.repository, self.state, self.labels, at, run, self.number, **more)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,22 @@ class PoolForge(SimForge):
     async def job(self, site: Site, repository: str, job_id: str) -> CiJob | None:
         self.asked += 1
         found = self.jobs.get(job_id)
-        return await self._call(lambda: found.told(found.fork) if isinstance(found, PoolJob) else None)
+        return await self._call(lambda: self._shown(found))
+
+    def _shown(self, job: SimJob | None) -> CiJob | None:
+        return job.told(job.fork) if isinstance(job, PoolJob) else None
+
+    def _like(self, before: SimJob, key: str, number: int) -> PoolJob:
+        assert isinstance(before, PoolJob)
+        return PoolJob(
+            key,
+            before.labels,
+            before.seconds,
+            number=number,
+            run=before.run,
+            repository=before.repository,
+            fork=before.fork,
+        )
 
     async def redeliver(self, since: datetime) -> Sequence[str]:
         again, self._lost = [one for one in self._lost if one[0] >= since], []

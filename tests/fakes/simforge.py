@@ -97,6 +97,7 @@ class SimForge:
         self._shows = shows
         self.records: dict[str, Record] = {}
         self.jobs: dict[str, SimJob] = {}
+        self.refused_at: datetime | None = None
         self.killed: list[tuple[str, SimJob]] = []
         self.told_at_work: dict[str, list[datetime]] = {}
         self._ids = itertools.count(1)
@@ -174,15 +175,22 @@ class SimForge:
             if before.state is not CiJobState.DONE or self._clock.monotonic() < before.over_s:
                 raise StillRunning(f"the run of {job.id} has not ended")
             if before.again is None:
-                number = before.number + 1
-                key = f"{before.id.partition('#')[0]}#{number}"
-                before.again = SimJob(key, before.labels, before.seconds, number=number, run=before.run)
-                self.queue(before.again)
+                self.run_again(before)
 
         await self._call(effect)
 
+    def run_again(self, before: SimJob) -> SimJob:
+        number = before.number + 1
+        key = f"{before.id.partition('#')[0]}#{number}"
+        again = before.again = self._like(before, key, number)
+        self.queue(again)
+        return again
+
+    def _like(self, before: SimJob, key: str, number: int) -> SimJob:
+        return SimJob(key, before.labels, before.seconds, number=number, run=before.run)
+
     async def software(self, site: Site, system: str, machine: str) -> Software:
-        return Software("actions-runner", "2.330.0", "https://github.com/runner", "ab" * 32)
+        return Software("actions-runner", "2.330.0", "https://github.com/runner", "ab" * 32, self.refused_at)
 
     async def close(self) -> None:
         return

@@ -30,9 +30,10 @@ def command(provider: str, as_json: bool) -> int:
 
 
 def _paused() -> list[tuple[bool | None, str]]:
-    """What a controller that runs launches nothing at, and why."""
+    """What a controller that runs launches nothing at, and why, and where that will soon be so."""
     try:
         told = health.look(another(os.environ.get("RUNNER_SERVER") or f"unix:{home() / 'control.sock'}"))
-        return [(False, str(why)) for why in (told.get("paused") or {}).values()]
+        soon: list[tuple[bool | None, str]] = [(None, str(text)) for text in told.get("warnings") or ()]
+        return [*((False, str(why)) for why in (told.get("paused") or {}).values()), *soon]
     except CliError:
         return []

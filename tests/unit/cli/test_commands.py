@@ -196,6 +196,14 @@ def test_doctor_says_what_a_controller_launches_nothing_at(terminal: Terminal, a
     assert (done.returncode, done.stdout.splitlines()[-1]) == (1, f"BAD  {why}")
 
 
+def test_doctor_notes_what_a_controller_will_soon_launch_nothing_at(terminal: Terminal, api: FakeApi) -> None:
+    soon = "github.com refuses actions-runner 2.330.0 from 2026-12-01 on: name a newer one in the settings"
+    before = terminal.run("doctor")
+    api.health = {"ok": True, "warnings": [soon]}
+    done = terminal.run("doctor")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (before.returncode, f"note {soon}")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts_ask_the_command_itself(terminal: Terminal, shell: str) -> None:
     assert "_RUNNER_COMPLETE" in terminal.run("completion", shell).stdout

@@ -48,6 +48,10 @@ def runner(
     return PoolRunner(f"j-{number}", site, repository, stage, idle_s)
 
 
+def on_demand(number: int, stage: Stage = Stage.IDLE, idle_s: float = 0) -> PoolRunner:
+    return replace(runner(number, stage, idle_s=idle_s), on_demand=True)
+
+
 def asked(found: Supply) -> Counter[str]:
     return Counter(ask.repository for ask in found.launch)
 
@@ -85,6 +89,31 @@ def test_who_has_many_at_work_waits_for_who_has_none() -> None:
     there = [runner(n, Stage.BUSY, "acme/loud") for n in range(4)]
     jobs = [job(n, "acme/loud") for n in range(4)] + [job(9, "acme/quiet")]
     assert asked(supply(replace(POOL, max=5), jobs, there, 0, NOW)) == {"acme/quiet": 1}
+
+
+def test_as_many_on_demand_ones_as_jobs_wait_that_lost_a_machine() -> None:
+    jobs = [job(n) for n in range(4)]
+    again = {jobs[2].key, jobs[3].key}
+    found = supply(POOL, jobs, [], 0, NOW, again)
+    assert [ask.on_demand for ask in found.launch] == [True, True, False, False]
+    there = [on_demand(1, Stage.COMING), runner(2, Stage.COMING)]
+    assert [ask.on_demand for ask in supply(POOL, jobs, there, 0, NOW, again).launch] == [True, False]
+    at_work = replace(on_demand(1), stage=Stage.BUSY)
+    assert [ask.on_demand for ask in supply(POOL, jobs[3:], [at_work], 0, NOW, again).launch] == [True]
+
+
+def test_a_free_runner_of_either_market_is_enough_for_any_job() -> None:
+    """A forge gives it to whichever it likes: none is launched beside it, and none goes."""
+    jobs, there = [job(1), job(2)], [runner(1, idle_s=9999), on_demand(2)]
+    for again in (set(), {jobs[0].key}, {jobs[0].key, jobs[1].key}):
+        found = supply(POOL, jobs, there, 0, NOW, again)
+        assert (found.launch, found.retire) == ((), ())
+
+
+def test_of_too_many_the_on_demand_ones_stay_for_jobs_that_lost_a_machine() -> None:
+    lost, there = job(1), [on_demand(1, idle_s=9999), runner(2, idle_s=700), runner(3, idle_s=800)]
+    assert supply(POOL, [lost], there, 0, NOW, {lost.key}).retire == ("j-3", "j-2")
+    assert supply(POOL, [lost], there, 0, NOW).retire == ("j-1", "j-3")
 
 
 def test_a_repositorys_cap_counts_what_it_has_at_work() -> None:

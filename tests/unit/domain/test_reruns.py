@@ -30,6 +30,8 @@ from provisioner.domain.reruns import (
     cut_short,
     given_up,
     held_back,
+    losses_before,
+    may_follow_a_loss,
     taken_away,
     too_late,
     unneeded,
@@ -181,3 +183,41 @@ def test_of_a_command_only_what_was_taken_back_counts() -> None:
     plain = Job("j-1", "ada", JobSpec(run="x"), JobPhase.QUEUED, AT)
     ends = [Attempt("j-1", n, "i", AttemptPhase.ENDED, AT, reason=why) for n, why in enumerate((_LOST, _PREEMPTED))]
     assert taken_away(plain, ends, ()) == 1
+
+
+_LAST = replace(WISH, repository="octo/repo", run_id="77", ci_name="train", outcome=RerunOutcome.ASKED)
+
+
+def again(attempt: int = 2, key: str = "19", name: str = "train", kind: ForgeKind = ForgeKind.GITHUB) -> CiJob:
+    site = replace(SITE, kind=kind)
+    return CiJob(key, site, "Octo/repo", CiJobState.QUEUED, ("gpu",), AT, "77", attempt, name)
+
+
+@pytest.mark.parametrize(
+    ("job", "losses"),
+    [
+        (again(), 1),
+        (again(attempt=3), 1),
+        (again(attempt=1), 0),
+        (again(name="test"), 0),
+        (again(attempt=1, kind=ForgeKind.GITLAB), 1),
+        (again(attempt=1, key="9", kind=ForgeKind.GITLAB), 0),
+    ],
+)
+def test_a_job_of_a_run_knows_the_machines_that_were_lost_with_it(job: CiJob, losses: int) -> None:
+    assert losses_before(job, [_LAST]) == losses
+    assert may_follow_a_loss(job) or not losses
+
+
+def test_only_what_was_cut_short_counts() -> None:
+    first, waits = _LAST, replace(_LAST, ci_id="19", ci_attempt=2, outcome=RerunOutcome.NONE)
+    assert losses_before(again(attempt=3), [first, waits]) == 2
+    others = [
+        replace(first, lost_at=None),
+        replace(first, ci_id=""),
+        replace(first, run_id="78"),
+        replace(first, repository="octo/other"),
+        replace(first, site=replace(SITE, base="https://git.example.org")),
+        replace(first, outcome=RerunOutcome.NOT_NEEDED),
+    ]
+    assert losses_before(again(), others) == 0

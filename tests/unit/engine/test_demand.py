@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from provisioner.domain.forge import CiJobState, Delivery, ForgeKind, Site, runner_site
-from provisioner.domain.job import JobPhase, Outcome
+from provisioner.domain.job import JobPhase, Need, Outcome, Why
+from provisioner.domain.offer import Market
 from tests.fakes.pool_world import ACME, PoolWorld, pool
 from tests.fakes.poolforge import Mischief, PoolJob
 from tests.fakes.simstore import SimStore
@@ -180,6 +181,37 @@ def test_some_are_kept_ready_and_replaced_and_go_with_their_pool(store: SimStore
     PoolWorld(store, [pool("gpu", min_idle=2, max=4)]).live(main)
 
 
+def test_what_lost_its_machine_is_run_again_on_demand_and_what_merely_failed_is_not(store: SimStore) -> None:
+    """Its run ends so late that nothing is left of the runner that it had."""
+
+    async def main(world: PoolWorld) -> None:
+        async def served(job: PoolJob) -> Market:
+            await world.until(lambda: job.state is CiJobState.DONE, 200)
+            assert not job.lost
+            return next(one.offer.market for one in await world.store_rows() if one.name == job.runner)
+
+        cut, failing = world.job(1, seconds=12, run="77"), world.job(2, seconds=3, run="77")
+        world.ci.queue(cut)
+        world.ci.queue(failing)
+        await world.until(lambda: cut.state is CiJobState.RUNNING, 120)
+        await world.clock.sleep(6)
+        world.cloud.end(next(one for one in world.cloud.there if one.name == cut.runner))
+        assert cut.lost
+        cut.over_s = world.clock.monotonic() + 60
+        assert await served(failing) is Market.SPOT
+        await world.clock.sleep(15)
+        await world.until(lambda: not world.cloud.there, 40)
+        assert isinstance(by_hand := world.ci.run_again(failing), PoolJob)
+        assert await served(by_hand) is Market.SPOT
+        await world.until(lambda: cut.again is not None, 90)
+        assert isinstance(again := cut.again, PoolJob)
+        await world.until(lambda: bool(world.cloud.there), 20)
+        assert "1 of them lost a machine before, and get an on-demand one where there is any" in await world.told()
+        assert await served(again) is Market.ON_DEMAND
+
+    PoolWorld(store, [pool("gpu", need=Need(), idle_timeout_s=3.0)]).live(main)
+
+
 def test_one_too_many_goes_when_it_has_waited_and_never_when_it_works(store: SimStore) -> None:
     async def main(world: PoolWorld) -> None:
         jobs = [world.job(number, seconds=200) for number in range(3)]
@@ -210,6 +242,20 @@ def test_a_pool_whose_runners_come_to_nothing_waits_and_says_why(store: SimStore
         assert "the last 3" in told
 
     PoolWorld(store, [pool("gpu", need=Need(gpu=GpuNeed(name="H100")))]).live(main)
+
+
+def test_nothing_is_rented_when_the_forge_refuses_the_program_and_that_is_said(store: SimStore) -> None:
+    async def main(world: PoolWorld) -> None:
+        world.ci.refused_at = world.clock.now()
+        world.ci.queue(world.job(1))
+        await world.clock.sleep(60)
+        said = "github.com refuses actions-runner 2.330.0 from 2026-01-05 on: name a newer one in the settings"
+        (waiting,) = await world.store.jobs.find()
+        assert (waiting.phase, waiting.reason.why, waiting.reason.detail) == (JobPhase.QUEUED, Why.FORGE, said)
+        assert said in await world.told()
+        assert (await planned(world), world.cloud.calls) == (0, 0)
+
+    PoolWorld(store, [pool("gpu")]).live(main)
 
 
 def test_overlapping_pools_rent_one_machine_a_job(store: SimStore) -> None:

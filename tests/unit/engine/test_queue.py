@@ -70,6 +70,21 @@ def test_a_runner_whose_machine_vanished_or_broke_at_work_is_planned_on_demand_f
     run_virtually(main())
 
 
+def test_a_pools_runner_for_what_lost_its_machine_is_planned_on_demand_first() -> None:
+    """Its first attempt; where there is no on-demand machine, any."""
+    store, runner = SimStore(), replace(RunnerSpec(SITE.url, "github", ("gpu",)), on_demand=True)
+
+    async def main() -> None:
+        scene, market = Scene(store), Offered()
+        job = await scene.port.jobs.submit(
+            Job("j-1", "pool/gpu", replace(RUNNER, runner=runner), JobPhase.QUEUED, scene.clock.now())
+        )
+        await queue_at(scene, market).serve(Waiting([], [job], [], {}, {}), {}, {})
+        assert market.forced == [True, False]
+
+    run_virtually(main())
+
+
 def test_each_machine_of_which_there_are_only_so_many_is_planned_so_often() -> None:
     store = SimStore()
 

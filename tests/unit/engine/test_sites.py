@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from provisioner.domain.errors import ForgeUnauthorized
 from provisioner.domain.forge import ForgeCredentials, ForgeKind, Site
 from provisioner.domain.job import Job, JobPhase, JobSpec, RunnerSpec
 from provisioner.domain.policy import Policy
-from provisioner.engine.sites import Sites
+from provisioner.engine.sites import Sites, ends
 from tests.fakes.open_forge import FakeForges
 from tests.fakes.simstore import SimStore
 from tests.fakes.virtual import run_virtually
@@ -120,5 +121,68 @@ def test_a_version_that_the_forge_refused_stops_launches_there_until_there_is_an
         assert events == ["forge.version_refused", "forge.trouble", "forge.trouble", "forge.answers"]
         for one in (sites, again, forges):
             await one.close()
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("days", [15, 13, -1])
+def test_that_a_version_will_be_refused_is_said_a_fortnight_ahead_and_stops_launches_from_then_on(
+    tmp_path: Path, days: int
+) -> None:
+    store = SimStore()
+
+    async def main() -> None:
+        scene = Scene(store)
+        clock, port = scene.clock, scene.port
+        world = FakeForges({"t": {"acme/vision"}})
+        world.refused_at = clock.now() + timedelta(days=days)
+        forges = OpenForges([], tmp_path, {}, clock, handed=True, opener=world.open)
+        await forges.take(VISION, ForgeCredentials(token="t"))
+        sites, job = (
+            Sites(port, forges, clock, Policy(), lambda: None),
+            Job("j-1", "ann", SPEC, JobPhase.QUEUED, clock.now()),
+        )
+        for _ in range(90):
+            sites.turn({VISION})
+            await clock.sleep(1)
+        at = f"{world.refused_at:%Y-%m-%d}"
+        said = f"github.com refuses actions-runner 2.330.0 from {at} on: name a newer one in the settings"
+        told = [(one.what, one.message) for one in await port.records.events()]
+        soon = {site: ends(site.host, software) for site, software in sites.ending.items()}
+        assert (sites.blocked(job), soon, told) == {
+            15: ("", {}, []),
+            13: ("", {VISION: said}, [("forge.version_ends", said)]),
+            -1: (said, {}, [("forge.trouble", said)]),
+        }[days]
+        await sites.close()
+        await forges.close()
+
+    run_virtually(main())
+
+
+def test_that_a_version_will_be_refused_is_said_once_a_day_and_no_more_when_there_is_another(tmp_path: Path) -> None:
+    store = SimStore()
+
+    async def main() -> None:
+        scene = Scene(store)
+        clock, port = scene.clock, scene.port
+        world = FakeForges({"t": {"acme/vision"}})
+        world.refused_at = clock.now() + timedelta(days=13)
+        forges = OpenForges([], tmp_path, {}, clock, handed=True, opener=world.open)
+        await forges.take(VISION, ForgeCredentials(token="t"))
+        sites = Sites(port, forges, clock, Policy(), lambda: None)
+
+        async def hours(count: int) -> None:
+            for _ in range(count * 2):
+                sites.turn({VISION})
+                await clock.sleep(1800)
+
+        await hours(50)
+        assert [one.what for one in await port.records.events()] == ["forge.version_ends"] * 3
+        world.version, world.refused_at = "2.331.0", None
+        await hours(2)
+        assert sites.ending == {}
+        await sites.close()
+        await forges.close()
 
     run_virtually(main())

@@ -143,6 +143,13 @@ async def test_a_pause_shows_in_the_health_of_a_controller_that_is_well(ringed: 
     assert (health.status, health.json["ok"], health.json["paused"]) == (200, True, ringed.paused)
 
 
+async def test_what_will_soon_be_refused_shows_in_its_health(ringed: WithRing) -> None:
+    assert "warnings" not in (await ringed.control.get("/healthz")).json
+    object.__setattr__(ringed.services, "warnings", lambda: ["a forge refuses actions-runner 2.330.0"])
+    health = (await ringed.control.get("/healthz")).json
+    assert (health["ok"], health["warnings"]) == (True, ["a forge refuses actions-runner 2.330.0"])
+
+
 async def test_nothing_of_them_is_on_the_disk(ringed: WithRing) -> None:
     await ringed.control.call("PUT", PATH, BODY)
     holding = [p for p in ringed.folder.rglob("*") if p.is_file() and SECRET.encode() in p.read_bytes()]

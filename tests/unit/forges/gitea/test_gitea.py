@@ -100,6 +100,21 @@ async def test_a_job_that_comes_just_before_the_removal_is_not_lost(forge: Gitea
     assert world.server.sent("DELETE .*") == []
 
 
+@pytest.mark.parametrize(
+    ("version", "state"), [(GITEA, "waiting"), ("1.26.4", "waiting"), ("1.25.0", "failure"), (FORGEJO, "failure")]
+)
+async def test_a_job_between_the_last_look_and_the_deletion_is_lost_where_a_runner_cannot_be_disabled(
+    forge: GiteaForge, world: GiteaWorld, state: str
+) -> None:
+    """What decision 0022 leaves open."""
+    given = await forge.register(site_of(world), ORDER)
+    world.start(given)
+    job = world.queue(*ORDER.labels)
+    world.server.before = lambda asked: world.give(job) if asked.method == "DELETE" else None
+    await forge.remove(site_of(world), given.forge_id, given.name)
+    assert (world.state.jobs[int(job)].status, world.records()) == (state, [])
+
+
 async def test_a_runner_that_is_not_called_busy_but_has_a_job_is_busy(forge: GiteaForge, world: GiteaWorld) -> None:
     """Gitea calls a runner busy by when it was last heard of a job, which is late."""
     given = await forge.register(site_of(world), ORDER)

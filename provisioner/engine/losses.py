@@ -1,0 +1,31 @@
+"""Which of the CI jobs that wait are run again after a machine of ours was lost with them.
+
+Such a one is not to be cut short in the same way a second time: the pool that serves it asks for an on-demand machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from provisioner.domain.forge import CiJob
+from provisioner.domain.policy import Policy
+from provisioner.domain.pools import Key
+from provisioner.domain.reruns import losses_before, may_follow_a_loss
+from provisioner.domain.store import Store
+
+
+class Losses:
+    """A loss is on record before its rerun is asked for, so that each waiting job is looked up once."""
+
+    def __init__(self, store: Store, policy: Policy) -> None:
+        self._store = store
+        self._enough = max(1, policy.on_demand_after_interruptions)
+        self._known: dict[Key, bool] = {}
+
+    async def among(self, waiting: Sequence[CiJob]) -> frozenset[Key]:
+        again = [job for job in waiting if may_follow_a_loss(job)]
+        self._known = {job.key: self._known[job.key] for job in again if job.key in self._known}
+        if fresh := [job for job in again if job.key not in self._known]:
+            lost = await self._store.reruns.lost_in({job.run_id for job in fresh})
+            self._known |= {job.key: losses_before(job, lost) >= self._enough for job in fresh}
+        return frozenset(key for key, so in self._known.items() if so)
