@@ -66,8 +66,8 @@ class Shelf:
 
 @dataclass
 class Shown:
-    """The keys of images that each CI run published since the start: so many and no more, because a run may be anybody's
-    who may push. Those of the runs that came last are known, so that they do not grow without end."""
+    """The keys of images that each CI run published since the start: so many and no more, since a run may be anybody's
+    who may push. The runs that came last are known, so that it does not grow without end."""
 
     most: int = 100  # arbitrary
     most_runs: int = 1000

@@ -23,7 +23,16 @@ _CLOUD += " aws-subnet aws-subnet-id kubernetes-node-selector image"
 THEIRS = [
     *("labels", "idle-timeout", "name", "no-retry", "single", "reuse", "reuse-idle", "docker-volumes", "cloud"),
     *(f"cloud-{name}" for name in _CLOUD.split()),
-    *("workdir", "path", "tpi-version", "cml-version", "tf-resource", "destroy-delay", "gcp-access-token", "runner-path"),
+    *(
+        "workdir",
+        "path",
+        "tpi-version",
+        "cml-version",
+        "tf-resource",
+        "destroy-delay",
+        "gcp-access-token",
+        "runner-path",
+    ),
     *("repo", "driver", "token", "driver-token", "log"),
 ]
 
