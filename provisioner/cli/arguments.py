@@ -48,5 +48,6 @@ def named(ctx: click.Context, param: click.Parameter, value: str) -> str:
 
 
 job = click.argument("job", shell_complete=complete_jobs, callback=_as_path)
+any_job = click.argument("job", required=False, shell_complete=complete_jobs, callback=_as_path)
 jobs = click.argument("jobs", nargs=-1, shell_complete=complete_jobs, callback=_as_paths)
 machine = click.argument("instance", required=False, shell_complete=complete_machines, callback=_as_path)

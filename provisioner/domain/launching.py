@@ -7,13 +7,15 @@ runner's labels may get it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .errors import InvalidRequest
 from .forge import ForgeKind, Site
 from .step import step_of
 
+_OWN = 8  # hexadecimal digits that tell a launch's label from others of its run
 DOTENV = "runner.env"  # where a GitLab job leaves variables for those after it, unless --dotenv says otherwise
 
 
@@ -65,7 +67,15 @@ def names_of(run: CiRun | None, what: str, chance: str) -> Names:
     if run is None:
         return Names(chance, f"run-{chance}")
     key = hashlib.sha256("\n".join((run.site.url, *run.words, what)).encode()).hexdigest()[:16]
-    return Names(key, f"{run.label}-{key[:8]}")
+    return Names(key, f"{run.label}-{key[:_OWN]}")
+
+
+def is_of(run: CiRun, url: str, labels: Sequence[str]) -> bool:
+    """Whether any job of that run launched the runner that serves there and has these labels, its own the first.
+    Numbers of runs are each forge's own."""
+    own = labels[0] if labels else ""
+    same = own.startswith(f"{run.label}-") and re.fullmatch(f"[0-9a-f]{{{_OWN}}}", own[len(run.label) + 1 :])
+    return bool(same) and url.startswith(f"{run.site.base}/")
 
 
 def parse_labels(text: str) -> tuple[str, ...]:

@@ -110,7 +110,9 @@ def _at_least(role: str, *, ci: bool = False) -> Callable[[Request], Awaitable[C
             caller = await login(request)
         if caller.role == "ci":
             if not ci:
-                raise Forbidden("a CI run may not do this", hint="it may launch runners, and see and cancel its own")
+                raise Forbidden(
+                    "a CI run may not do this", hint="it may launch runners, and see, report and cancel its own"
+                )
             return caller
         if ROLES.index(caller.role) < ROLES.index(role):
             raise Forbidden(f"a {caller.role} may not do this", hint=f"it takes the role {role}")

@@ -13,6 +13,7 @@ from typing import Any
 from provisioner.domain.ci import CiDoor
 from provisioner.domain.credentials import Keyring
 from provisioner.domain.demand import Demand, NoDemand, NoWebhooks, Webhooks
+from provisioner.domain.errors import Forbidden
 from provisioner.domain.forge import ForgeKeyring
 from provisioner.domain.ghosts import Ghosts
 from provisioner.domain.handing import HandOvers
@@ -61,6 +62,26 @@ class Shelf:
         while len(self.kept) >= self.most:
             self.kept.pop(next(iter(self.kept)))
         self.kept[key] = files
+
+
+@dataclass
+class Shown:
+    """The keys of images that each CI run published since the start: so many and no more, since a run may be anybody's
+    who may push. The runs that came last are known, so that it does not grow without end."""
+
+    most: int = 100  # arbitrary
+    most_runs: int = 1000
+    by_run: dict[str, set[str]] = field(default_factory=dict)
+
+    def count(self, run: str, key: str) -> None:
+        """The same one again is not counted again. Raises: Forbidden."""
+        keys = self.by_run.pop(run, set())
+        self.by_run[run] = keys
+        while len(self.by_run) > self.most_runs:
+            self.by_run.pop(next(iter(self.by_run)))
+        if key not in keys and len(keys) >= self.most:
+            raise Forbidden(f"this CI run has published {self.most} images, as many as one may", hint="show fewer")
+        keys.add(key)
 
 
 def _random_bits(count: int) -> int:
@@ -116,3 +137,4 @@ class Services:
     strangers: Strangers = field(default_factory=Strangers)
     refused: Refused = field(default_factory=Refused)
     shelf: Shelf = field(default_factory=Shelf)
+    shown: Shown = field(default_factory=Shown)

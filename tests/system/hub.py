@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from provisioner.app.clock import SystemClock
 from tests.fakes import netns, standin_runner
 from tests.fakes.booting import BootingCloud
+from tests.fakes.github.description import mismatches
 from tests.fakes.github.server import FakeGitHub
 
 
 @contextmanager
 def open_hub() -> Iterator[FakeGitHub]:
+    """What passed is held against GitHub's own description when it is shut, however many processes said it."""
     made = FakeGitHub(SystemClock())
     made.start()
     made.add_repository("acme/vision")
@@ -21,6 +23,7 @@ def open_hub() -> Iterator[FakeGitHub]:
         yield made
     finally:
         made.stop()
+    assert mismatches(made.exchanges) == []
 
 
 def reach_from_machines(hub: FakeGitHub, cloud: BootingCloud) -> None:

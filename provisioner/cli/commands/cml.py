@@ -141,7 +141,7 @@ def _forge(value: str, given: Mapping[str, str]) -> list[str]:
     return ["--forge", value] if value else []
 
 
-_RETRY = "not taken up: a job that its machine cut short is run again, unless the controller's setting is 0"
+_RETRY = "0 in the controller's settings: no job is run again; without a controller none is"
 _SETTING = "settings of the controller, for all of its machines"
 FLAGS = (
     Flag(
@@ -153,7 +153,7 @@ FLAGS = (
     ),
     Flag("--idle-timeout", "`--idle-timeout`", "`never` is refused", _idle, _IDLE),
     Flag("--name", "`--name`", "what the launch is called; runners are named after their machines", _as("--name")),
-    Flag("--no-retry", "`policy.reruns_most`", _RETRY, _nothing, switch=True),
+    Flag("--no-retry", "`policy.reruns_most`", _RETRY, switch=True),
     Flag("--single", "`--jobs one`", "which is the default; CML's, without it, is `--jobs many`", _jobs, switch=True),
     Flag("--reuse", "", "a step that is tried again finds its runners; to share them, `--jobs many`", switch=True),
     Flag("--reuse-idle", "", "as `--reuse`", switch=True),
@@ -181,10 +181,13 @@ FLAGS = (
     Flag("--cloud-kubernetes-node-selector", "", "there is no Kubernetes here", many=True),
     Flag("--cloud-image", "`--image`", "", _as("--image")),
     Flag("--workdir", "", "nothing is left on the CI's machine"),
+    Flag("--path", "", "as `--workdir`, whose other name it is"),
     Flag("--tpi-version", "", "there is no Terraform provider"),
     Flag("--cml-version", "", "there is no CML on the machine"),
     Flag("--tf-resource", "", "machines end without it"),
     Flag("--destroy-delay", "", "a machine ends when its log is safe"),
+    Flag("--gcp-access-token", "", "there is no Google Cloud here, and no secret on a command line"),
+    Flag("--runner-path", "", "the forge's program is fetched, or found where a forge's `preinstalled` says"),
     Flag("--repo", "`--repo`", "", _as("--repo"), everywhere=True),
     Flag("--driver", "`--forge`", "needed only where the host does not tell", _forge, everywhere=True),
     Flag("--token", "`RUNNER_FORGE_TOKEN`", "no secret on a command line; `REPO_TOKEN` is taken", everywhere=True),

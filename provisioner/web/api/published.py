@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, Response
 
 from provisioner.domain.errors import Conflict, InvalidRequest, NotFound
 
-from ..auth import Use, User
+from ..auth import Doer, Use
 from ..body import store_stream
 from ..routes import KnownFirst
 from ..services import Services
@@ -45,7 +45,7 @@ _HEADERS = {
 
 
 @router.put("/published/{sha256}/{name}", status_code=201)
-async def publish(sha256: str, name: str, request: Request, services: Use, caller: User) -> JSONResponse:
+async def publish(sha256: str, name: str, request: Request, services: Use, caller: Doer) -> JSONResponse:
     """The body is the image. Answers with the address under which anybody sees it, and until when."""
     if not SHA256.fullmatch(sha256):
         raise InvalidRequest("not a sha256 in hexadecimal")
@@ -58,6 +58,8 @@ async def publish(sha256: str, name: str, request: Request, services: Use, calle
         )
     day, kept = services.clock.now().date().isoformat(), re.sub(r"[^A-Za-z0-9._-]+", "-", name)[-80:]
     key = f"published/{day}/{sha256}/{kept}"
+    if caller.session is not None:
+        services.shown.count(caller.session.run, key)
     await store_stream(request, services.objects, key, sha256, LIMIT)
     return JSONResponse(await _address(services, key), 201)
 

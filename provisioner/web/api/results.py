@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from provisioner.domain.errors import NotFound
 from provisioner.domain.store import ManifestRow
 
-from ..auth import Use, Viewer
+from ..auth import Looker, Use
 from ..manifests import left_behind
 from ..routes import KnownFirst
 from ..serve_object import streamed
@@ -31,10 +31,10 @@ class Wanted(BaseModel):
 
 @router.get("/jobs/{id}/results")
 async def manifest(
-    id: str, services: Use, caller: Viewer, attempt: Annotated[int | None, Query(ge=1, lt=10**6)] = None
+    id: str, services: Use, caller: Looker, attempt: Annotated[int | None, Query(ge=1, lt=10**6)] = None
 ) -> JSONResponse:
     """The manifest of the newest attempt that has one, or of the one named."""
-    job = await services.store.jobs.get(id)
+    job = caller.seen(await services.store.jobs.get(id))
     row = await _manifest(services, job.id, attempt)
     if row is None:
         return JSONResponse({"attempt": attempt or job.attempts, "manifest": None, "final": False})
@@ -42,9 +42,9 @@ async def manifest(
 
 
 @router.get("/jobs/{id}/results/{attempt}/files/{path:path}", response_class=Response)
-async def file(id: str, attempt: int, path: str, request: Request, services: Use, caller: Viewer) -> Response:
+async def file(id: str, attempt: int, path: str, request: Request, services: Use, caller: Looker) -> Response:
     """One file's bytes, or where to get them."""
-    job = await services.store.jobs.get(id)
+    job = caller.seen(await services.store.jobs.get(id))
     entry = (await _files(services, job.id, attempt)).get(path)
     if entry is None:
         raise NotFound(
@@ -58,9 +58,9 @@ async def file(id: str, attempt: int, path: str, request: Request, services: Use
 
 
 @router.post("/jobs/{id}/results/{attempt}/links")
-async def links(id: str, attempt: int, wanted: Wanted, services: Use, caller: Viewer) -> JSONResponse:
+async def links(id: str, attempt: int, wanted: Wanted, services: Use, caller: Looker) -> JSONResponse:
     """Where each of many files can be had without asking again, for an hour; nothing where the store does not sign."""
-    job = await services.store.jobs.get(id)
+    job = caller.seen(await services.store.jobs.get(id))
     files = await _files(services, job.id, attempt)
     if unknown := [path for path in wanted.paths if path not in files]:
         raise NotFound(f"attempt {attempt} of {job.id} has no result {unknown[0]!r}")

@@ -117,6 +117,16 @@ def test_the_stop_action_cancels_each(step: Terminal, api: FakeApi) -> None:
     assert [job["outcome"] for job in api.jobs.values()] == ["cancelled", "cancelled"]
 
 
+@needs_node
+def test_the_stop_action_cancels_all_of_its_run_where_a_launch_was_cut_off(step: Terminal, api: FakeApi) -> None:
+    """Which has left no ids, so that the expression in the workflow is empty."""
+    assert run(step, "launch/main.js", count="2")[0] == 0
+    step.extra |= {"GITHUB_JOB": "stop", "RUNNER_TRACKING_ID": "github_another"}
+    code, said = run(step, "stop/main.js", jobs="")
+    assert code == 0, said
+    assert [job["outcome"] for job in api.jobs.values()] == ["cancelled", "cancelled"]
+
+
 def test_every_input_is_an_option_and_every_output_is_left() -> None:
     action = yaml.safe_load((ACTIONS / "launch/action.yml").read_text())
     options = {name.removeprefix("--") for param in launch.params for name in param.opts}

@@ -15,7 +15,7 @@ AWS = [
     *("--labels", "cml,self-hosted,linux,x64", "--idle-timeout", "5m", "--jobs", "many", "--provider", "aws"),
     *("--region", "us-west-1", "--instance-type", "m5.2xlarge", "--disk", "35", "--on-demand"),
 ]
-# Every flag that cml.dev's reference and launch.js have.
+# Every flag that cml.dev's reference and launch.js have, hidden ones and aliases too.
 _CLOUD = (
     "region type gpu hdd-size spot spot-price permission-set metadata startup-script ssh-private aws-security-group"
 )
@@ -23,7 +23,16 @@ _CLOUD += " aws-subnet aws-subnet-id kubernetes-node-selector image"
 THEIRS = [
     *("labels", "idle-timeout", "name", "no-retry", "single", "reuse", "reuse-idle", "docker-volumes", "cloud"),
     *(f"cloud-{name}" for name in _CLOUD.split()),
-    *("workdir", "tpi-version", "cml-version", "tf-resource", "destroy-delay"),
+    *(
+        "workdir",
+        "path",
+        "tpi-version",
+        "cml-version",
+        "tf-resource",
+        "destroy-delay",
+        "gcp-access-token",
+        "runner-path",
+    ),
     *("repo", "driver", "token", "driver-token", "log"),
 ]
 
@@ -65,7 +74,7 @@ def test_a_flag_in_our_words(given: dict[str, str], has: str) -> None:
     assert f" {has} " in f" {' '.join(translated(given))} "
 
 
-@pytest.mark.parametrize("given", [{"no_retry": "yes"}, {"log": "debug"}, {"cloud_spot_price": "-1"}])
+@pytest.mark.parametrize("given", [{"log": "debug"}, {"cloud_spot_price": "-1"}])
 def test_what_needs_nothing_changes_nothing(given: dict[str, str]) -> None:
     assert translated(given) == LOCAL
 
@@ -88,6 +97,10 @@ def test_what_needs_nothing_changes_nothing(given: dict[str, str]) -> None:
         ({"cloud_startup_script": "eA=="}, "use aws.startup (settings of the controller"),
         ({"cloud_ssh_private": "k"}, "use runner ssh"),
         ({"docker_volumes": "/a:/b"}, "jobs run on the machine itself"),
+        ({"no_retry": "yes"}, "use policy.reruns_most (0 in the controller's settings: no job is run again"),
+        ({"path": "/srv"}, "--path is not taken here; as `--workdir`"),
+        ({"gcp_access_token": "t"}, "there is no Google Cloud here"),
+        ({"runner_path": "/opt"}, "the forge's program is fetched"),
     ],
 )
 def test_what_means_something_else_is_refused_with_what_to_write(given: dict[str, str], said: str) -> None:

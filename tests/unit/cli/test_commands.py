@@ -159,6 +159,21 @@ def test_a_log_that_breaks_off_is_not_taken_for_a_whole_one(terminal: Terminal, 
     assert terminal.run("logs", job).stdout.encode() == b"".join(data for _, data in api.logs[job])
 
 
+def test_cancel_takes_a_job_or_a_run(terminal: Terminal, api: FakeApi, job: str) -> None:
+    for words in (("cancel",), ("cancel", job, "--of-run")):
+        done = terminal.run(*words)
+        assert (done.returncode, done.stderr.splitlines()[0].partition(";")[0]) == (
+            2,
+            "runner: name a job, or give --of-run in a CI run",
+        )
+    done = terminal.run("cancel", "--of-run")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "runner: --of-run: this is no CI run; `runner cancel JOB` cancels one\n",
+    )
+    assert api.sent("POST", "/jobs/") == []
+
+
 def test_cancel_and_stop_say_what_was_asked(terminal: Terminal, api: FakeApi, job: str) -> None:
     assert terminal.run("cancel", job, "--now").stdout == "j-1 cancelled\n"
     assert api.sent("POST", "/jobs/j-1/cancel") == [{"now": True}]

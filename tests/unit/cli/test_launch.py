@@ -201,6 +201,23 @@ def test_the_same_words_with_cancel_take_back_what_a_killed_step_left(step: Term
     assert step.run("launch", "--gpu", "T4", "--count", "2", "--cancel").stderr == "runner: nothing to cancel\n"
 
 
+def test_another_job_of_the_run_takes_back_all_that_it_launched(step: Terminal, api: FakeApi) -> None:
+    """Its launches have other names than any of another job's, so that `--cancel` would not find them."""
+    assert step.run("launch", "--count", "2", "--detach").returncode == 0
+    launched = list(api.jobs)
+    api.submit("j-anns", {"run": "x"})
+    api.submit("ci-other", {"runner": {"url": "https://github.com/acme/vision", "labels": ["run-1-1-01234567"]}})
+    step.extra |= {"GITHUB_JOB": "stop", "RUNNER_TRACKING_ID": "github_another"}
+    assert step.run("launch", "--count", "2", "--cancel").stderr == "runner: nothing to cancel\n"
+    done = step.run("cancel", "--of-run")
+    assert (done.returncode, done.stdout) == (0, "".join(f"{one} cancelled\n" for one in launched))
+    assert [job["outcome"] for job in api.jobs.values() if job["id"] not in launched] == ["succeeded", None]
+    assert step.run("cancel", "--of-run", "--json").stdout == "[]\n"
+    del step.extra["RUNNER_SERVER"]
+    done = step.run("cancel", "--of-run")
+    assert (done.returncode, done.stderr.startswith("runner: nothing to cancel: without RUNNER_SERVER")) == (0, True)
+
+
 def test_without_waiting_the_labels_are_known_at_once(step: Terminal, api: FakeApi) -> None:
     api.script = Script(online=False)
     done = step.run("launch", "--detach")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from provisioner.domain.forge import ForgeKind, Site
-from provisioner.domain.launching import Names, names_of, run_of
+from provisioner.domain.launching import Names, is_of, names_of, run_of
 from tests.unit.cli.step import GITHUB, GITLAB
 
 
@@ -53,3 +53,31 @@ def test_outside_of_ci_names_are_chance() -> None:
 
 def test_ids_count_runners_and_turns() -> None:
     assert [Names("k", "l").job(1), Names("k", "l").job(2, 3)] == ["ci-k-1", "ci-k-2-3"]
+
+
+@pytest.mark.parametrize(
+    ("url", "label", "its"),
+    [
+        ("https://github.com/acme/vision", "run-1658821493-2-0123abcd", True),
+        ("https://github.com/acme", "run-1658821493-2-0123abcd", True),
+        ("https://github.example/acme/vision", "run-1658821493-2-0123abcd", False),
+        ("https://github.com.evil.example/acme/vision", "run-1658821493-2-0123abcd", False),
+        ("https://github.com/acme/vision", "run-1658821493-3-0123abcd", False),
+        ("https://github.com/acme/vision", "run-1658821493-20123abcd", False),
+        ("https://github.com/acme/vision", "run-1658821493-2-0123abcd-4", False),
+        ("https://github.com/acme/vision", "", False),
+    ],
+)
+def test_a_run_knows_what_any_of_its_jobs_launched_by_its_label(url: str, label: str, its: bool) -> None:
+    run = run_of(GITHUB | {"GITHUB_JOB": "stop", "RUNNER_TRACKING_ID": "github_another"})
+    assert run is not None
+    assert is_of(run, url, ["gpu", label]) is False
+    assert is_of(run, url, [label, "gpu"] if label else []) is its
+
+
+def test_a_pipelines_runners_are_not_those_of_a_run_that_has_its_number() -> None:
+    """GitHub's labels have an attempt in them, too."""
+    run = run_of(GITLAB)
+    assert run is not None
+    labels = (f"run-7001-{'1' * 8}", f"run-7001-1-{'1' * 8}", f"run-70011-{'1' * 8}")
+    assert [is_of(run, "https://gitlab.example/acme/vision", [one]) for one in labels] == [True, False, False]

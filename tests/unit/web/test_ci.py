@@ -53,7 +53,7 @@ class WithDoor(Served):
         self.door = Door(self.policies, Issuers({issuer.url}, clock), forges, clock, self.services.session_key)
         demand = NoDemand()
         demand.pools = POOLS
-        self.services = replace(self.services, ci=self.door, clock=clock, demand=demand)
+        self.services = replace(self.services, ci=self.door, clock=clock, demand=demand, public_url=US)
 
     def token(self, **more: Any) -> str:
         now = int(self.services.clock.now().timestamp())
@@ -280,6 +280,10 @@ _OPEN_TO_RUNS = {
     "GET /api/v1/jobs/{id}/why",
     "GET /api/v1/jobs/{id}/log",
     "GET /api/v1/jobs/{id}/readings",
+    "GET /api/v1/jobs/{id}/results",
+    "GET /api/v1/jobs/{id}/results/{attempt}/files/{path}",
+    "POST /api/v1/jobs/{id}/results/{attempt}/links",
+    "PUT /api/v1/published/{sha256}/{name}",
     "POST /api/v1/jobs/{id}/cancel",
     "GET /api/v1/instances",
     "GET /api/v1/instances/{id}",
@@ -311,7 +315,6 @@ _BODIES: dict[str, Any] = {
     "POST /api/v1/tokens": {"name": "x", "role": "admin"},
     "PUT /api/v1/secrets/{name}": {"value": "secret-value"},
     "PUT /api/v1/hosts/{name}": {"address": "a", "host_keys": ["ssh-ed25519 AAAA"]},
-    "POST /api/v1/jobs/{id}/results/{attempt}/links": {"paths": []},
 }
 
 

@@ -80,11 +80,14 @@ async def _assigned(web: WithDoor) -> Attempt:
     return await web.assigned(jobs[0], await web.instance(jobs[0].owner))
 
 
-async def test_another_step_of_the_run_may_cancel_it(web: WithDoor, step: Terminal) -> None:
+async def test_another_job_of_the_run_may_cancel_what_it_launched(web: WithDoor, step: Terminal) -> None:
     assert (await asyncio.to_thread(step.run, "launch", "--detach")).returncode == 0
     (job,) = await web.store.jobs.find()
-    done = await asyncio.to_thread(step.run, "cancel", job.id)
-    assert done.returncode == 0, done.stderr
+    beside = await web.job(owner=job.owner)
+    step.extra |= {"GITHUB_JOB": "stop", "RUNNER_TRACKING_ID": "github_another"}
+    done = await asyncio.to_thread(step.run, "cancel", "--of-run")
+    assert (done.returncode, done.stdout) == (0, f"{job.id} is asked to end\n"), done.stderr
+    assert (await web.store.jobs.get(beside.id)).cancel_asked_at is None
     assert (await web.store.jobs.get(job.id)).cancel_asked_at is not None
 
 

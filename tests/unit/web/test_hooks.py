@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from provisioner.app.webhooks import ForgeWebhooks, Hook
 from provisioner.domain.demand import PoolShown, Source, Waiting
@@ -94,10 +95,21 @@ async def events(web: Served) -> list[str]:
 
 async def test_a_genuine_webhook_is_taken_under_its_forges_name(web: Served, taker: Taker) -> None:
     body = b'{"id": "d1"}'
-    answer = await post(web, body, sign(body))
+    answer = await post(web, body, sign(body), "/hooks/github/acme")
     assert (answer.status, answer.json) == (202, {"taken": True})
-    again = await post(web, body, sign(body), "/hooks/github/acme")
+    assert taker.taken == [Delivery("github.com d1", "workflow_job", None, {"base": "https://github.com"})]
+
+
+async def test_a_replayed_one_does_nothing_and_is_logged_and_no_event(web: Served, taker: Taker) -> None:
+    """A stranger may have kept a genuine one, and forges deliver some twice."""
+    body = b'{"id": "d1"}'
+    with capture_logs() as logged:
+        assert (await post(web, body, sign(body))).json == {"taken": True}
+        assert logged == []
+        again = await post(web, body, sign(body), "/hooks/github/acme")
     assert (again.status, again.json) == (202, {"taken": False, "why": "it was delivered before"})
+    place = {"hook": "github/acme", "delivery": "github.com d1"}
+    assert logged == [{"event": "webhook.repeated", "log_level": "info", **place}]
     assert taker.taken == [Delivery("github.com d1", "workflow_job", None, {"base": "https://github.com"})] * 2
     assert await events(web) == []
 
