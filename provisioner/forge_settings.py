@@ -82,6 +82,22 @@ class ForgeSettings(BaseModel):
                 raise ValueError(f"runner_sha256.{machine} is not a sha256 in hexadecimal")
 
 
+class BudgetSettings(BaseModel):
+    """What may be spent in a calendar day or month of UTC."""
+
+    model_config = ConfigDict(extra="forbid")
+    usd: Decimal = Field(gt=0, le=1_000_000_000)  # arbitrary: more was not meant
+    per: Literal["day", "month"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_its_period(cls, value: object) -> object:
+        """A bare amount could be meant for either."""
+        if not isinstance(value, dict):
+            raise ValueError("write {usd: 50, per: day} or {usd: 50, per: month}")
+        return value
+
+
 class CiSettings(BaseModel):
     """Which CI runs may come, by what their forge vouches for, and what they may have. The first that fits counts."""
 
@@ -97,6 +113,7 @@ class CiSettings(BaseModel):
     owner: str = Field(default="", pattern=r"^[A-Za-z0-9_-]{0,24}$")
     max_usd_per_hour: Decimal = Field(gt=0)
     max_instances: int = Field(ge=1)
+    budget: BudgetSettings | None = None
     max_lifetime_h: float = Field(default=12, gt=0, le=LONGEST_S / 3600)
     max_price: Decimal | None = Field(default=None, gt=0)
     gpus: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from datetime import datetime
 from importlib.util import find_spec
 
+from provisioner.domain.budget import Budget, Period
 from provisioner.domain.ci import CiClaims, CiPolicy, Session, admit, check_fork, read_claims, session_of
 from provisioner.domain.errors import ForgeError, InvalidRequest, Unauthenticated
 from provisioner.domain.extras import installed_by
@@ -114,5 +115,6 @@ def policy_of(one: CiSettings, public_url: str) -> CiPolicy:
         gpus=one.gpus,
         providers=one.providers,
         pools=one.pools,
+        budget=None if one.budget is None else Budget(one.budget.usd, Period(one.budget.per)),
         key=hashlib.sha256(one.model_dump_json().encode()).hexdigest()[:16],
     )

@@ -15,6 +15,7 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Protocol, TypeVar
 
+from .budget import Budget
 from .errors import Forbidden
 from .forge import ForgeKind, Site
 from .job import CiOrigin, JobSpec, Need
@@ -47,6 +48,7 @@ class CiPolicy:
     gpus: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
     pools: tuple[str, ...] = ()
+    budget: Budget | None = None
     key: str = ""
 
 
@@ -182,9 +184,8 @@ def granted(policy: CiPolicy, session: Session, spec: JobSpec, site: Site) -> Jo
     pool = spec.runner.pool if spec.runner is not None else ""
     if policy.pools and pool not in policy.pools:
         raise Forbidden("the policy grants machines of its pools", hint=f"--pool with one of {', '.join(policy.pools)}")
-    origin = CiOrigin(
-        session.repository, session.ref, session.run, _scope(policy), policy.max_instances, policy.max_usd_per_hour
-    )
+    who, caps = (session.repository, session.ref, session.run), (policy.max_instances, policy.max_usd_per_hour)
+    origin = CiOrigin(*who, _scope(policy), *caps, policy.budget)
     if pool:
         return replace(_of_pool(policy, spec, pool), origin=origin)
     lifetime_s = _at_most("max-lifetime", spec.max_lifetime_s, policy.max_lifetime_s)

@@ -12,6 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from .budget import Budget
 from .gpu import GpuNeed
 from .offer import Offer
 
@@ -99,10 +100,10 @@ class RunnerSpec:
 
 @dataclass(frozen=True, slots=True)
 class CiOrigin:
-    """The CI run that asked for a job, as its forge vouched for it, and the caps that its owner's machines stay within.
+    """The CI run that asked for a job, as its forge vouched for it, and what its owner's machines stay within.
 
-    `repository` is its address, `run` is of it and unlike any other; the caps are for all owners whose names begin with
-    `scope`. Written by the controller alone."""
+    `repository` is its address, `run` is of it and unlike any other; caps and budget are for all owners whose names
+    begin with `scope`. Written by the controller alone."""
 
     repository: str
     ref: str
@@ -110,6 +111,7 @@ class CiOrigin:
     scope: str
     max_instances: int
     max_usd_per_hour: Decimal
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,8 @@ class Instances(Protocol):
 
     - S6 `plan` inserts PLANNED only if, in the same transaction, the number and the hourly prices of all instances
       short of GONE stay within the caps; else OverBudget, whose message gives the figures. Each counts as the most that
-      it may cost, given as `reserve_usd_per_hour` and kept with the row.
+      it may cost, given as `reserve_usd_per_hour` and kept with the row. With a budget, as the most of its whole life,
+      `overtime_s` beyond its lifetime included, until it is GONE; from then on as what the ledger says.
     - S7 never two instances short of GONE planned for one job: Conflict.
     - S8 a claimed row is not claimed again before its lease ends; each claim has a higher fence than any before.
     """
@@ -126,8 +127,10 @@ class Instances(Protocol):
         max_usd_per_hour: Decimal,
         reserve_usd_per_hour: Decimal,
         origin: CiOrigin | None = None,
+        overtime_s: float = 0.0,
     ) -> Instance:
-        """Within these caps and those of the job's `origin`, which count what its scope's owners have."""
+        """Within these caps, and the caps and the budget of the job's `origin`, which count what its scope's owners
+        have. Now is when `instance` was created."""
         ...
 
     async def get(self, instance_id: str) -> Instance:

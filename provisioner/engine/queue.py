@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from decimal import Decimal
 from functools import cached_property
 
@@ -29,6 +29,7 @@ from .scene import Scene, fits
 _UNDER_WAY = (InstancePhase.PLANNED, InstancePhase.LAUNCHING, InstancePhase.BOOTING)
 _SERVED = 100  # arbitrary: in one go, so that the first of many jobs need not wait until the last has a plan
 _WAITS = frozenset({Why.NO_CAPACITY, Why.BUDGET, Why.FORGE})
+_TOLD_S = 60.0  # arbitrary: a budget's figures change with every machine that ends, and each of many that wait is told
 
 
 class Queue:
@@ -51,6 +52,7 @@ class Queue:
         self._policy = policy
         self._rng = rng
         self._blocked = blocked
+        self._told: dict[Hashable, tuple[str, float]] = {}
 
     async def serve(self, scene: Scene, live: Mapping[str, Instance], reports: Mapping[str, Report]) -> bool:
         """Whether anything was assigned or planned."""
@@ -102,7 +104,7 @@ class Queue:
             if not (refused := await self._refused(job, offer, ceiling, turn)):
                 break
         if refused:
-            await self._explain(job, Reason(Why.BUDGET, refused))
+            await self._explain(job, Reason(Why.BUDGET, self._worded(job, refused)))
             return False
         turn.planned(job, offer)
         if job.reason.why in _WAITS:
@@ -111,8 +113,8 @@ class Queue:
 
     async def _refused(self, job: Job, offer: Offer, ceiling: Decimal, turn: _Turn) -> str:
         """Plan it under that ceiling; why the caps forbid it, or nothing."""
-        if turn.over_budget is not None and ceiling >= turn.over_budget[0]:
-            return turn.over_budget[1]
+        if said := turn.known_refusal(job, ceiling):
+            return said
         try:
             await self._store.instances.plan(
                 self._instance(job, offer),
@@ -120,12 +122,20 @@ class Queue:
                 max_usd_per_hour=self._policy.max_usd_per_hour,
                 reserve_usd_per_hour=ceiling,
                 origin=job.spec.origin,
+                overtime_s=self._policy.deadman_bound_s,
             )
         except OverBudget as error:
-            if job.spec.origin is None:  # else it may be a cap of that origin's alone
-                turn.over_budget = (ceiling, error.message)
-            return error.message
+            turn.over_budget[_capped_as(job)] = (ceiling, error.line)
+            return error.line
         return ""
+
+    def _worded(self, job: Job, refused: str) -> str:
+        """In the words of a moment ago, if a budget refuses it."""
+        if job.spec.origin is None or job.spec.origin.budget is None:
+            return refused
+        now_s = self._clock.monotonic()
+        self._told = {key: told for key, told in self._told.items() if told[1] > now_s}
+        return self._told.setdefault(_capped_as(job), (refused, now_s + _TOLD_S))[0]
 
     async def _unplaced(self, job: Job, ladder: Ladder) -> None:
         text = _refusals(ladder)
@@ -190,7 +200,7 @@ class _Turn:
         self._scene, self._live, self._reports = scene, live, dict(reports)  # as they are now
         self.planned_for = {i.planned_for for i in live.values() if i.planned_for}
         self.ladders: dict[tuple[Need, bool], Ladder] = {}
-        self.over_budget: tuple[Decimal, str] | None = None
+        self.over_budget: dict[Hashable, tuple[Decimal, str]] = {}
 
     @cached_property
     def ours(self) -> Counter[str]:
@@ -212,6 +222,14 @@ class _Turn:
         if offer.most is not None:
             self.ladders = {key: beside(ladder, self.ours) for key, ladder in self.ladders.items()}
 
+    def known_refusal(self, job: Job, ceiling: Decimal) -> str:
+        """What forbade one as dear under the caps of all, or of this one's origin; "" when nothing did yet."""
+        for key in (None, _capped_as(job)):
+            least, said = self.over_budget.get(key, (None, ""))
+            if least is not None and ceiling >= least:
+                return said
+        return ""
+
     def has_its_due(self, job: Job) -> bool:
         """Its machine comes and no other is there: of many that wait, most."""
         return not self._idle and job.id in self.planned_for and job.cancel_asked_at is None
@@ -231,6 +249,14 @@ class _Turn:
         if found is not None:
             pool.remove(found)
         return found
+
+
+def _capped_as(job: Job) -> Hashable:
+    """Jobs with the same one are refused alike; None: by nothing but the caps of all."""
+    origin = job.spec.origin
+    if origin is None:
+        return None
+    return origin.scope, origin.max_instances, origin.max_usd_per_hour, origin.budget, job.spec.max_lifetime_s
 
 
 def _takes_work(instance: Instance, report: Report | None) -> bool:

@@ -6,14 +6,13 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, Table, delete, select
 
 from provisioner.domain.store import Attendance, Other
 
 from .schema import controllers, heard
-from .sql import Database
+from .sql import Database, own_insert
 
 
 class SqlControllers:
@@ -45,18 +44,10 @@ class SqlControllers:
     async def leave(self, holder: str) -> None:
         await self._db.run(lambda c: c.execute(delete(controllers).where(controllers.c.holder == holder)) and None)
 
-    def _insert(self, table: Table) -> Any:
-        """Each dialect has its own; importing that of PostgreSQL takes 5 % of the start of a controller without it."""
-        if self._db.sqlite:
-            from sqlalchemy.dialects.sqlite import insert as own
-        else:
-            from sqlalchemy.dialects.postgresql import insert as own  # type: ignore[assignment]
-        return own(table)
-
     def _put(self, connection: Connection, table: Table, rows: list[dict[str, object]], changed: set[str]) -> None:
         if not rows:
             return
-        statement = self._insert(table).values(rows)
+        statement = own_insert(connection, table).values(rows)
         key = [column.name for column in table.primary_key]
         values = {name: statement.excluded[name] for name in changed}
         connection.execute(statement.on_conflict_do_update(index_elements=key, set_=values))

@@ -17,7 +17,7 @@ from provisioner.domain.job import CiOrigin, Instance, InstancePhase, Reason
 from provisioner.domain.money import show
 from provisioner.domain.store import Claim
 
-from . import codec, ledger
+from . import codec, ledger, spending
 from .schema import instances
 from .sql import Database
 from .versioned import Kept, change
@@ -25,7 +25,9 @@ from .versioned import Kept, change
 _PLANNING_LOCK = 71001  # arbitrary; one planner at a time, so that caps hold
 _LIVE = instances.c.phase != "gone"
 _RESERVED = (
-    select(instances.c.reserved_usd_per_hour, func.count()).where(_LIVE).group_by(instances.c.reserved_usd_per_hour)
+    select(instances.c.reserved_usd_per_hour, func.count())
+    .where(spending.LIVING)
+    .group_by(instances.c.reserved_usd_per_hour)
 )
 # A row that is being worked on is not due before its lease ends.
 _NEXT_DUE = select(
@@ -83,16 +85,16 @@ class SqlInstances:
         max_usd_per_hour: Decimal,
         reserve_usd_per_hour: Decimal,
         origin: CiOrigin | None = None,
+        overtime_s: float = 0.0,
     ) -> Instance:
         def work(connection: Connection) -> Instance:
             if not self._db.sqlite:
                 connection.execute(text(f"select pg_advisory_xact_lock({_PLANNING_LOCK})"))
             _check_free(connection, instance)
             _check_caps(connection, "", max_instances, max_usd_per_hour, reserve_usd_per_hour)
-            if origin is not None:
-                caps = origin.max_instances, origin.max_usd_per_hour
-                _check_caps(connection, origin.scope, *caps, reserve_usd_per_hour, f" of CI runs ({origin.scope}*)")
             planned = replace(instance, reserved_usd_per_hour=reserve_usd_per_hour)
+            if origin is not None:
+                _check_origin(connection, origin, planned, overtime_s)
             row = codec.instance_row(planned) | {"due_at": instance.created_at.timestamp()}
             connection.execute(_INSERT, row)
             ledger.note(
@@ -198,6 +200,8 @@ class SqlInstances:
             never_launched = instance.phase is InstancePhase.PLANNED and to is InstancePhase.GONE
             if not never_launched:
                 ledger.charge(connection, changed, lifecycle.CHARGED_AS[to], at)
+                if to is InstancePhase.GONE:
+                    spending.settle(connection, instance.id)
             ledger.note(
                 connection,
                 f"instance.{to}",
@@ -243,13 +247,20 @@ def _check_free(connection: Connection, instance: Instance) -> None:
         raise Conflict(f"an instance is already planned for {instance.planned_for}")
 
 
+def _check_origin(connection: Connection, origin: CiOrigin, planned: Instance, overtime_s: float) -> None:
+    """Raises: OverBudget."""
+    whose = f" of CI runs ({origin.scope}*)"
+    caps = origin.max_instances, origin.max_usd_per_hour
+    _check_caps(connection, origin.scope, *caps, planned.reserved_usd_per_hour, whose)
+    if origin.budget is not None:
+        spending.check(connection, origin.scope, origin.budget, planned, overtime_s, whose)
+
+
 def _check_caps(
     connection: Connection, scope: str, max_instances: int, max_usd: Decimal, reserve: Decimal, whose: str = ""
 ) -> None:
     """Of those whose owner begins with `scope`. There are few prices, however many machines. Raises: OverBudget."""
-    rows = connection.execute(
-        _RESERVED.where(instances.c.owner.startswith(scope, autoescape=True)) if scope else _RESERVED
-    )
+    rows = connection.execute(_RESERVED.where(spending.within(instances.c.owner, scope)) if scope else _RESERVED)
     counts = [(int(count), Decimal(usd)) for usd, count in rows]
     live = sum(count for count, _ in counts)
     if live >= max_instances:

@@ -27,8 +27,8 @@ from .schema import instances, meta, metadata
 from .sealing import Sealer
 from .sql import Database, connect
 
-HEAD = "0007"
-_KNOWN = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+HEAD = "0008"
+_KNOWN = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 
 
 class SqlStore:

@@ -109,6 +109,15 @@ Index(
     postgresql_where=_short_of_gone,
 )
 
+# What every plan adds up.
+_living = text("phase <> 'gone'")
+Index(
+    "instances_living",
+    *(instances.c.owner, instances.c.reserved_usd_per_hour, instances.c.launched_at, instances.c.max_lifetime_s),
+    sqlite_where=_living,
+    postgresql_where=_living,
+)
+
 events = Table(
     "events",
     metadata,
@@ -142,6 +151,16 @@ charges = Table(
 )
 _open = text("closed_at is null")
 Index("one_open_charge", charges.c.instance_id, unique=True, sqlite_where=_open, postgresql_where=_open)
+
+# What machines that are gone have cost, by owner and by each day (2026-01-31) and month (2026-01) of UTC; in 10^-9 USD,
+# so that the database adds it up.
+spending = Table(
+    "spending",
+    metadata,
+    Column("period", String, primary_key=True),
+    Column("owner", String, primary_key=True),
+    Column("nano_usd", BigInteger, nullable=False),
+)
 
 refusals = Table(
     "refusals",

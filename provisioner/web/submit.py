@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
+from provisioner.domain.budget import bound
 from provisioner.domain.ci import granted
 from provisioner.domain.errors import Conflict, Forbidden, Impossible, InvalidRequest, NotFound, OverBudget
 from provisioner.domain.forge import runner_site
 from provisioner.domain.job import CheckpointSpec, InputSpec, Job, JobPhase, JobSpec, Need, Workspace
-from provisioner.domain.place import Ladder
+from provisioner.domain.place import Ladder, ceilings
 from provisioner.domain.pools import NAMED
 from provisioner.domain.span import too_long
 
@@ -45,6 +46,7 @@ async def submit(services: Services, caller: Caller, job_id: str, spec: JobSpec,
         raise OverBudget("every offer that could run this costs more than the cap by itself", hint=_summary(ladder))
     if ladder.impossible:
         raise Impossible("no offer known here could ever run this", hint=_summary(ladder))
+    _check_budget(services, spec, ladder)
     _check_outlived(services, spec, ladder)
     job = Job(job_id, caller.owner, spec, JobPhase.QUEUED, services.clock.now())
     for name in spec.secrets:
@@ -210,6 +212,14 @@ def check_secret(name: str, value: str) -> None:
         )
     if "\0" in value or len(value) > 65536:
         raise InvalidRequest(f"secret {name} holds a NUL byte, or is over 64 KiB")
+
+
+def _check_budget(services: Services, spec: JobSpec, ladder: Ladder) -> None:
+    """Raises: OverBudget for what its origin's budget could not hold even if nothing else were spent."""
+    if spec.origin is None or spec.origin.budget is None or ladder.best is None:
+        return
+    lives_s = (spec.max_lifetime_s or services.policy.lifetime_default_s) + services.policy.deadman_bound_s
+    spec.origin.budget.check_alone(bound(ceilings(spec.need, ladder.best)[-1], lives_s))
 
 
 def _check_outlived(services: Services, spec: JobSpec, ladder: Ladder) -> None:

@@ -11,6 +11,7 @@ from provisioner.domain.store import Store
 from provisioner.store.open import open_store
 from tests.fakes import postgres
 
+from .budget_laws import BudgetLaws
 from .ci_job_laws import CiJobLaws
 from .origin_laws import OriginLaws
 from .rerun_laws import RerunLaws
@@ -26,7 +27,7 @@ def url() -> Iterator[str]:
         yield running
 
 
-class TestPostgres(StoreLaws, CiJobLaws, OriginLaws, RunnerLaws, RerunLaws):
+class TestPostgres(StoreLaws, BudgetLaws, CiJobLaws, OriginLaws, RunnerLaws, RerunLaws):
     @pytest.fixture
     async def store(self, url: str) -> AsyncIterator[Store]:
         store = await open_store(url, secret_key=b"k" * 32)

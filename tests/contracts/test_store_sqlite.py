@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, inspect, text
 
+from provisioner.domain.budget import Budget, Period
 from provisioner.domain.errors import StoreError
 from provisioner.domain.store import Store
 from provisioner.store.migrate import upgrade
 from provisioner.store.open import open_store
 from provisioner.store.schema import metadata
 
+from .budget_laws import BudgetLaws, ended, launched, plan
 from .ci_job_laws import CiJobLaws
 from .origin_laws import OriginLaws
 from .rerun_laws import RerunLaws
@@ -24,7 +27,7 @@ from .store_laws import StoreLaws
 KEY = b"k" * 32
 
 
-class TestSqlite(StoreLaws, CiJobLaws, OriginLaws, RunnerLaws, RerunLaws):
+class TestSqlite(StoreLaws, BudgetLaws, CiJobLaws, OriginLaws, RunnerLaws, RerunLaws):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         store = await open_store(f"sqlite:///{tmp_path}/runner.db", secret_key=KEY)
@@ -32,7 +35,7 @@ class TestSqlite(StoreLaws, CiJobLaws, OriginLaws, RunnerLaws, RerunLaws):
         await store.close()
 
 
-class TestSqliteInline(StoreLaws, CiJobLaws, OriginLaws, RunnerLaws, RerunLaws):
+class TestSqliteInline(StoreLaws, BudgetLaws, CiJobLaws, OriginLaws, RunnerLaws, RerunLaws):
     @pytest.fixture
     async def store(self) -> AsyncIterator[Store]:
         store = await open_store("sqlite://", secret_key=KEY, inline=True)
@@ -104,6 +107,32 @@ def test_what_was_made_before_a_column_came_gets_it(tmp_path: Path) -> None:
     assert _columns(old, "ci_jobs") == _columns(new, "ci_jobs")
     old_indexes, new_indexes = ({one["name"] for one in inspect(e).get_indexes("ci_jobs")} for e in (old, new))
     assert old_indexes == new_indexes
+
+
+async def test_what_was_spent_before_there_were_sums_is_added_up(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/runner.db"
+    store = await open_store(url, secret_key=KEY)
+    free = Budget(Decimal(99), Period.DAY)
+    for key, owner in (("i-1", "ci.a#j-1"), ("i-2", "ci.a#j-2"), ("i-3", "ann")):
+        await ended(store, await launched(store, await plan(store, key, owner, budget=free), 0), 13)
+    await launched(store, await plan(store, "i-4", budget=free, at=13), 13)
+    await store.close()
+    with sqlite3.connect(tmp_path / "runner.db") as database:
+        sums = "select period, owner, nano_usd from spending order by period, owner"
+        before = database.execute(sums).fetchall()
+        database.execute("drop table spending")
+        database.execute("drop index instances_living")
+        database.execute("update alembic_version set version_num = '0007'")
+    await (await open_store(url, secret_key=KEY)).close()
+    with sqlite3.connect(tmp_path / "runner.db") as database:
+        assert database.execute(sums).fetchall() == before
+        assert database.execute("select 1 from sqlite_master where name = 'instances_living'").fetchall()
+    assert before == [
+        *(("2026-01", "ann", 12 * 10**9), ("2026-01", "ci.a", 24 * 10**9)),
+        *(("2026-01-31", "ann", 12 * 10**9), ("2026-01-31", "ci.a", 24 * 10**9)),
+        *(("2026-02", "ann", 10**9), ("2026-02", "ci.a", 2 * 10**9)),
+        *(("2026-02-01", "ann", 10**9), ("2026-02-01", "ci.a", 2 * 10**9)),
+    ]
 
 
 def _bytes_under(folder: Path) -> bytes:

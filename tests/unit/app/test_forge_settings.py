@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from provisioner.app.ci import policy_of
+from provisioner.domain.budget import Budget, Period
 from provisioner.domain.errors import InvalidRequest
 from provisioner.settings import Settings, load
 
@@ -65,6 +67,10 @@ def test_a_forge_that_is_there_twice(tmp_path: Path) -> None:
         ({"forge": "https://git.example"}, "for GitHub Enterprise Server it is https://HOST/_services/token"),
         ({"owner": "a.b"}, "should match pattern"),
         ({"max_usd_per_hour": 0}, "greater than 0"),
+        ({"budget": 50}, "write {usd: 50, per: day} or {usd: 50, per: month}"),
+        ({"budget": {"usd": 50}}, "per: Field required"),
+        ({"budget": {"usd": 50, "per": "week"}}, "per: Input should be 'day' or 'month'"),
+        ({"budget": {"usd": 0, "per": "day"}}, "usd: Input should be greater than 0"),
     ],
 )
 def test_a_wrong_policy(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
@@ -85,4 +91,10 @@ def test_what_is_right_is_taken(tmp_path: Path) -> None:
     assert (one.issuer, one.pull_requests) == ("https://token.actions.githubusercontent.com", "refused")
     gitlab = {**CI, "forge": "https://gitlab.example/", "kind": "gitlab", "audience": "us"}
     (two,) = loaded(tmp_path, {"ci": [gitlab]}).ci
-    assert (two.issuer, two.max_usd_per_hour) == ("https://gitlab.example", Decimal(5))
+    assert (two.issuer, two.max_usd_per_hour, two.budget) == ("https://gitlab.example", Decimal(5), None)
+
+
+def test_a_policy_may_have_a_budget(tmp_path: Path) -> None:
+    given = {**CI, "budget": {"usd": "49.90", "per": "month"}}
+    (one,) = loaded(tmp_path, {"public_url": "https://r.example", "ci": [given]}).ci
+    assert policy_of(one, "https://r.example").budget == Budget(Decimal("49.90"), Period.MONTH)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from provisioner.domain.budget import Budget, Period
 from provisioner.domain.ci import CiClaims, CiPolicy, Session, admit, check_fork, granted, read_claims, session_of
 from provisioner.domain.errors import Forbidden
 from provisioner.domain.forge import ForgeKind, Site
@@ -153,11 +154,12 @@ def test_a_session_is_of_one_run_for_an_hour() -> None:
 
 
 def test_what_was_left_open_is_what_the_policy_allows() -> None:
-    policy = replace(POLICY, providers=("aws",), max_price=Decimal("1.5"), owner="team")
+    budget = Budget(Decimal(50), Period.DAY)
+    policy = replace(POLICY, providers=("aws",), max_price=Decimal("1.5"), owner="team", budget=budget)
     made = granted(policy, session(policy=policy), spec(), VISION)
     assert (made.need.providers, made.need.max_price, made.max_lifetime_s) == (("aws",), Decimal("1.5"), 7200.0)
     run = "https://github.com/acme/vision#7.2"
-    assert made.origin == CiOrigin(VISION.url, "refs/heads/main", run, "team.", 4, Decimal(5))
+    assert made.origin == CiOrigin(VISION.url, "refs/heads/main", run, "team.", 4, Decimal(5), budget)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from provisioner.app.ci import Door
 from provisioner.app.clock import SystemClock
 from provisioner.app.forges import OpenForges
+from provisioner.domain.budget import Budget, Period
 from provisioner.domain.ci import CiPolicy
 from provisioner.domain.demand import NoDemand
 from provisioner.domain.forge import CiJob, CiJobState, ForgeKind, Site
@@ -326,6 +327,17 @@ async def test_a_run_launches_runners_for_its_repository_and_nothing_else(web: W
         answer = await run.post("/api/v1/jobs", body)
         assert (answer.status, answer.kind) == (403, "Forbidden"), answer.body
     assert await web.store.jobs.find(phases=()) == []
+
+
+async def test_what_a_budget_could_never_hold_is_refused_at_once(web: WithDoor) -> None:
+    run = await web.run()
+    web.policies[1] = replace(web.policies[1], budget=Budget(Decimal("0.001"), Period.DAY))
+    answer = await run.post("/api/v1/jobs", wish())
+    assert (answer.status, answer.kind) == (402, "OverBudget"), answer.body
+    assert answer.message.startswith("one machine may cost $")
+    web.policies[1] = replace(web.policies[1], budget=Budget(Decimal(50), Period.DAY))
+    made = await run.post("/api/v1/jobs", wish())
+    assert made.json["spec"]["origin"]["budget"] == {"usd": "50", "per": "day"}
 
 
 async def test_nobody_writes_where_a_job_comes_from_but_the_controller(web: WithDoor) -> None:
