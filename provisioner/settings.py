@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.gpu import parse_gpu
+from provisioner.domain.kinds import Kinds
 from provisioner.domain.policy import Policy
 from provisioner.domain.span import LONGEST_S, too_long
 from provisioner.pool_settings import PoolSettings
@@ -221,8 +222,10 @@ def _check_policy(name: str, value: float) -> None:
         raise InvalidRequest(f"settings: policy.{name}: {value:g} is more than all of it, 1")
 
 
-def load(home: Path, environment: Mapping[str, str]) -> Settings:
-    """The file, then the environment over it. Raises: InvalidRequest naming file, line and key."""
+def load(home: Path, environment: Mapping[str, str], kinds: Kinds) -> Settings:
+    """The file, then the environment over it; `kinds` of forges that it may speak of.
+
+    Raises: InvalidRequest naming file, line and key."""
     path = home / "settings.yaml"
     raw = _read_yaml(path) if path.exists() else {}
     over = {
@@ -231,7 +234,7 @@ def load(home: Path, environment: Mapping[str, str]) -> Settings:
         "policy_scale": environment.get("RUNNER_POLICY_SCALE"),
     }
     try:
-        return Settings.model_validate(raw | {key: value for key, value in over.items() if value})
+        return Settings.model_validate(raw | {key: value for key, value in over.items() if value}, context=kinds)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

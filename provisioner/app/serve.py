@@ -152,6 +152,7 @@ class _Serving:
             hosting=c.clouds.hosting,
             registrar=c.engine.runners,
             ghosts=c.engine.runners.sites.ghosts,
+            kinds=c.kinds,
             trouble=lambda: self._trouble,
             agent_urls=lambda: c.engine.urls,
             public_url="" if self._options.embedded else c.settings.public_url,
@@ -160,7 +161,7 @@ class _Serving:
             forge_keyring=c.forges if self._options.embedded else None,
             ci=c.ci,
             paused=self._paused,
-            webhooks=expected(c.settings.forges, c.home.path),
+            webhooks=expected(c.settings.forges, c.home.path, c.kinds),
             demand=c.engine.demand,
             hand_overs=c.engine.hand_overs if self._options.step_of is not None else None,
         )

@@ -44,7 +44,7 @@ class PoolJob(SimJob):
     began_at: datetime | None = None
 
     def told(self, fork: bool | None) -> CiJob:
-        site = Site(ForgeKind.GITHUB, BASE, self.repository)
+        site = Site(ForgeKind("github"), BASE, self.repository)
         more = {"run_id": self.run, "fork": fork, "runner_name": self.runner}
         return CiJob(self.id, site, self.repository, self.state, self.labels, self.created_at, **more)  # type: ignore[arg-type]
 

@@ -32,7 +32,7 @@ from provisioner.domain.forge import (
 from provisioner.domain.ports import Clock
 
 T = TypeVar("T")
-SITE = Site(ForgeKind.GITHUB, "https://github.com", "octo/repo")
+SITE = Site(ForgeKind("github"), "https://github.com", "octo/repo")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Record:
 
 
 class SimForge:
-    kind = ForgeKind.GITHUB
+    kind = ForgeKind("github")
     visibility_s = 10.0
 
     def __init__(self, clock: Clock, rng: random.Random, faults: ForgeFaults, *, refuses: bool = True) -> None:

@@ -37,7 +37,7 @@ from provisioner.domain.reruns import (
 from provisioner.domain.runners import RunnerFacts, RunnerRow, unwanted
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
-SITE = Site(ForgeKind.GITHUB, "https://github.com", "octo/repo")
+SITE = Site(ForgeKind("github"), "https://github.com", "octo/repo")
 ROW = RunnerRow("runner-i-1", SITE, "j-1", 1, "i-1", AT, online_at=AT, busy_at=AT)
 WISH = Rerun("runner-i-1", SITE, "j-1", 1, ci_id="9", ci_attempt=1, lost_at=AT)
 _PREEMPTED, _LOST = Reason(Why.PREEMPTED), Reason(Why.LOST)

@@ -8,7 +8,10 @@ import pytest
 
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.forge import ForgeKind, Target
-from provisioner.domain.step import event_path, parse_target, step_of, token_of
+from provisioner.domain.step import parse_target
+from provisioner.forges.registry import known
+
+step_of, token_of = known().step, known().token
 
 HEAD, MERGE, MAIN = "a" * 40, "b" * 40, "c" * 40
 GITHUB = {
@@ -37,15 +40,15 @@ GITLAB = {
 
 def test_outside_of_ci_there_is_no_step() -> None:
     assert step_of({"PATH": "/usr/bin"}) is None
-    assert event_path({"GITHUB_EVENT_PATH": "/x"}) == ""
-    assert event_path(GITHUB) == "/event.json"
+    assert known().event_variable({"GITHUB_EVENT_PATH": "/x"}) == ""
+    assert known().event_variable(GITHUB) == "GITHUB_EVENT_PATH"
 
 
 def test_a_pull_requests_commit_is_its_head_and_not_the_trial_merge() -> None:
     step = step_of(GITHUB, PULL)
     assert step is not None
     assert (step.target, step.sha, step.target_branch) == (Target("pr", "42"), HEAD, "main")
-    assert (step.site.url, step.kind) == ("https://github.com/team/model", ForgeKind.GITHUB)
+    assert (step.site.url, step.kind) == ("https://github.com/team/model", ForgeKind("github"))
     assert step.run_url == "https://github.com/team/model/actions/runs/9"
     assert (step.summary, step.output, step.api) == ("/summary", "/output", "https://api.github.com")
 
@@ -77,7 +80,7 @@ def test_every_event_has_its_target(event: dict[str, Any], ref: str, target: Tar
 def test_gitea_and_forgejo_are_told_from_github(mark: str) -> None:
     step = step_of({**GITHUB, mark: "true", "GITHUB_SERVER_URL": "https://codeberg.org"}, PULL)
     assert step is not None
-    assert (step.kind, step.site.base, step.target) == (ForgeKind.GITEA, "https://codeberg.org", Target("pr", "42"))
+    assert (step.kind, step.site.base, step.target) == (ForgeKind("gitea"), "https://codeberg.org", Target("pr", "42"))
 
 
 def test_a_merge_request_from_a_fork_is_on_the_target_project() -> None:
@@ -131,10 +134,10 @@ def test_what_is_no_target_is_refused(text: str) -> None:
 
 
 def test_the_token_comes_from_the_environment_ours_first() -> None:
-    assert token_of(ForgeKind.GITHUB, {"GITHUB_TOKEN": "g", "RUNNER_FORGE_TOKEN": "r"}) == "r"
-    assert token_of(ForgeKind.GITEA, {"GITHUB_TOKEN": "g"}) == "g"
+    assert token_of(ForgeKind("github"), {"GITHUB_TOKEN": "g", "RUNNER_FORGE_TOKEN": "r"}) == "r"
+    assert token_of(ForgeKind("gitea"), {"GITHUB_TOKEN": "g"}) == "g"
     with pytest.raises(InvalidRequest) as wrong:
-        token_of(ForgeKind.GITLAB, {"GITHUB_TOKEN": "g", "GITLAB_TOKEN": " "})
+        token_of(ForgeKind("gitlab"), {"GITHUB_TOKEN": "g", "GITLAB_TOKEN": " "})
     assert wrong.value.line == ("no token for gitlab; set RUNNER_FORGE_TOKEN or GITLAB_TOKEN in the step's environment")
     with pytest.raises(InvalidRequest, match="is not a token"):
-        token_of(ForgeKind.GITHUB, {"GITHUB_TOKEN": "a\nb"})
+        token_of(ForgeKind("github"), {"GITHUB_TOKEN": "a\nb"})
