@@ -28,14 +28,14 @@ from provisioner.pool_settings import PoolSettings
 
 from .forge_settings import LOOPBACK, CiSettings, ForgeSettings, checked_port
 
-# Name -> what it sets. The reference page is generated from this table.
+# Name -> what it sets. The reference page is generated from this table; {tokens} are those of each kind of forge.
 ENVIRONMENT: Mapping[str, str] = {
     "RUNNER_HOME": "where the embedded controller keeps everything (default ~/.runner)",
     "RUNNER_SERVER": "URL of a controller to talk to instead of the embedded one",
     "RUNNER_TOKEN": "token for RUNNER_SERVER",
     "RUNNER_CA": "file with the certificate authority that RUNNER_SERVER's certificate is checked against",
     "RUNNER_ID_TOKEN": "a GitLab job's own token for RUNNER_SERVER (`id_tokens`), instead of RUNNER_TOKEN",
-    "RUNNER_FORGE_TOKEN": "token for the forge, before GITHUB_TOKEN, GITLAB_TOKEN or GITEA_TOKEN",
+    "RUNNER_FORGE_TOKEN": "token for the forge, before {tokens}",
     "RUNNER_SECRET_KEY": "key that encrypts secrets in the store (default: a file `key` in the home)",
     "RUNNER_NEW_SECRET_KEY": "key that `runner db rekey` changes to (default: a new one, written to the file `key`)",
     "RUNNER_STORE_URL": "database: sqlite:///PATH (default: runner.db in the home) or postgresql://...",

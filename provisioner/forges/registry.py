@@ -56,9 +56,14 @@ class Queueing(Protocol):
 
 @cache
 def known() -> Kinds:
-    """Those that have a folder."""
-    folders = [one.name for one in iter_modules([str(Path(__file__).parent)]) if one.ispkg]
-    return Kinds(import_module(f".{name}", __package__).FORGE for name in folders)
+    """Those that have a folder here."""
+    return Kinds(declared_in(Path(__file__).parent, "provisioner.forges"))
+
+
+def declared_in(folder: Path, package: str) -> list[Declared]:
+    """What the folders in it declare; it is imported as `package`."""
+    names = [one.name for one in iter_modules([str(folder)]) if one.ispkg]
+    return [import_module(f"{package}.{name}").FORGE for name in names]
 
 
 def queueing(declared: Declared) -> Queueing | None:
