@@ -19,7 +19,6 @@ from provisioner.domain.forge import (
     Site,
     Target,
 )
-from provisioner.domain.kinds import Kinds
 from provisioner.domain.step import Step, parse_target
 from provisioner.forges.registry import known, open_forge
 from provisioner.reports.post import marked, upsert
@@ -41,10 +40,9 @@ class Place:
 Opened = Callable[[Place], AbstractAsyncContextManager[Reviews]]
 
 
-def step(environment: Mapping[str, str], kinds: Kinds | None = None) -> Step | None:
+def step(environment: Mapping[str, str]) -> Step | None:
     """Raises: InvalidRequest when the event that began the run cannot be read."""
-    kinds = known() if kinds is None else kinds
-    variable = kinds.event_variable(environment)
+    variable = known().event_variable(environment)
     path = environment.get(variable, "")
     event: dict[str, Any] | None = None
     if path and Path(path).is_file():
@@ -52,7 +50,7 @@ def step(environment: Mapping[str, str], kinds: Kinds | None = None) -> Step | N
             event = json.loads(Path(path).read_bytes())
         except (OSError, ValueError) as error:
             raise InvalidRequest(f"cannot read the event in {path}: {error}", hint=f"{variable} names it") from error
-    return kinds.step(environment, event if isinstance(event, dict) else None)
+    return known().step(environment, event if isinstance(event, dict) else None)
 
 
 def place(environment: Mapping[str, str], *, target: str = "", repo: str = "", forge: str = "") -> Place:
