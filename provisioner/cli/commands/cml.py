@@ -137,8 +137,8 @@ def _disk(value: str, given: Mapping[str, str]) -> list[str]:
 
 
 def _forge(value: str, given: Mapping[str, str]) -> list[str]:
-    if value == "bitbucket":
-        known = [str(one.kind) for one in app.forge_kinds()]
+    known = [str(one.kind) for one in app.forge_kinds()]
+    if value and value not in known:
         raise CliError(f"--driver {value}: it is no forge here", f"{', '.join(known[:-1])} and {known[-1]} are")
     return ["--forge", value] if value else []
 
