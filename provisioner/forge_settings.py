@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from provisioner.domain.kinds import Declared, Kinds
 from provisioner.domain.span import LONGEST_S
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"\d+(\.\d+){1,3}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_USUAL = {"github": "https://github.com", "gitlab": "https://gitlab.com"}
-_ISSUER = {"https://github.com": "https://token.actions.githubusercontent.com"}
 
 
 class ForgeSettings(BaseModel):
-    """A forge, and what opens it: an App (GitHub), a file with a token, or a variable that holds one."""
+    """A forge, and what opens it: an App (of kinds that have them), a file with a token, or a variable that holds one.
+
+    These are read with the kinds that there are as their context."""
 
     model_config = ConfigDict(extra="forbid")
-    kind: Literal["github", "gitlab", "gitea"]
+    kind: str
     url: str = ""
     api: str = ""
     app_id: str = Field(default="", coerce_numbers_to_str=True)
@@ -36,6 +38,11 @@ class ForgeSettings(BaseModel):
     runner_url: str = ""
     runner_sha256: dict[str, str] = Field(default_factory=dict)
 
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, value: str, info: ValidationInfo) -> str:
+        return one_of(value, (one.kind for one in kinds_of(info)))
+
     @field_validator("url", "api", "runner_url")
     @classmethod
     def _address(cls, value: str) -> str:
@@ -43,9 +50,10 @@ class ForgeSettings(BaseModel):
 
     @field_validator("token_env")
     @classmethod
-    def _variable(cls, value: str) -> str:
+    def _variable(cls, value: str, info: ValidationInfo) -> str:
         """What it names is shown when it is missing; a token that was written here by mistake must not be."""
-        if value and (not _VARIABLE.fullmatch(value) or value.startswith(("gh", "glpat"))):
+        prefixes = tuple(prefix for one in kinds_of(info) for prefix in one.prefixes)
+        if value and (not _VARIABLE.fullmatch(value) or value.startswith(prefixes)):
             raise ValueError("write the name of a variable, not the token")
         return value
 
@@ -57,14 +65,15 @@ class ForgeSettings(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _consistent(self) -> ForgeSettings:
-        self.url = self.url or _USUAL.get(self.kind, "")
+    def _consistent(self, info: ValidationInfo) -> ForgeSettings:
+        kinds = kinds_of(info)
+        self.url = self.url or kinds.of(self.kind).base
         if not self.url:
             raise ValueError("url is missing: write https://HOST")
         if bool(self.app_id) != bool(self.private_key_file):
             raise ValueError("an App needs both app_id and private_key_file")
-        if self.app_id and self.kind != "github":
-            raise ValueError("only GitHub has Apps: give token_file or token_env")
+        if self.app_id and not kinds.of(self.kind).apps:
+            raise ValueError(f"only {names(one for one in kinds if one.apps)} has Apps: give token_file or token_env")
         if sum(map(bool, (self.app_id, self.token_file, self.token_env))) > 1:
             raise ValueError("give one of: app_id with private_key_file, token_file, token_env")
         self._check_pins()
@@ -103,7 +112,7 @@ class CiSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     forge: str
-    kind: Literal["github", "gitlab"] = "github"
+    kind: str = ""
     issuer: str = ""
     audience: str = ""
     repositories: tuple[str, ...] = Field(min_length=1)
@@ -120,6 +129,11 @@ class CiSettings(BaseModel):
     providers: tuple[str, ...] = ()
     pools: tuple[str, ...] = ()
 
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, value: str, info: ValidationInfo) -> str:
+        return one_of(value, (one.kind for one in kinds_of(info) if one.vouching is not None))
+
     @field_validator("forge", "issuer")
     @classmethod
     def _address(cls, value: str) -> str:
@@ -135,11 +149,36 @@ class CiSettings(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _issued(self) -> CiSettings:
-        self.issuer = self.issuer or _ISSUER.get(self.forge) or (self.forge if self.kind == "gitlab" else "")
+    def _issued(self, info: ValidationInfo) -> CiSettings:
+        kinds = kinds_of(info)
+        self.kind = self.kind or next(one.kind for one in kinds if one.usual)
+        declared = kinds.of(self.kind)
+        self.issuer = self.issuer or (declared.vouching.issuer(self.forge) if declared.vouching is not None else "")
         if not self.issuer:
-            raise ValueError("issuer is missing: for GitHub Enterprise Server it is https://HOST/_services/token")
+            raise ValueError(f"issuer is missing: {declared.issuer_hint}")
         return self
+
+
+def kinds_of(info: ValidationInfo) -> Kinds:
+    """The context that all settings are read with."""
+    found: Kinds | None = info.context
+    if found is None:
+        raise TypeError("settings of forges are read with the kinds that there are: model_validate(..., context=kinds)")
+    return found
+
+
+def one_of(value: str, known: Iterable[str]) -> str:
+    """Raises: ValueError."""
+    words = [repr(str(one)) for one in known]
+    if repr(value) not in words:
+        listed = " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+        raise ValueError(f"Input should be {listed}")
+    return value
+
+
+def names(kinds: Iterable[Declared]) -> str:
+    """What people call them."""
+    return " and ".join(one.name for one in kinds)
 
 
 def checked_address(value: str) -> str:

@@ -8,14 +8,17 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from provisioner.domain.errors import InvalidRequest
-from provisioner.domain.forge import ForgeKind, Site, parse_site
+from provisioner.domain.forge import Site
 from provisioner.domain.gpu import parse_gpu
 from provisioner.domain.job import MarketPolicy, Need
+from provisioner.domain.kinds import Kinds
 from provisioner.domain.pools import Pool, Window
 from provisioner.domain.span import parse_span, too_long
+
+from .forge_settings import kinds_of, names, one_of
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _TIME = re.compile(r"([01]?\d|2[0-4]):([0-5]\d)")
@@ -131,7 +134,7 @@ class PoolSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
     sites: list[str] = Field(min_length=1)
-    forge: Literal["", "github", "gitlab", "gitea"] = ""
+    forge: str = ""
     labels: list[str] = Field(min_length=1, max_length=100)
     resources: ResourceSettings = ResourceSettings()
     max: int = Field(ge=0)
@@ -143,6 +146,11 @@ class PoolSettings(BaseModel):
     forks: Literal["never", "allow"] = "never"
     group: str = ""
     scale_set: bool = False
+
+    @field_validator("forge")
+    @classmethod
+    def _kind(cls, value: str, info: ValidationInfo) -> str:
+        return one_of(value, ("", *(one.kind for one in kinds_of(info))))
 
     @field_validator("labels")
     @classmethod
@@ -166,12 +174,13 @@ class PoolSettings(BaseModel):
             raise ValueError("a scale set is of one site and has one label, which is its name")
         return self
 
-    def pool(self, kinds: Mapping[str, str]) -> Pool:
-        """`kinds` of forges that the settings name elsewhere: host, or host/path -> kind. Raises: InvalidRequest."""
-        sites = tuple(dict.fromkeys(self._site(url, kinds) for url in self.sites))
-        if self.scale_set and sites[0].kind is not ForgeKind.GITHUB:
+    def pool(self, kinds: Kinds, hosts: Mapping[str, str]) -> Pool:
+        """`hosts` of forges that the settings name elsewhere: host, or host/path -> kind. Raises: InvalidRequest."""
+        sites = tuple(dict.fromkeys(self._site(url, kinds, hosts) for url in self.sites))
+        if self.scale_set and not kinds.of(sites[0].kind).scale_sets:
+            able = names(one for one in kinds if one.scale_sets)
             raise InvalidRequest(
-                f"settings: pools: {self.name}: only GitHub has scale sets", hint="leave scale_set out"
+                f"settings: pools: {self.name}: only {able} has scale sets", hint="leave scale_set out"
             )
         return Pool(
             name=self.name,
@@ -189,20 +198,20 @@ class PoolSettings(BaseModel):
             scale_set=self.scale_set,
         )
 
-    def _site(self, url: str, kinds: Mapping[str, str]) -> Site:
+    def _site(self, url: str, kinds: Kinds, hosts: Mapping[str, str]) -> Site:
         host = url.split("://", 1)[-1].split("/", 1)[0]
         try:
-            return parse_site(url, {**kinds, **({host: self.forge} if self.forge else {})})
+            return kinds.site(url, {**hosts, **({host: self.forge} if self.forge else {})})
         except InvalidRequest as error:
             raise InvalidRequest(f"settings: pools: {self.name}: {error.message}", hint=error.hint) from error
 
 
-def make_pools(settings: list[PoolSettings], kinds: Mapping[str, str] | None = None) -> tuple[Pool, ...]:
+def make_pools(settings: list[PoolSettings], kinds: Kinds, hosts: Mapping[str, str] | None = None) -> tuple[Pool, ...]:
     """Raises: InvalidRequest."""
     names = [one.name for one in settings]
     if twice := next((name for name in names if names.count(name) > 1), ""):
         raise InvalidRequest(f"settings: two pools are called {twice!r}", hint="give each a name of its own")
-    pools = tuple(one.pool(kinds or {}) for one in settings)
+    pools = tuple(one.pool(kinds, hosts or {}) for one in settings)
     for pool in pools:
         _check_alone(pool, pools)
     return pools

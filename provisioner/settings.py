@@ -21,20 +21,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.gpu import parse_gpu
+from provisioner.domain.kinds import Kinds
 from provisioner.domain.policy import Policy
 from provisioner.domain.span import LONGEST_S, too_long
 from provisioner.pool_settings import PoolSettings
 
 from .forge_settings import LOOPBACK, CiSettings, ForgeSettings, checked_port
 
-# Name -> what it sets. The reference page is generated from this table.
+# Name -> what it sets. The reference page is generated from this table; {tokens} are those of each kind of forge.
 ENVIRONMENT: Mapping[str, str] = {
     "RUNNER_HOME": "where the embedded controller keeps everything (default ~/.runner)",
     "RUNNER_SERVER": "URL of a controller to talk to instead of the embedded one",
     "RUNNER_TOKEN": "token for RUNNER_SERVER",
     "RUNNER_CA": "file with the certificate authority that RUNNER_SERVER's certificate is checked against",
     "RUNNER_ID_TOKEN": "a GitLab job's own token for RUNNER_SERVER (`id_tokens`), instead of RUNNER_TOKEN",
-    "RUNNER_FORGE_TOKEN": "token for the forge, before GITHUB_TOKEN, GITLAB_TOKEN or GITEA_TOKEN",
+    "RUNNER_FORGE_TOKEN": "token for the forge, before {tokens}",
     "RUNNER_SECRET_KEY": "key that encrypts secrets in the store (default: a file `key` in the home)",
     "RUNNER_NEW_SECRET_KEY": "key that `runner db rekey` changes to (default: a new one, written to the file `key`)",
     "RUNNER_STORE_URL": "database: sqlite:///PATH (default: runner.db in the home) or postgresql://...",
@@ -221,8 +222,10 @@ def _check_policy(name: str, value: float) -> None:
         raise InvalidRequest(f"settings: policy.{name}: {value:g} is more than all of it, 1")
 
 
-def load(home: Path, environment: Mapping[str, str]) -> Settings:
-    """The file, then the environment over it. Raises: InvalidRequest naming file, line and key."""
+def load(home: Path, environment: Mapping[str, str], kinds: Kinds) -> Settings:
+    """The file, then the environment over it; `kinds` of forges that it may speak of.
+
+    Raises: InvalidRequest naming file, line and key."""
     path = home / "settings.yaml"
     raw = _read_yaml(path) if path.exists() else {}
     over = {
@@ -231,7 +234,7 @@ def load(home: Path, environment: Mapping[str, str]) -> Settings:
         "policy_scale": environment.get("RUNNER_POLICY_SCALE"),
     }
     try:
-        return Settings.model_validate(raw | {key: value for key, value in over.items() if value})
+        return Settings.model_validate(raw | {key: value for key, value in over.items() if value}, context=kinds)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

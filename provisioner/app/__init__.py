@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from provisioner.domain.kinds import Kinds
+
+
+def forge_kinds() -> Kinds:
+    """The kinds of forges that there are."""
+    from provisioner.forges.registry import known
+
+    return known()
 
 
 def serve(

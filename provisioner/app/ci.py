@@ -16,37 +16,52 @@ from datetime import datetime
 from importlib.util import find_spec
 
 from provisioner.domain.budget import Budget, Period
-from provisioner.domain.ci import CiClaims, CiPolicy, Session, admit, check_fork, read_claims, session_of
+from provisioner.domain.ci import CiClaims, CiPolicy, Session, Vouching, admit, check_fork, read_claims, session_of
 from provisioner.domain.errors import ForgeError, InvalidRequest, Unauthenticated
 from provisioner.domain.extras import installed_by
 from provisioner.domain.forge import ForgeKind, Forges, Site
+from provisioner.domain.kinds import Kinds
 from provisioner.domain.ports import Clock
 from provisioner.forge_settings import CiSettings
 from provisioner.forges.oidc import Issuers
+from provisioner.forges.registry import known
 from provisioner.web.auth import CI_PREFIX
 
 
 class Door:
     def __init__(
-        self, policies: Sequence[CiPolicy], issuers: Issuers, forges: Forges, clock: Clock, key: bytes
+        self,
+        policies: Sequence[CiPolicy],
+        issuers: Issuers,
+        forges: Forges,
+        clock: Clock,
+        key: bytes,
+        kinds: Kinds | None = None,
     ) -> None:
         self._policies = policies
         self._issuers = issuers
         self._forges = forges
         self._clock = clock
+        self._kinds = known() if kinds is None else kinds
         self._key = hmac.new(key, b"ci sessions", hashlib.sha256).digest()
 
     async def exchange(self, token: str) -> tuple[Session, str]:
         told = await self._issuers.claims(token, {one.audience for one in self._policies})
         issuer, made_out_to = str(told["iss"]), told["aud"]
         kind = next(one.site.kind for one in self._policies if one.issuer == issuer)
-        claims = read_claims(kind, told)
+        claims = read_claims(self._vouching(kind), told)
         audiences = [made_out_to] if isinstance(made_out_to, str) else list(made_out_to)
         policy = admit(self._policies, issuer, audiences, claims)
         fork = claims.fork if claims.fork is not None else await self._asked(policy, claims)
         check_fork(policy, claims, fork)
         session = session_of(policy, claims, fork is not False, self._clock.now())
         return session, self._sealed(session)
+
+    def _vouching(self, kind: str) -> Vouching:
+        """Raises: Unauthenticated, where such a forge signs for nobody."""
+        if (found := self._kinds.of(kind).vouching) is None:
+            raise Unauthenticated(f"{kind} vouches for no CI run", hint="see `ci:` of the controller's settings")
+        return found
 
     async def _asked(self, policy: CiPolicy, claims: CiClaims) -> bool | None:
         """Whether the forge itself says that the job is of a fork; None when it cannot be asked."""
@@ -88,14 +103,16 @@ class Door:
         await self._issuers.close()
 
 
-def door(settings: Sequence[CiSettings], public_url: str, forges: Forges, clock: Clock, key: bytes) -> Door | None:
+def door(
+    settings: Sequence[CiSettings], public_url: str, forges: Forges, clock: Clock, key: bytes, kinds: Kinds
+) -> Door | None:
     """None where the settings let nobody in. Raises: InvalidRequest where what reads tokens is not installed."""
     if not settings:
         return None
     if find_spec("jwt") is None or find_spec("httpx2") is None:
         raise InvalidRequest("`ci:` of the settings needs PyJWT and httpx2", hint=installed_by("forges"))
     policies = [policy_of(one, public_url) for one in settings]
-    return Door(policies, Issuers({one.issuer for one in policies}, clock), forges, clock, key)
+    return Door(policies, Issuers({one.issuer for one in policies}, clock), forges, clock, key, kinds)
 
 
 def policy_of(one: CiSettings, public_url: str) -> CiPolicy:

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provisioner.domain.errors import InvalidRequest
+from provisioner.domain.kinds import Kinds
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Logs, Objects
 from provisioner.domain.store import Store
 from provisioner.engine import Engine
+from provisioner.forges.registry import known
 from provisioner.objects import open_objects
 from provisioner.pool_settings import make_pools
 from provisioner.settings import Settings, load, secret_key
@@ -42,6 +44,7 @@ class Controller:
 
     home: Home
     settings: Settings
+    kinds: Kinds
     policy: Policy
     clock: SystemClock
     store: Store
@@ -61,7 +64,8 @@ async def composed(
     home: Home, environment: Mapping[str, str], *, served: bool = False, own_tls: bool = False
 ) -> AsyncIterator[Controller]:
     """`served`: it has a TCP port; `own_tls`: under our own authority. Raises: RequestError, StoreError."""
-    settings = load(home.lasting or home.path, environment)
+    kinds = known()
+    settings = load(home.lasting or home.path, environment, kinds)
     if home.lasting is not None:
         settings = settings.of_step(home.lasting)
     agent_urls = [settings.public_url] if served and settings.public_url else [f"unix:{home.agents_socket}"]
@@ -82,9 +86,11 @@ async def composed(
             home, settings, policy, clock, store, controller_id, key, session_key, agent_urls, shared, served
         )
         clouds = Clouds(ground)
-        forges = OpenForges(settings.forges, home.lasting or home.path, environment, clock, handed=not served)
-        ci = door(settings.ci, settings.public_url, forges, clock, session_key) if served else None
-        pools = make_pools(settings.pools, {one.url.partition("://")[2]: one.kind for one in settings.forges})
+        forges = OpenForges(
+            settings.forges, home.lasting or home.path, environment, clock, handed=not served, kinds=kinds
+        )
+        ci = door(settings.ci, settings.public_url, forges, clock, session_key, kinds) if served else None
+        pools = make_pools(settings.pools, kinds, {one.url.partition("://")[2]: one.kind for one in settings.forges})
         await clouds.open()
         joining = Joining(store.records, clock, policy, session_key, clouds.urls, ca_pem)
         engine = Engine(
@@ -103,7 +109,7 @@ async def composed(
             abilities=abilities_of(clouds.providers),
             forges=forges,
             pools=pools,
-            redelivers=redelivers(settings, pools, forges) if served else None,
+            redelivers=redelivers(settings, pools, forges, kinds) if served else None,
             queues=queues(pools, forges),
         )
         forges.resume = engine.runners.resume
@@ -112,6 +118,7 @@ async def composed(
             yield Controller(
                 home=home,
                 settings=settings,
+                kinds=kinds,
                 policy=policy,
                 clock=clock,
                 store=store,

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from provisioner.domain.errors import InvalidRequest, RunnerError
+from provisioner.forges.registry import known
 from provisioner.providers.local import host
 from provisioner.providers.registry import NAMES
 from provisioner.settings import load, secret_key
@@ -49,7 +50,7 @@ def _disk(home: Home) -> Line:
 
 
 def _settings(home: Home) -> Line:
-    settings = load(home.path, os.environ)
+    settings = load(home.path, os.environ, known())
     settings.make_policy()
     return True, f"settings: at most {settings.max_instances} machines and ${settings.max_usd_per_hour:f}/h"
 

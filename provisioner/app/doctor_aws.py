@@ -8,6 +8,7 @@ from typing import Any
 
 from provisioner.domain.credentials import Credentials, Identity
 from provisioner.domain.errors import RunnerError
+from provisioner.forges.registry import known
 from provisioner.settings import Settings, load
 
 from .ask import ask
@@ -24,7 +25,7 @@ def lines(home: Home) -> list[Line]:
     from provisioner.providers.aws.examine import examine
 
     try:
-        settings = load(home.path, os.environ)
+        settings = load(home.path, os.environ, known())
     except RunnerError:
         return []  # said already
     told: list[Line] = []

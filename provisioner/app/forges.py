@@ -24,8 +24,10 @@ from provisioner.domain.errors import (
 )
 from provisioner.domain.forge import Forge, ForgeCredentials, ForgeKind, Release, Site
 from provisioner.domain.job_queue import JobQueue
+from provisioner.domain.kinds import Kinds
 from provisioner.domain.ports import Clock
 from provisioner.forge_settings import ForgeSettings
+from provisioner.forges.registry import Opened, known, open_forge, queueing, redelivering
 
 Opener = Callable[[ForgeKind, str, ForgeCredentials, Clock, Release], Forge]
 _NONE = "this controller has no rights at {}"
@@ -50,13 +52,15 @@ class OpenForges:
         *,
         handed: bool = False,
         opener: Opener | None = None,
+        kinds: Kinds | None = None,
     ) -> None:
         self._settings = {one.url: one for one in settings}
         self._home = home
         self._environment = environment
         self._clock = clock
         self._takes = handed
-        self._opener = opener or _open
+        self._kinds = known() if kinds is None else kinds
+        self._opener = opener or self._open
         self._own: dict[str, _Open] = {}
         self._handed: dict[Site, _Open] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -85,18 +89,14 @@ class OpenForges:
 
     async def redeliver(self, site: Site, since: datetime, url: str, sites: Sequence[Site]) -> Sequence[str]:
         """Webhooks to `url` that did not arrive are sent again: their ids. Raises: ForgeError."""
-        from provisioner.forges.registry import Opened, redelivering
-
-        able, held = redelivering(site.kind), self._of_settings(site.base)
+        able, held = redelivering(self._kinds.of(site.kind)), self._of_settings(site.base)
         if able is None or held is None:
             return ()
         return await able.redeliver(cast("Opened", held.forge), since, url, sites)
 
     async def open_queue(self, site: Site, name: str, group: str) -> JobQueue:
         """Of the jobs that ask for the label `name` there. Raises: ForgeError."""
-        from provisioner.forges.registry import Opened, queueing
-
-        if (able := queueing(site.kind)) is None:
+        if (able := queueing(self._kinds.of(site.kind))) is None:
             raise ForgeRefused(f"{site.host} keeps no queue of jobs", hint="leave scale_set out")
         return await able.open_queue(cast("Opened", self._at(site).forge), site, name, group, self._clock)
 
@@ -170,6 +170,9 @@ class OpenForges:
             raise ForgeUnauthorized(error.message, hint=error.hint) from error
         return _Open(given, forge)
 
+    def _open(self, kind: ForgeKind, base: str, credentials: ForgeCredentials, clock: Clock, release: Release) -> Forge:
+        return open_forge(self._kinds.of(kind), base, credentials, clock, release)
+
     def _lacking(self, base: str) -> str:
         known = self._settings.get(base)
         if known is None:
@@ -193,12 +196,6 @@ class OpenForges:
         every = [*self._own.values(), *{id(one): one for one in self._handed.values()}.values()]
         for held in every:
             await held.forge.close()
-
-
-def _open(kind: ForgeKind, base: str, credentials: ForgeCredentials, clock: Clock, release: Release) -> Forge:
-    from provisioner.forges.registry import open_forge
-
-    return open_forge(kind, base, credentials, clock, release)
 
 
 def _not_opened(site: Site, error: ForgeError) -> Conflict:

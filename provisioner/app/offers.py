@@ -17,6 +17,7 @@ from provisioner.domain.errors import InvalidRequest, Unreachable
 from provisioner.domain.job import Need
 from provisioner.domain.offer import Offer
 from provisioner.domain.place import place
+from provisioner.forges.registry import known
 from provisioner.providers.aws.provider import offered
 from provisioner.providers.aws.refresh import Answers, merged, read
 from provisioner.providers.local import LocalProvider
@@ -38,7 +39,7 @@ async def listed(path: Path, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
         _check(name)
     home = Home(path)
     home.make()
-    settings = load(home.path, os.environ)
+    settings = load(home.path, os.environ, known())
     now = datetime.now(UTC)
     offers: list[Offer] = []
     if not need.providers or "local" in need.providers:
@@ -56,7 +57,7 @@ async def refreshed(path: Path, provider: str) -> list[dict[str, Any]]:
     """What was read of each region, and what not. Raises: InvalidRequest, ProviderError when nothing was read."""
     home = Home(path)
     home.make()
-    settings = load(home.path, os.environ)
+    settings = load(home.path, os.environ, known())
     _check_named(provider, settings)
     clock = SystemClock()
     account = aws_account(settings, clock)

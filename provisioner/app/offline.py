@@ -18,6 +18,7 @@ from provisioner.domain.leftover import Leftover
 from provisioner.domain.offer import Machine
 from provisioner.domain.ports import Provider
 from provisioner.engine.collect import past
+from provisioner.forges.registry import known
 from provisioner.providers.local import LocalProvider
 from provisioner.providers.registry import NAMES
 from provisioner.settings import load, secret_key, secret_key_of
@@ -42,7 +43,7 @@ async def collect(
         raise InvalidRequest("without a controller only expired machines can be collected", hint="add --expired")
     home = Home(path)
     home.make()
-    settings = load(home.path, os.environ)
+    settings = load(home.path, os.environ, known())
     local = LocalProvider(
         settings.local.folder(home.path),
         "",
@@ -115,7 +116,7 @@ async def database(action: str, path: Path, file: Path | None) -> str:
     """One chore on the database. `backup` of SQLite is safe while a controller runs; the others take the lock."""
     home = Home(path)
     home.make()
-    settings = load(home.path, os.environ)
+    settings = load(home.path, os.environ, known())
     source = database_path(home, settings)
     match action:
         case "backup":

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from provisioner.domain.demand import Redelivers
 from provisioner.domain.forge import ForgeKind, Site
+from provisioner.domain.kinds import Kinds
 from provisioner.domain.pools import Pool
 from provisioner.settings import Settings
 
@@ -30,13 +31,13 @@ class _OfForge:
         return tuple(again)
 
 
-def redelivers(settings: Settings, pools: Sequence[Pool], forges: OpenForges) -> dict[str, Redelivers]:
+def redelivers(settings: Settings, pools: Sequence[Pool], forges: OpenForges, kinds: Kinds) -> dict[str, Redelivers]:
     """By host. Without a `public_url` nobody knows where a forge sends them."""
     found: dict[str, Redelivers] = {}
     for one in settings.forges:
         site = Site(ForgeKind(one.kind), one.url, "")
         ours = [at for pool in pools for at in pool.sites if at.base == site.base]
-        if one.webhook_secret_file and settings.public_url and ours and site.kind is ForgeKind.GITHUB:
+        if one.webhook_secret_file and settings.public_url and ours and kinds.of(one.kind).redelivers:
             hook = f"{settings.public_url}/hooks/{one.kind}"
             urls = (hook, f"{hook}/{hook_name(site)}")
             if one.app_id:  # it has a hook of its own, one for all sites, and no right to look at theirs

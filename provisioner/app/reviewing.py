@@ -18,9 +18,9 @@ from provisioner.domain.forge import (
     Reviews,
     Site,
     Target,
-    parse_site,
 )
-from provisioner.domain.step import Step, event_path, parse_target, step_of, token_of
+from provisioner.domain.step import Step, parse_target
+from provisioner.forges.registry import known, open_forge
 from provisioner.reports.post import marked, upsert
 
 from .clock import SystemClock
@@ -42,16 +42,15 @@ Opened = Callable[[Place], AbstractAsyncContextManager[Reviews]]
 
 def step(environment: Mapping[str, str]) -> Step | None:
     """Raises: InvalidRequest when the event that began the run cannot be read."""
-    path = event_path(environment)
+    variable = known().event_variable(environment)
+    path = environment.get(variable, "")
     event: dict[str, Any] | None = None
     if path and Path(path).is_file():
         try:
             event = json.loads(Path(path).read_bytes())
         except (OSError, ValueError) as error:
-            raise InvalidRequest(
-                f"cannot read the event in {path}: {error}", hint="GITHUB_EVENT_PATH names it"
-            ) from error
-    return step_of(environment, event if isinstance(event, dict) else None)
+            raise InvalidRequest(f"cannot read the event in {path}: {error}", hint=f"{variable} names it") from error
+    return known().step(environment, event if isinstance(event, dict) else None)
 
 
 def place(environment: Mapping[str, str], *, target: str = "", repo: str = "", forge: str = "") -> Place:
@@ -61,9 +60,9 @@ def place(environment: Mapping[str, str], *, target: str = "", repo: str = "", f
         raise InvalidRequest("this is no CI step, so it is not known where to post", hint="give --repo and --target")
     wanted = parse_target(target) if target else None
     if repo:
-        known = {here.site.base.partition("://")[2]: str(here.kind)} if here is not None else {}
+        ours = {here.site.base.partition("://")[2]: str(here.kind)} if here is not None else {}
         named = {_host(repo): forge} if forge else {}
-        site = parse_site(repo, {**known, **named})
+        site = known().site(repo, {**ours, **named})
     else:
         assert here is not None
         site = here.site
@@ -73,7 +72,7 @@ def place(environment: Mapping[str, str], *, target: str = "", repo: str = "", f
         raise InvalidRequest("which pull request, issue or commit of that repository?", hint="give --target")
     api = here.api if here is not None and site.base == here.site.base else ""
     sha = final.ref if final.what == "commit" else here.sha if same and here and final == here.target else ""
-    return Place(site, final, sha, token_of(site.kind, environment), api)
+    return Place(site, final, sha, known().token(site.kind, environment), api)
 
 
 def _host(repo: str) -> str:
@@ -111,10 +110,8 @@ async def _post(where: Place, said: Said, opened: Opened) -> Comment:
 @asynccontextmanager
 async def open_reviews(where: Place) -> AsyncIterator[Reviews]:
     """Raises: InvalidRequest."""
-    from provisioner.forges.registry import open_forge
-
     credentials = ForgeCredentials(token=where.token, api=where.api)
-    forge = open_forge(where.site.kind, where.site.base, credentials, SystemClock())
+    forge = open_forge(known().of(where.site.kind), where.site.base, credentials, SystemClock())
     try:
         yield forge
     finally:

@@ -153,6 +153,7 @@ class _Serving:
             hosting=c.clouds.hosting,
             registrar=c.engine.runners,
             ghosts=c.engine.runners.sites.ghosts,
+            kinds=c.kinds,
             trouble=lambda: self._trouble,
             agent_urls=lambda: c.engine.urls,
             public_url="" if self._options.embedded else c.settings.public_url,
@@ -162,7 +163,7 @@ class _Serving:
             ci=c.ci,
             paused=self._paused,
             warnings=self._warnings,
-            webhooks=expected(c.settings.forges, c.home.path),
+            webhooks=expected(c.settings.forges, c.home.path, c.kinds),
             demand=c.engine.demand,
             hand_overs=c.engine.hand_overs if self._options.step_of is not None else None,
         )

@@ -18,7 +18,9 @@ from provisioner.domain.errors import (
     Unauthenticated,
 )
 from provisioner.domain.forge import Delivery, ForgeKind, Site
+from provisioner.domain.kinds import Declared, Kinds
 from provisioner.forge_settings import ForgeSettings
+from provisioner.forges.registry import folder
 
 Read = Callable[[Mapping[str, str], bytes], Delivery]
 
@@ -60,14 +62,14 @@ class ForgeWebhooks:
         return found
 
 
-def expected(settings: Sequence[ForgeSettings], home: Path) -> Webhooks:
+def expected(settings: Sequence[ForgeSettings], home: Path, kinds: Kinds) -> Webhooks:
     """Those of forges whose settings name a secret, called by their addresses, with dashes for colons and slashes."""
     hooks: dict[tuple[str, str], Hook] = {}
     for one in settings:
         if one.webhook_secret_file:
             site = Site(ForgeKind(one.kind), one.url, "")
             secret = home / Path(one.webhook_secret_file).expanduser()
-            hooks[one.kind, hook_name(site)] = Hook(site, _reading(site, secret))
+            hooks[one.kind, hook_name(site)] = Hook(site, _reading(site, secret, kinds.of(one.kind)))
     return ForgeWebhooks(hooks) if hooks else NoWebhooks()
 
 
@@ -75,18 +77,16 @@ def hook_name(site: Site) -> str:
     return site.base.partition("://")[2].replace(":", "-").replace("/", "-")
 
 
-def _reading(site: Site, secret_file: Path) -> Read:
+def _reading(site: Site, secret_file: Path, declared: Declared) -> Read:
     """The file is read each time, so that a secret can be changed in place. An empty one would let anybody in."""
 
     def read(headers: Mapping[str, str], body: bytes) -> Delivery:
-        from provisioner.forges.registry import folder
-
         try:
             secret = secret_file.read_text().strip()
         except OSError as error:
             raise ForgeUnauthorized(f"the webhook secret of {site.host} cannot be read: {error.strerror}") from error
         if not secret:
             raise ForgeUnauthorized(f"the webhook secret of {site.host} is empty")
-        return folder(site.kind).delivery(site, headers, body, secret)
+        return folder(declared).delivery(site, headers, body, secret)
 
     return read

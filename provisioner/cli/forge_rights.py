@@ -7,19 +7,14 @@ import os
 from contextlib import suppress
 from urllib.parse import urlsplit
 
+from provisioner import app
 from provisioner.domain.errors import InvalidRequest
-from provisioner.domain.forge import ForgeKind, Site, parse_site
+from provisioner.domain.forge import Site
 from provisioner.domain.launching import CiRun
-from provisioner.domain.step import token_of
 
 from . import health
 from .client import Client
 from .failures import REFUSED, CliError
-
-_INSTEAD = (
-    "use a token with the permission Administration (write) of the repository, in RUNNER_FORGE_TOKEN; a GitHub App, "
-    "under `forges:` of the settings; or a controller, by RUNNER_SERVER, which needs no token in the workflow"
-)
 
 
 class Rights:
@@ -37,26 +32,23 @@ class Rights:
         if forges is None or (known.get("opened") and not named):
             return
         settings_say = os.environ.get(known.get("variable") or "", "").strip()
-        token = named or settings_say or token_of(self._site.kind, os.environ)
+        kinds = app.forge_kinds()
+        token = named or settings_say or kinds.token(self._site.kind, os.environ)
         try:
             body = {"url": self._site.url, "token": token, "api": self._api}
             below = {"base": self._site.below} if self._site.below else {}
             client.ask("PUT", f"/forges/{self._site.kind}", body | below)
         except CliError as error:
-            if error.code == REFUSED and self._of_a_workflow(token):
-                said = f"a workflow's own GITHUB_TOKEN cannot make runners ({error.message})"
-                raise CliError(said, _INSTEAD, REFUSED) from error
+            declared = kinds.of(self._site.kind)
+            if error.code == REFUSED and token and token == declared.jobs.own_token(os.environ):
+                said = f"a workflow's own {declared.tokens[0]} cannot make runners ({error.message})"
+                raise CliError(said, declared.own_token_hint, REFUSED) from error
             raise
 
     def again(self, client: Client) -> None:
         """After the controller lost what it had. In silence: it says itself what it lacks."""
         with suppress(CliError, InvalidRequest):
             self.begin(client)
-
-    def _of_a_workflow(self, token: str) -> bool:
-        """Source: GitHub, "GITHUB_TOKEN", 2026: it has no permission on runners, whatever `permissions` says."""
-        ours = self._site.kind is ForgeKind.GITHUB and os.environ.get("GITHUB_ACTIONS") == "true"
-        return ours and token == os.environ.get("GITHUB_TOKEN", "").strip()
 
 
 def of_lost(client: Client) -> None:
@@ -66,7 +58,7 @@ def of_lost(client: Client) -> None:
         return
     for url in health.look(client).get("paused") or {}:
         with suppress(InvalidRequest):
-            Rights(parse_site(url, _kinds(known))).again(client)
+            Rights(app.forge_kinds().site(url, _kinds(known))).again(client)
 
 
 def named(client: Client, repo: str, kind: str, run: CiRun | None) -> Site:
@@ -75,7 +67,7 @@ def named(client: Client, repo: str, kind: str, run: CiRun | None) -> Site:
     told = client.told or client.get("/status")
     host = urlsplit(repo if "://" in repo else f"https://{repo}").netloc
     here = {run.site.base.partition("://")[2]: str(run.site.kind)} if run is not None else {}
-    return parse_site(repo, _kinds(told.get("forges") or {}) | here | ({host: kind} if kind else {}))
+    return app.forge_kinds().site(repo, _kinds(told.get("forges") or {}) | here | ({host: kind} if kind else {}))
 
 
 def _kinds(known: dict[str, dict[str, str]]) -> dict[str, str]:

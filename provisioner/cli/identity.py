@@ -1,7 +1,6 @@
 """Who a CI job is to a served controller: its forge's own word for it, exchanged for a session. Nothing that lasts.
 
-GitHub gives a token for whatever audience is asked for; GitLab puts one that the job's `id_tokens` names into a
-variable.
+Some forges give a job a token for whatever audience it asks for; others put one into a variable of the job's choice.
 """
 
 from __future__ import annotations
@@ -9,9 +8,11 @@ from __future__ import annotations
 import json
 import os
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Callable
+
+from provisioner import app
+from provisioner.domain.kinds import IdTokenAddress
 
 from .client import Client
 from .failures import REFUSED, CliError, Unreachable
@@ -22,13 +23,13 @@ _TIMEOUT_S = 30.0
 
 def renewal(server: str, ca: str) -> Callable[[], str] | None:
     """What gives a session whenever one is needed; None outside of CI."""
-    if not (os.environ.get("GITHUB_ACTIONS") == "true" or os.environ.get(VARIABLE)):
+    if not (_asked(server) or os.environ.get(VARIABLE)):
         return None
 
     def renew() -> str:
         client = Client(server, ca=ca)
         try:
-            token: str = client.post("/oidc", {"token": _own_token(server)})["token"]
+            token: str = client.post("/oidc", {"token": _own_token(_asked(server))})["token"]
         finally:
             client.close()
         return token
@@ -36,16 +37,18 @@ def renewal(server: str, ca: str) -> Callable[[], str] | None:
     return renew
 
 
-def _own_token(server: str) -> str:
+def _asked(server: str) -> IdTokenAddress | None:
+    return app.forge_kinds().id_token(os.environ, server.rstrip("/"))
+
+
+def _own_token(asked: IdTokenAddress | None) -> str:
     """Raises: CliError, Unreachable."""
     if given := os.environ.get(VARIABLE, "").strip():
         return given
-    url, bearer = (os.environ.get(f"ACTIONS_ID_TOKEN_REQUEST_{name}", "") for name in ("URL", "TOKEN"))
-    if not url or not bearer:
-        hint = "give the job `permissions: id-token: write` (a fork's pull request cannot have it), or set RUNNER_TOKEN"
+    if asked is None or not (asked.url and asked.bearer):
+        hint = asked.hint if asked is not None else f"set {VARIABLE}, or RUNNER_TOKEN"
         raise CliError("this CI job has no identity to show to RUNNER_SERVER", hint, REFUSED)
-    audience = urllib.parse.quote(server.rstrip("/"), safe="")
-    request = urllib.request.Request(f"{url}&audience={audience}", headers={"Authorization": f"bearer {bearer}"})
+    request = urllib.request.Request(asked.url, headers={"Authorization": f"bearer {asked.bearer}"})
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
             value = json.loads(answer.read()).get("value")

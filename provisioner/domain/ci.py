@@ -17,13 +17,10 @@ from typing import Protocol, TypeVar
 
 from .budget import Budget
 from .errors import Forbidden
-from .forge import ForgeKind, Site
+from .forge import Site
 from .job import CiOrigin, JobSpec, Need
 
 LASTS = timedelta(hours=1)
-# Source: docs.github.com "Events that trigger workflows", 2026: runs of these may have a fork's code in them, some
-# with the rights and the name of the repository itself.
-_MAYBE_FORKS = re.compile(r"pull_request.*|workflow_run")
 _OWNER = 64
 
 
@@ -93,10 +90,20 @@ class CiDoor(Protocol):
         ...
 
 
-def read_claims(kind: ForgeKind, told: Mapping[str, object]) -> CiClaims:
+class Vouching(Protocol):
+    """How a kind of forge signs for the jobs of its CI. Pure."""
+
+    def issuer(self, base: str) -> str:
+        """Who signs for the forge at `base`; "" where that cannot be known."""
+        ...
+
+    def claims(self, told: Mapping[str, str]) -> CiClaims: ...
+
+
+def read_claims(vouching: Vouching, told: Mapping[str, object]) -> CiClaims:
     """Raises: Forbidden when it is no token of a CI run."""
     every = {name: _text(value) for name, value in told.items() if isinstance(value, str | int)}
-    found = _github(every) if kind is ForgeKind.GITHUB else _gitlab(every)
+    found = vouching.claims(every)
     if not (found.repository and found.run_id):
         raise Forbidden("this token is of no CI run", hint="take the one that the forge gives to a job")
     return found
@@ -104,24 +111,6 @@ def read_claims(kind: ForgeKind, told: Mapping[str, object]) -> CiClaims:
 
 def _text(value: str | int) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _github(told: Mapping[str, str]) -> CiClaims:
-    names = ("repository", "ref", "run_id")
-    repository, ref, run_id = (told.get(name, "") for name in names)
-    fork = None if _MAYBE_FORKS.fullmatch(told.get("event_name", "")) else False
-    return CiClaims(repository, ref, run_id, told.get("run_attempt", "1"), fork, told.get("check_run_id", ""), told)
-
-
-def _gitlab(told: Mapping[str, str]) -> CiClaims:
-    """`project_path` is where the code comes from, which for a fork's merge request is the fork; `job_project_path`,
-    where GitLab tells it, where the job runs. Source: docs.gitlab.com, "ID token authentication", 2026."""
-    source, where = told.get("project_path", ""), told.get("job_project_path", "")
-    merging = told.get("pipeline_source") == "merge_request_event" or "merge-requests/" in told.get("ref_path", "")
-    fork = source != where if where else (None if merging else False)
-    prefix = {"branch": "refs/heads/", "tag": "refs/tags/"}.get(told.get("ref_type", ""), "")
-    ref = told.get("ref_path") or f"{prefix}{told.get('ref', '')}"
-    return CiClaims(where or source, ref, told.get("pipeline_id", ""), "1", fork, told.get("job_id", ""), told)
 
 
 def admit(policies: Sequence[CiPolicy], issuer: str, audience: Sequence[str], claims: CiClaims) -> CiPolicy:

@@ -10,20 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NewType, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from .errors import ForgeRefused, ForgeUnauthorized, InvalidRequest
 from .job import RunnerSpec
 
 PREFIX = "runner-"  # what the name of every runner of ours begins with: instances' names do
-_KNOWN_HOSTS = {"github.com": "github", "gitlab.com": "gitlab", "gitea.com": "gitea", "codeberg.org": "gitea"}
-
-
-class ForgeKind(StrEnum):
-    GITHUB = "github"
-    GITLAB = "gitlab"
-    GITEA = "gitea"
+# The name of a kind's folder below provisioner/forges, which declares what it is (see kinds.py).
+ForgeKind = NewType("ForgeKind", str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +46,9 @@ class Site:
         return self.url
 
 
-def parse_site(url: str, kinds: Mapping[str, str] | None = None) -> Site:
-    """The site behind a web address. `kinds` says what the hosts are that nobody can know: host -> kind, or, for a
-    forge that lives below its host's root, host/path -> kind.
+def parse_site(url: str, kinds: Mapping[str, str]) -> Site:
+    """The site behind a web address. `kinds` says what the hosts are: host -> kind, or, for a forge that lives below
+    its host's root, host/path -> kind, or, for all that lie below a host, .host -> kind.
 
     Raises: InvalidRequest.
     """
@@ -63,14 +58,12 @@ def parse_site(url: str, kinds: Mapping[str, str] | None = None) -> Site:
     if parts.username or parts.password or parts.query or parts.fragment:
         raise InvalidRequest("a forge's address holds no name, password, query or fragment", hint="leave them out")
     path = parts.path.strip("/").removesuffix(".git")
-    root, kind = _forge_at(parts.netloc, path, {**_KNOWN_HOSTS, **(kinds or {})})
-    kind = kind or ("github" if _is_ghe(parts.hostname) else "")
+    root, kind = _forge_at(parts.netloc, path, kinds)
+    kind = kind or _below(parts.hostname, kinds)
     if not kind:
         raise InvalidRequest(
             f"what kind of forge is {parts.netloc}?", hint="name it with --forge, or under `forges:` in the settings"
         )
-    if kind not in set(ForgeKind):
-        raise InvalidRequest(f"{kind[:40]!r} is not a kind of forge", hint=", ".join(ForgeKind))
     return Site(ForgeKind(kind), f"{parts.scheme}://{root}", path[len(root) - len(parts.netloc) :].strip("/"))
 
 
@@ -99,8 +92,8 @@ def _forge_at(host: str, path: str, kinds: Mapping[str, str]) -> tuple[str, str]
     return host, ""
 
 
-def _is_ghe(host: str) -> bool:
-    return host.endswith(".ghe.com")
+def _below(host: str, kinds: Mapping[str, str]) -> str:
+    return next((kind for end, kind in kinds.items() if end.startswith(".") and host.endswith(end)), "")
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .errors import InvalidRequest
-from .forge import ForgeKind, Site
-from .step import step_of
+from .forge import Site
 
 _OWN = 8  # hexadecimal digits that tell a launch's label from others of its run
-DOTENV = "runner.env"  # where a GitLab job leaves variables for those after it, unless --dotenv says otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +29,6 @@ class CiRun:
     output: str = ""
     summary: str = ""
     dotenv: str = ""
-
-
-def run_of(environment: Mapping[str, str]) -> CiRun | None:
-    """None outside of a CI run that we know."""
-    step = step_of(environment)
-    if step is None:
-        return None
-    if step.kind is ForgeKind.GITLAB:
-        project = environment.get("CI_PROJECT_PATH", "")  # where the job runs, whatever is merged into what
-        pipeline, job = environment.get("CI_PIPELINE_ID", ""), environment.get("CI_JOB_NAME", "")
-        site = Site(step.kind, step.site.base, project)
-        return CiRun(site, (pipeline, job), f"run-{pipeline}", step.api, dotenv=DOTENV)
-    attempt = environment.get("GITHUB_RUN_ATTEMPT", "1")
-    # The legs of a matrix are told apart by nothing but what the runner tracks their processes by.
-    words = (step.run_id, attempt, environment.get("GITHUB_JOB", ""), environment.get("RUNNER_TRACKING_ID", ""))
-    label = f"run-{step.run_id}-{attempt}"
-    return CiRun(step.site, words, label, step.api, output=step.output, summary=step.summary)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from .facts import AttemptReport
-from .forge import CiJob, CiJobState, ForgeKind, Site
+from .forge import CiJob, CiJobState, Site
 from .job import Attempt, Instance, Job, JobPhase, Reason, Why
 from .policy import Policy
 from .pools import NAMED
@@ -113,11 +113,6 @@ def taken_away(job: Job, attempts: Sequence[Attempt], reruns: Sequence[Rerun]) -
     return len(lost | {rerun.number for rerun in reruns if rerun.lost_at is not None})
 
 
-def may_follow_a_loss(job: CiJob) -> bool:
-    """Whether it can be a job that was run again, by what its forge says of it alone: GitLab's are new ones."""
-    return job.attempt > 1 or job.site.kind is ForgeKind.GITLAB
-
-
 def losses_before(job: CiJob, reruns: Iterable[Rerun]) -> int:
     """How often a machine was lost with this job of this run before, whoever had it run again after that."""
     return sum(_lost_before(job, rerun) for rerun in reruns)
@@ -128,8 +123,8 @@ def _lost_before(job: CiJob, rerun: Rerun) -> bool:
         return False
     if (job.site.base, job.run_id, job.name) != (rerun.site.base, rerun.run_id, rerun.ci_name):
         return False
-    another = job.site.kind is ForgeKind.GITLAB and job.id != rerun.ci_id
-    return job.repository.lower() == rerun.repository.lower() and (job.attempt > rerun.ci_attempt or another)
+    another = job.attempt > rerun.ci_attempt or job.id != rerun.ci_id  # at some forges it is a new job
+    return job.repository.lower() == rerun.repository.lower() and another
 
 
 def unneeded(rerun: Rerun, now_is: CiJob) -> RerunOutcome:

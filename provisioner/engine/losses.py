@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from provisioner.domain.forge import CiJob
 from provisioner.domain.policy import Policy
 from provisioner.domain.pools import Key
-from provisioner.domain.reruns import losses_before, may_follow_a_loss
+from provisioner.domain.reruns import losses_before
 from provisioner.domain.store import Store
 
 
@@ -23,9 +23,14 @@ class Losses:
         self._known: dict[Key, bool] = {}
 
     async def among(self, waiting: Sequence[CiJob]) -> frozenset[Key]:
-        again = [job for job in waiting if may_follow_a_loss(job)]
-        self._known = {job.key: self._known[job.key] for job in again if job.key in self._known}
-        if fresh := [job for job in again if job.key not in self._known]:
+        before, fresh = self._known, list[CiJob]()
+        self._known = {}
+        for job in waiting:
+            if (so := before.get(job.key)) is None:
+                fresh.append(job)
+            else:
+                self._known[job.key] = so
+        if fresh:
             lost = await self._store.reruns.lost_in({job.run_id for job in fresh})
             self._known |= {job.key: losses_before(job, lost) >= self._enough for job in fresh}
         return frozenset(key for key, so in self._known.items() if so)

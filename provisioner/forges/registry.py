@@ -1,24 +1,23 @@
-"""Which forges there are: one line each. A forge's folder is imported only when it is opened."""
+"""Which forges there are: every folder here is one, and declares itself in its `FORGE`. What opens it is imported only
+when it is opened."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
+from pkgutil import iter_modules
 from typing import Protocol, cast
 
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.extras import installed_by
-from provisioner.domain.forge import Delivery, Forge, ForgeCredentials, ForgeKind, Release, Reviews, Site
+from provisioner.domain.forge import Delivery, Forge, ForgeCredentials, Release, Reviews, Site
 from provisioner.domain.job_queue import JobQueue
+from provisioner.domain.kinds import Declared, Kinds
 from provisioner.domain.ports import Clock
-
-FOLDERS = {
-    ForgeKind.GITHUB: "github",
-    ForgeKind.GITLAB: "gitlab",
-    ForgeKind.GITEA: "gitea",
-}
 
 _NEEDED = {"httpx2": "httpx2", "jwt": "PyJWT"}
 
@@ -55,30 +54,38 @@ class Queueing(Protocol):
     def open_queue(self, forge: Opened, site: Site, name: str, group: str, clock: Clock) -> Awaitable[JobQueue]: ...
 
 
-def queueing(kind: ForgeKind) -> Queueing | None:
+@cache
+def known() -> Kinds:
+    """Those that have a folder here."""
+    return Kinds(declared_in(Path(__file__).parent, "provisioner.forges"))
+
+
+def declared_in(folder: Path, package: str) -> list[Declared]:
+    """What the folders in it declare; it is imported as `package`."""
+    names = [one.name for one in iter_modules([str(folder)]) if one.ispkg]
+    return [import_module(f"{package}.{name}").FORGE for name in names]
+
+
+def queueing(declared: Declared) -> Queueing | None:
     """None where the forge does not."""
-    found = folder(kind)
-    return cast("Queueing", found) if hasattr(found, "open_queue") else None
+    return cast("Queueing", folder(declared)) if declared.scale_sets else None
 
 
-def redelivering(kind: ForgeKind) -> Redelivering | None:
+def redelivering(declared: Declared) -> Redelivering | None:
     """None where the forge cannot."""
-    found = folder(kind)
-    return cast("Redelivering", found) if hasattr(found, "redeliver") else None
+    return cast("Redelivering", folder(declared)) if declared.redelivers else None
 
 
-def folder(kind: ForgeKind) -> Folder:
+def folder(declared: Declared) -> Folder:
     """Raises: InvalidRequest."""
-    if kind not in FOLDERS:
-        raise InvalidRequest(f"{kind} is not a forge that this controller can speak to", hint=", ".join(FOLDERS))
     for module, package in _NEEDED.items():  # which are imported no sooner than they are used
         if find_spec(module) is None:
             raise InvalidRequest(f"forges need {package}, which is not installed", hint=installed_by("forges"))
-    return cast("Folder", import_module(f".{FOLDERS[kind]}.opening", __package__))
+    return cast("Folder", import_module(declared.opening))
 
 
 def open_forge(
-    kind: ForgeKind, base: str, credentials: ForgeCredentials, clock: Clock, release: Release | None = None
+    declared: Declared, base: str, credentials: ForgeCredentials, clock: Clock, release: Release | None = None
 ) -> Opened:
     """Raises: InvalidRequest."""
-    return folder(kind).open_forge(base, credentials, clock, release or Release())
+    return folder(declared).open_forge(base, credentials, clock, release or Release())

@@ -24,7 +24,7 @@ router = APIRouter(tags=["webhooks"])
 _LARGEST = 25 * 2**20  # bytes. Source: GitHub, "Webhook events and payloads", 2026: payloads are capped at 25 MB
 _TOLD_EVERY_S = 60.0
 _log = structlog.get_logger()
-Kind = Annotated[str, Path(pattern="^(github|gitlab|gitea)$")]
+Kind = Annotated[str, Path(pattern="^[a-z0-9][a-z0-9_]{0,39}$")]
 Name = Annotated[str, Path(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -41,6 +41,7 @@ async def named_webhook(kind: Kind, name: Name, request: Request, services: Use)
 
 
 async def _take(kind: str, name: str, request: Request, services: Services) -> JSONResponse:
+    services.kinds.of(kind)
     webhooks: Webhooks = services.webhooks
     try:
         async with services.strangers.whole(request, _LARGEST) as body:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.forge import runner_site
 from provisioner.domain.job import JobSpec, Need
+from provisioner.domain.kinds import Kinds
 from provisioner.domain.pools import Pool
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:=/@+-]{0,99}")
@@ -31,7 +32,7 @@ def as_in_pool(spec: JobSpec, pools: Sequence[Pool]) -> JobSpec:
     return replace(spec, need=pool.need, max_lifetime_s=lives_s)
 
 
-def check_runner(spec: JobSpec) -> None:
+def check_runner(spec: JobSpec, kinds: Kinds) -> None:
     """What it runs, reads and leaves is its forge's affair. Raises: InvalidRequest."""
     runner = spec.runner
     if runner is None:
@@ -39,7 +40,7 @@ def check_runner(spec: JobSpec) -> None:
     for name in _ITS_FORGES:
         if getattr(spec, name):
             raise InvalidRequest(f"spec.{name}: a ci-runner runs what its forge gives it", hint="leave it out")
-    runner_site(runner)
+    kinds.of(runner_site(runner).kind)
     if runner.jobs not in ("one", "many"):
         raise InvalidRequest(f"spec.runner.jobs: {runner.jobs[:40]!r} is neither one nor many")
     if not 1 <= len(runner.labels) <= _MOST_LABELS:

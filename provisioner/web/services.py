@@ -18,6 +18,7 @@ from provisioner.domain.forge import ForgeKeyring
 from provisioner.domain.ghosts import Ghosts
 from provisioner.domain.handing import HandOvers
 from provisioner.domain.hosts import Hosting
+from provisioner.domain.kinds import Kinds
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Desk, Logs, Objects
 from provisioner.domain.registrar import Registrar
@@ -99,12 +100,12 @@ def _no_file(sha256: str) -> Path | None:
 @dataclass(frozen=True)
 class Services:
     """`status` gives what the composition root knows; `shutdown(why)` ends the controller; `gc(dry_run, expired)`
-    collects now, `ghosts` those at forges. `bits(n)` gives n random bits; `trouble()` when the engine last broke;
-    `agent_file(sha256)` the agent's one file if it is this one; `keyring` takes credentials that commands hand over,
-    where the controller has none of its own, `forge_keyring` those of forges; `ci` lets CI runs in; `public_url` where
-    people's programs reach it, "" if nowhere; `paused()` which providers take no launches now, and why; `warnings()`
-    what will soon be refused; `webhooks` tells genuine ones, and `demand` takes what they tell; `hand_overs` where the
-    controller is a CI step's own."""
+    collects now, `ghosts` those at forges; `kinds` of these. `bits(n)` gives n random bits; `trouble()` when the engine
+    last broke; `agent_file(sha256)` the agent's one file if it is this one; `keyring` takes credentials that commands
+    hand over, where the controller has none of its own, `forge_keyring` those of forges; `ci` lets CI runs in;
+    `public_url` where people's programs reach it, "" if nowhere; `paused()` which providers take no launches now, and
+    why; `warnings()` what will soon be refused; `webhooks` tells genuine ones, and `demand` takes what they tell;
+    `hand_overs` where the controller is a CI step's own."""
 
     store: Store
     desk: Desk
@@ -119,6 +120,7 @@ class Services:
     hosting: Hosting
     registrar: Registrar
     ghosts: Ghosts
+    kinds: Kinds
     bits: Callable[[int], int] = _random_bits
     agent_urls: Callable[[], Sequence[str]] = tuple
     trouble: Callable[[], tuple[datetime, str] | None] = _no_trouble

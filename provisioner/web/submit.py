@@ -13,6 +13,7 @@ from provisioner.domain.ci import granted
 from provisioner.domain.errors import Conflict, Forbidden, Impossible, InvalidRequest, NotFound, OverBudget
 from provisioner.domain.forge import runner_site
 from provisioner.domain.job import CheckpointSpec, InputSpec, Job, JobPhase, JobSpec, Need, Workspace
+from provisioner.domain.kinds import Kinds
 from provisioner.domain.place import Ladder, ceilings
 from provisioner.domain.pools import NAMED
 from provisioner.domain.span import too_long
@@ -37,7 +38,7 @@ async def submit(services: Services, caller: Caller, job_id: str, spec: JobSpec,
     if not JOB_ID.fullmatch(job_id):
         raise InvalidRequest(f"not a job id: {job_id[:80]!r}", hint="small letters, digits and dashes, 3 to 63")
     spec = _granted(services, caller, spec)
-    check(spec, local=caller.local)
+    check(spec, services.kinds, local=caller.local)
     await _check_secrets(services, caller.owner, spec, handed)
     await _check_workspace(services, spec.workspace)
     ladder: Ladder = await services.desk.ladder(spec.need)
@@ -64,7 +65,7 @@ def _granted(services: Services, caller: Caller, spec: JobSpec) -> JobSpec:
         return replace(spec, origin=None)
     if spec.runner is None or services.ci is None:
         raise Forbidden("a CI run launches runners and nothing else", hint="`runner launch`")
-    check_runner(spec)
+    check_runner(spec, services.kinds)
     return granted(services.ci.granted(caller.session), caller.session, spec, runner_site(spec.runner))
 
 
@@ -105,11 +106,11 @@ def read_spec(raw: Mapping[str, Any]) -> JobSpec:
     return spec
 
 
-def check(spec: JobSpec, *, local: bool) -> None:
+def check(spec: JobSpec, kinds: Kinds, *, local: bool) -> None:
     """What types cannot say. `local`: the caller may read this controller's own files. Raises: InvalidRequest."""
     words = (spec.run,) if isinstance(spec.run, str) else spec.run
     if spec.kind == "ci-runner":
-        check_runner(spec)
+        check_runner(spec, kinds)
     elif spec.kind != "command":
         raise InvalidRequest(f"spec.kind: {spec.kind!r} is not a kind of job", hint="command or ci-runner")
     elif spec.runner is not None:

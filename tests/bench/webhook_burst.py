@@ -38,6 +38,7 @@ from provisioner.domain.job import Instance
 from provisioner.domain.policy import Policy
 from provisioner.domain.pools import Pool
 from provisioner.engine import Engine
+from provisioner.forges.registry import known
 from provisioner.objects import open_objects
 from provisioner.store.logs import FileLogs
 from provisioner.store.open import SqlStore, open_store
@@ -54,7 +55,7 @@ _A_RUN = 40  # jobs of one run
 _LINES, _TWICE = 8, 3
 _SECRET = b"the webhook's secret"
 _BASE = "https://github.com"
-_SITE = Site(ForgeKind.GITHUB, _BASE, "acme")
+_SITE = Site(ForgeKind("github"), _BASE, "acme")
 
 
 def main() -> None:
@@ -112,7 +113,7 @@ async def _sent(port: int) -> dict[str, list[float]]:
 class _Forge:
     """Shows what it was told of, and has no runners yet."""
 
-    kind = ForgeKind.GITHUB
+    kind = ForgeKind("github")
     visibility_s = 30.0
 
     def __init__(self) -> None:
@@ -143,7 +144,7 @@ class _Forge:
         told = json.loads(body)
         if told["event"] == "workflow_run":
             return Delivery(headers["x-github-delivery"], "workflow_run", None, told["facts"])
-        site = Site(ForgeKind.GITHUB, _BASE, told["repository"])
+        site = Site(ForgeKind("github"), _BASE, told["repository"])
         at = datetime.fromtimestamp(told["at"], UTC)
         job = CiJob(told["id"], site, told["repository"], CiJobState.QUEUED, ("gpu",), at, run_id=told["run"])
         self.jobs[job.id] = job
@@ -188,6 +189,7 @@ def _services(store: SqlStore, engine: Engine, folder: Path, forge: _Forge) -> S
         hosting=FakeHosting(),
         registrar=engine.runners,
         ghosts=engine.runners.sites.ghosts,
+        kinds=known(),
         webhooks=ForgeWebhooks({("github", ""): Hook(_SITE, forge.read)}),
         demand=engine.demand,
     )

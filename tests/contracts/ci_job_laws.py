@@ -13,12 +13,12 @@ from provisioner.domain.store import Store
 
 from .store_laws import CAPS, NOW, instance, job, later, moved
 
-ACME = Site(ForgeKind.GITHUB, "https://github.com", "acme")
+ACME = Site(ForgeKind("github"), "https://github.com", "acme")
 QUEUED, RUNNING, DONE = CiJobState
 
 
 def ci_job(key: str, state: CiJobState = QUEUED, repository: str = "acme/app", **more: object) -> CiJob:
-    site = Site(ForgeKind.GITHUB, "https://github.com", repository)
+    site = Site(ForgeKind("github"), "https://github.com", repository)
     given: dict[str, object] = {"labels": ("gpu",), "created_at": NOW, "run_id": "r1", **more}
     return CiJob(key, site, repository, state, **given)  # type: ignore[arg-type]
 
@@ -53,7 +53,7 @@ class CiJobLaws:
         assert await waiting(store, 30) == []
 
     async def test_s13_another_attempt_or_another_forge_is_another_job(self, store: Store) -> None:
-        elsewhere = replace(ci_job("1"), site=Site(ForgeKind.GITHUB, "https://ghe.acme.example", "acme/app"))
+        elsewhere = replace(ci_job("1"), site=Site(ForgeKind("github"), "https://ghe.acme.example", "acme/app"))
         again = ci_job("1", attempt=2)
         await store.ci_jobs.note([ci_job("1", DONE), again, elsewhere], later(1))
         assert await waiting(store) == [elsewhere, again]

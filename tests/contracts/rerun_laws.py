@@ -12,7 +12,7 @@ from provisioner.domain.store import Store
 
 from .store_laws import later
 
-_SITE = Site(ForgeKind.GITHUB, "https://github.com", "octo")
+_SITE = Site(ForgeKind("github"), "https://github.com", "octo")
 _AT = later(0)
 
 

@@ -16,7 +16,7 @@ class RunnerLaws:
     """Subclasses give a fresh `store`."""
 
     async def test_s11_a_runner_is_named_after_its_machine_and_its_row_is_made_once(self, store: Store) -> None:
-        site = Site(ForgeKind.GITHUB, "https://github.com", "octo/repo")
+        site = Site(ForgeKind("github"), "https://github.com", "octo/repo")
         first, one = await running(store, "1")
         row = await store.runners.expect(first, site, one.name, later(6))
         assert (row.name, row.site, row.gone_at) == (one.name, site, None)
@@ -26,7 +26,7 @@ class RunnerLaws:
         assert await store.runners.known([one.name, "runner-i-other"]) == {one.name}
 
     async def test_s11_of_many_who_expect_it_at_once_one_makes_the_row(self, store: Store) -> None:
-        site = Site(ForgeKind.GITHUB, "https://github.com", "octo/repo")
+        site = Site(ForgeKind("github"), "https://github.com", "octo/repo")
         first, one = await running(store, "1")
         rows = await asyncio.gather(*(store.runners.expect(first, site, one.name, later(6)) for _ in range(8)))
         assert {row.name for row in rows} == {one.name}
@@ -35,7 +35,7 @@ class RunnerLaws:
 
     async def test_s12_a_runner_is_there_until_it_is_gone_and_what_came_first_stays(self, store: Store) -> None:
         first, one = await running(store, "1")
-        row = await store.runners.expect(first, Site(ForgeKind.GITLAB, "https://g", "a/b/c"), one.name, later(6))
+        row = await store.runners.expect(first, Site(ForgeKind("gitlab"), "https://g", "a/b/c"), one.name, later(6))
         await store.runners.note(row.name, forge_id="7", online_at=later(7), reason=Reason(Why.IDLE, "nobody came"))
         await store.runners.note(row.name, online_at=later(9), busy_at=later(8), reason=Reason())
         (there,) = await store.runners.there()

@@ -35,7 +35,7 @@ def world(server: GiteaServer) -> GiteaWorld:
 
 @pytest.fixture
 def site(world: GiteaWorld) -> Site:
-    return Site(ForgeKind.GITEA, world.server.url, REPOSITORY)
+    return Site(ForgeKind("gitea"), world.server.url, REPOSITORY)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def world(server: GitLabServer) -> GitLabWorld:
 
 @pytest.fixture
 def site(world: GitLabWorld) -> Site:
-    return Site(ForgeKind.GITLAB, world.server.url, PROJECT)
+    return Site(ForgeKind("gitlab"), world.server.url, PROJECT)
 
 
 @pytest.fixture

@@ -334,7 +334,7 @@ async def test_a_place_without_runners_is_refused_before_anything_is_asked(
     forge: GitHub, fake: FakeGitHub, path: str
 ) -> None:
     with pytest.raises(ForgeRefused, match="a repository or an organisation"):
-        await forge.runners(Site(ForgeKind.GITHUB, fake.url, path))
+        await forge.runners(Site(ForgeKind("github"), fake.url, path))
     assert fake.asked() == 0
 
 

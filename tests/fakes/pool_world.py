@@ -31,7 +31,7 @@ from .simstore import SimStore
 from .simulation import POLICY, World
 from .virtual import SimClock, run_virtually
 
-ACME = Site(ForgeKind.GITHUB, BASE, "acme")
+ACME = Site(ForgeKind("github"), BASE, "acme")
 CALM = Troubles(0, 0, 0, 0, 0)
 
 

@@ -44,7 +44,7 @@ class PoolJob(SimJob):
     began_at: datetime | None = None
 
     def told(self, fork: bool | None) -> CiJob:
-        site = Site(ForgeKind.GITHUB, BASE, self.repository)
+        site = Site(ForgeKind("github"), BASE, self.repository)
         end = ("failure" if self.lost else "success") if self.state is CiJobState.DONE else ""
         more = {"fork": fork, "runner_name": self.runner, "name": self.id.partition("#")[0], "conclusion": end}
         at, run = self.created_at, self.run

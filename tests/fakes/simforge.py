@@ -34,7 +34,7 @@ from provisioner.domain.forge import (
 from provisioner.domain.ports import Clock
 
 T = TypeVar("T")
-SITE = Site(ForgeKind.GITHUB, "https://github.com", "octo/repo")
+SITE = Site(ForgeKind("github"), "https://github.com", "octo/repo")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Record:
 
 
 class SimForge:
-    kind = ForgeKind.GITHUB
+    kind = ForgeKind("github")
     visibility_s = 10.0
 
     def __init__(

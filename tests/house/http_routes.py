@@ -30,6 +30,7 @@ def described() -> Iterator[tuple[str, str, str]]:
         hosting=nothing,
         registrar=nothing,
         ghosts=nothing,
+        kinds=nothing,
     )
     site = people_site(services)
     for path, item in sorted(site.openapi()["paths"].items()):

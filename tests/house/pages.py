@@ -10,6 +10,7 @@ import click
 from pydantic import BaseModel
 
 from provisioner.domain.policy import Policy
+from provisioner.forges.registry import known
 from provisioner.settings import ENVIRONMENT, Settings
 
 from . import commands, job_file, scan, words
@@ -20,7 +21,9 @@ _MADE = "<!-- made by `python -m tests.house.generate` -->"
 
 def settings() -> str:
     keys = ((f"`{name}`", f"`{default}`" if default != "" else "", words.SETTINGS[name]) for name, default in _keys())
-    variables = ((f"`{name}`", meaning) for name, meaning in ENVIRONMENT.items())
+    tokens = list(dict.fromkeys(token for one in known() for token in one.tokens))
+    listed = f"{', '.join(tokens[:-1])} or {tokens[-1]}"
+    variables = ((f"`{name}`", meaning.replace("{tokens}", listed)) for name, meaning in ENVIRONMENT.items())
     return page(
         words.SETTINGS_INTRO,
         table(("key", "default", "meaning"), keys),

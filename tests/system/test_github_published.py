@@ -63,7 +63,7 @@ def read(event: str, payload: dict[str, Any]) -> Delivery:
     body = json.dumps(payload).encode()
     digest = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
     headers = {"x-github-event": event, "x-github-delivery": "1", "x-hub-signature-256": f"sha256={digest}"}
-    return delivery(Site(ForgeKind.GITHUB, "https://github.com", ""), headers, body, SECRET)
+    return delivery(Site(ForgeKind("github"), "https://github.com", ""), headers, body, SECRET)
 
 
 def test_published_jobs_are_understood(examples: dict[str, list[dict[str, Any]]]) -> None:

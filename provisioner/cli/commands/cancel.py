@@ -6,12 +6,13 @@ import os
 
 import click
 
+from provisioner import app
 from provisioner.cli import arguments, render
 from provisioner.cli.client import Client
 from provisioner.cli.embedded import connected
 from provisioner.cli.failures import CliError
 from provisioner.cli.of_step import NOTHING_TO_CANCEL
-from provisioner.domain.launching import is_of, run_of
+from provisioner.domain.launching import is_of
 
 _MOST = 10_000  # as many as are listed
 
@@ -35,7 +36,7 @@ def command(job: str | None, of_run: bool, now: bool, as_json: bool) -> None:
 
 def _of_run(now: bool) -> list[dict[str, object]]:
     """Those that are not done. Raises: CliError."""
-    run = run_of(os.environ)
+    run = app.forge_kinds().run(os.environ)
     if run is None:
         raise CliError("--of-run: this is no CI run", "`runner cancel JOB` cancels one")
     if not os.environ.get("RUNNER_SERVER"):

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from provisioner import app
 from provisioner.cli import render
 from provisioner.cli.failures import CliError
 
@@ -136,8 +137,9 @@ def _disk(value: str, given: Mapping[str, str]) -> list[str]:
 
 
 def _forge(value: str, given: Mapping[str, str]) -> list[str]:
-    if value == "bitbucket":
-        raise CliError("--driver bitbucket: it is no forge here", "github, gitlab and gitea are")
+    known = [str(one.kind) for one in app.forge_kinds()]
+    if value and value not in known:
+        raise CliError(f"--driver {value}: it is no forge here", f"{', '.join(known[:-1])} and {known[-1]} are")
     return ["--forge", value] if value else []
 
 

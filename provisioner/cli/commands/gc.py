@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
+from provisioner import app
 from provisioner.cli import forge_rights, handover, health, render
 from provisioner.cli.amounts import counted, duration
 from provisioner.cli.embedded import connected, home
 from provisioner.cli.failures import REFUSED, CliError, Unreachable
-from provisioner.domain.launching import run_of
 
 
 @click.command()
@@ -56,8 +56,6 @@ def _machines(dry_run: bool, expired: bool, provider: str) -> dict[str, Any]:
         if not alone:
             raise
     if alone:  # a controller sees its own machines only
-        from provisioner import app
-
         others = app.gc_without_store(home(), dry_run=dry_run, expired=True, provider=provider, but=known)
         told = {part: [*told[part], *(one for one in others[part] if one not in told[part])] for part in told}
     return told
@@ -66,7 +64,7 @@ def _machines(dry_run: bool, expired: bool, provider: str) -> dict[str, Any]:
 def _runners(given: dict[str, Any]) -> dict[str, Any]:
     """Two looks: what comes online between them is somebody's."""
     wait_s, older_s = duration(given["wait"], "--wait"), duration(given["older_than"], "--older-than")
-    client, run = connected(), run_of(os.environ)
+    client, run = connected(), app.forge_kinds().run(os.environ)
     site = forge_rights.named(client, given["repo"], given["forge"], run)
     forge_rights.Rights(site, run).begin(client)
     asked = {"url": site.url, "forge": str(site.kind), "base": site.below, "older_than_s": older_s}

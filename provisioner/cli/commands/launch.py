@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from provisioner import app
 from provisioner.cli import embedded, handover, jobfile, of_step, render, resources, step_output
 from provisioner.cli.amounts import counted, duration
 from provisioner.cli.client import Client
@@ -22,7 +23,7 @@ from provisioner.cli.failures import OURS, REFUSED, CliError
 from provisioner.cli.forge_rights import Rights, named
 from provisioner.cli.of_step import StepController
 from provisioner.domain.forge import Site
-from provisioner.domain.launching import CiRun, Names, names_of, parse_labels, run_of
+from provisioner.domain.launching import CiRun, Names, names_of, parse_labels
 
 _MOST = 100  # arbitrary
 _LONGER_S = 30.0  # than the command itself waits, which says more about why; arbitrary
@@ -52,7 +53,7 @@ def command(**given: Any) -> int:
     """Launch self-hosted CI runners, and wait until they are online.
 
     In a CI step without RUNNER_SERVER they are handed over to themselves before it ends."""
-    run = run_of(os.environ)
+    run = app.forge_kinds().run(os.environ)
     given["wait"] = duration(given["wait"], "--wait")
     need = jobfile.spec({"run": "true", "resources": resources.asked(given) or None})["need"]
     if given["cancel"] and run is None:

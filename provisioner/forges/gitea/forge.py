@@ -12,7 +12,6 @@ from provisioner.domain.forge import (
     PREFIX,
     CiJob,
     ForgeCredentials,
-    ForgeKind,
     Given,
     Registration,
     Release,
@@ -33,12 +32,13 @@ from .dialect import Dialect
 from .forgejo import Forgejo
 from .gitea import Gitea
 from .server import API, Server, Token
+from .steps import KIND
 
 VISIBILITY_S = 5.0  # arbitrary: one database, whose answers are at once
 
 
 class GiteaForge(Comments):
-    kind = ForgeKind.GITEA
+    kind = KIND
     visibility_s = VISIBILITY_S
 
     def __init__(

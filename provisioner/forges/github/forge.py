@@ -16,7 +16,6 @@ from provisioner.domain.errors import ForgeRefused, ForgeUnauthorized, ForgeUnre
 from provisioner.domain.forge import (
     PREFIX,
     CiJob,
-    ForgeKind,
     Given,
     Registration,
     Release,
@@ -38,6 +37,7 @@ from .queue import waiting
 from .reviews import Discussions
 from .scale_set import ScaleSets
 from .software import Listed, find_software
+from .steps import KIND
 
 VISIBILITY_S = 30.0  # arbitrary: listings were seen to be late by seconds; GitHub promises nothing
 _LOOK_AGAIN_S = (1.0, 3.0, 6.0)  # for a record that is there, since its name is taken, and does not show yet
@@ -48,7 +48,7 @@ _MOST_REMEMBERED = 10_000  # arbitrary
 class GitHub(Discussions):
     """Opened with one credential at one web address, `base`. It keeps no more than what it may forget."""
 
-    kind = ForgeKind.GITHUB
+    kind = KIND
 
     def __init__(
         self,

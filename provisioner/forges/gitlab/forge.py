@@ -12,7 +12,6 @@ from dataclasses import replace
 from provisioner.domain.forge import (
     CiJob,
     ForgeCredentials,
-    ForgeKind,
     Given,
     Registration,
     Release,
@@ -30,6 +29,7 @@ from .jobs import Jobs
 from .notes import Notes
 from .runners import VISIBILITY_S, Runners
 from .scope import Scopes
+from .steps import KIND
 
 VERSION = "18.5.0"
 SOURCE = "https://gitlab-runner-downloads.s3.amazonaws.com"
@@ -49,7 +49,7 @@ class Token:
 
 
 class GitLab(Notes):
-    kind = ForgeKind.GITLAB
+    kind = KIND
     visibility_s = VISIBILITY_S
 
     def __init__(

@@ -31,5 +31,6 @@ async def take_rights(kind: str, body: Rights, services: Use, caller: Admin) -> 
     if services.forge_keyring is None:
         raise Conflict("a served controller takes no forge's token", hint="name it under `forges:` of its settings")
     site = site_at(body.url, kind, body.base)
+    services.kinds.of(site.kind)
     await services.forge_keyring.take(site, ForgeCredentials(token=body.token.get_secret_value(), api=body.api))
     return JSONResponse({"site": site.url, "kind": str(site.kind)})

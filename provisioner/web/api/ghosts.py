@@ -30,6 +30,7 @@ class Look(BaseModel):
 async def collect_runners(body: Look, services: Use, caller: Admin) -> JSONResponse:
     """Name records of runners at a forge that have no machine; with `remove`, those of `seen` that are so still go."""
     site = site_at(body.url, body.forge, body.base)
+    services.kinds.of(site.kind)
     if body.remove:
         told = await services.ghosts.remove(site, body.older_than_s, body.seen or ())
     else:

@@ -132,7 +132,7 @@ class FakeGitHub:
             server.server_close()
 
     def site(self, path: str) -> Site:
-        return Site(ForgeKind.GITHUB, self.url, path)
+        return Site(ForgeKind("github"), self.url, path)
 
     def add_repository(self, full_name: str) -> Site:
         self.state.repositories[full_name] = self.state.next_id()

@@ -12,6 +12,7 @@ import yaml
 from provisioner.app.ci import policy_of
 from provisioner.domain.budget import Budget, Period
 from provisioner.domain.errors import InvalidRequest
+from provisioner.forges.registry import known
 from provisioner.settings import Settings, load
 
 CI = {"forge": "https://github.com", "repositories": ["acme/*"], "max_usd_per_hour": 5, "max_instances": 4}
@@ -19,13 +20,13 @@ CI = {"forge": "https://github.com", "repositories": ["acme/*"], "max_usd_per_ho
 
 def loaded(folder: Path, settings: dict[str, Any]) -> Settings:
     (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
-    return load(folder, {})
+    return load(folder, {}, known())
 
 
 @pytest.mark.parametrize(
     ("forge", "said"),
     [
-        ({"kind": "bitbucket"}, "Input should be 'github', 'gitlab' or 'gitea'"),
+        ({"kind": "bitbucket"}, "Input should be 'gitea', 'github' or 'gitlab'"),
         ({"kind": "gitea"}, "url is missing: write https://HOST"),
         ({"kind": "github", "url": "git.example"}, "write https://HOST"),
         ({"kind": "github", "url": "http://git.example"}, "https is needed beyond this computer"),

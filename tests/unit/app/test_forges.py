@@ -12,14 +12,15 @@ from provisioner.app.forges import OpenForges
 from provisioner.domain.errors import Conflict, ForgeUnauthorized
 from provisioner.domain.forge import ForgeCredentials, ForgeKind, Release, Site
 from provisioner.forge_settings import ForgeSettings
+from provisioner.forges.registry import known
 from tests.fakes.gitlab.server import TOKEN as GITLAB_TOKEN
 from tests.fakes.gitlab.server import GitLabServer
 from tests.fakes.gitlab.world import PROJECT, GitLabWorld
 from tests.fakes.hand_clock import HandClock
 from tests.fakes.open_forge import FakeForges, OpenForge
 
-VISION = Site(ForgeKind.GITHUB, "https://github.com", "acme/vision")
-SPEECH = Site(ForgeKind.GITHUB, "https://github.com", "acme/speech")
+VISION = Site(ForgeKind("github"), "https://github.com", "acme/vision")
+SPEECH = Site(ForgeKind("github"), "https://github.com", "acme/speech")
 SECRET = "ghp_not-to-be-seen"
 
 
@@ -33,7 +34,7 @@ class Ground:
         self.made: list[OpenForges] = []
 
     def forges(self, *settings: dict[str, Any], handed: bool = False) -> OpenForges:
-        models = [ForgeSettings.model_validate(one) for one in settings]
+        models = [ForgeSettings.model_validate(one, context=known()) for one in settings]
         one = OpenForges(models, self.home, self.environment, HandClock(), handed=handed, opener=self.world.open)
         self.made.append(one)
         return one
@@ -66,7 +67,7 @@ async def test_a_file_or_a_variable_opens_a_forge_once_and_when_it_is_needed(gro
     assert ground.world.opened == []
     assert used(forges.of(VISION)) == SECRET
     assert forges.of(VISION) is forges.of(SPEECH)
-    assert used(forges.of(Site(ForgeKind.GITHUB, "https://git.example", "a/b"))) == "ghe-token"
+    assert used(forges.of(Site(ForgeKind("github"), "https://git.example", "a/b"))) == "ghe-token"
     assert len(ground.world.opened) == 2
 
 
@@ -91,7 +92,7 @@ async def test_who_has_no_rights_is_told_where_to_put_them(ground: Ground) -> No
         forges.of(VISION)
     assert caught.value.line == "this controller has no rights at github.com; set HUB"
     with pytest.raises(ForgeUnauthorized, match=r"no rights at git\.example") as caught:
-        forges.of(Site(ForgeKind.GITEA, "https://git.example", "a/b"))
+        forges.of(Site(ForgeKind("gitea"), "https://git.example", "a/b"))
     assert "forges:" in caught.value.hint
 
 
@@ -164,7 +165,7 @@ async def test_a_forge_is_opened_with_the_program_that_the_settings_pin(ground: 
     forges = ground.forges({"kind": "github", "token_env": "HUB", "preinstalled": ["/usr/local/actions"], **pin})
     forges.of(VISION)
     assert ground.world.opened[0].release == Release("2.331.0", "https://mirror.example", {"x86_64": "cd" * 32})
-    assert (forges.preinstalled(VISION), forges.preinstalled(Site(ForgeKind.GITEA, "https://x", ""))) == (
+    assert (forges.preinstalled(VISION), forges.preinstalled(Site(ForgeKind("gitea"), "https://x", ""))) == (
         ("/usr/local/actions",),
         (),
     )
@@ -174,7 +175,7 @@ async def test_a_real_adapter_is_opened_by_the_registry(tmp_path: Path) -> None:
     """A GitLab over HTTP, asked with the token that was handed over."""
     with GitLabServer() as server:
         GitLabWorld(server)
-        site = Site(ForgeKind.GITLAB, server.url, PROJECT)
+        site = Site(ForgeKind("gitlab"), server.url, PROJECT)
         forges = OpenForges([], tmp_path, {}, server.clock, handed=True)
         with pytest.raises(Conflict, match="401"):
             await forges.take(site, token("glpat-wrong"))

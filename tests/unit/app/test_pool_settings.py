@@ -11,6 +11,7 @@ from provisioner.domain.forge import ForgeKind, Site
 from provisioner.domain.gpu import GpuNeed
 from provisioner.domain.job import MarketPolicy, Need
 from provisioner.domain.pools import Pool, Window
+from provisioner.forges.registry import known
 from provisioner.pool_settings import make_pools
 from provisioner.settings import load
 
@@ -35,14 +36,14 @@ pools:
 
 def pools(home: Path, text: str) -> tuple[Pool, ...]:
     (home / "settings.yaml").write_text(text)
-    return make_pools(load(home, {}).pools)
+    return make_pools(load(home, {}, known()).pools, known())
 
 
 def test_all_that_can_be_said_of_a_pool(tmp_path: Path) -> None:
     (found,) = pools(tmp_path, WHOLE)
     assert found == Pool(
         "gpu",
-        (Site(ForgeKind.GITHUB, "https://github.com", "acme"),),
+        (Site(ForgeKind("github"), "https://github.com", "acme"),),
         ("self-hosted", "gpu"),
         need=Need(GpuNeed(name="T4"), disk_gib=100, market=MarketPolicy.ON_DEMAND, providers=("aws",)),
         max=20,
@@ -59,7 +60,7 @@ def test_all_that_can_be_said_of_a_pool(tmp_path: Path) -> None:
 def test_little_suffices_and_forks_are_not_trusted(tmp_path: Path) -> None:
     (found,) = pools(tmp_path, "pools: [{name: a, sites: [ghe.acme.ghe.com/o/r], labels: [x], max: 1}]")
     assert (found.forks, found.min_idle, found.idle_timeout_s) == (False, 0, 600)
-    assert found.sites == (Site(ForgeKind.GITHUB, "https://ghe.acme.ghe.com", "o/r"),)
+    assert found.sites == (Site(ForgeKind("github"), "https://ghe.acme.ghe.com", "o/r"),)
 
 
 BASE = "name: a, sites: [https://github.com/o], labels: [x], max: 3"
@@ -127,13 +128,13 @@ def test_the_label_of_a_scale_set_is_its_own(tmp_path: Path, site: str, labels: 
 def test_the_kind_of_a_forge_may_be_said_here_or_elsewhere(tmp_path: Path) -> None:
     text = "pools: [{name: a, sites: [https://git.acme.example/o], labels: [x], max: 3%s}]"
     (found,) = pools(tmp_path, text % ", forge: gitea")
-    assert found.sites[0].kind is ForgeKind.GITEA
+    assert found.sites[0].kind == ForgeKind("gitea")
     (tmp_path / "settings.yaml").write_text(text % "")
-    (found,) = make_pools(load(tmp_path, {}).pools, {"git.acme.example": "gitlab"})
-    assert found.sites[0].kind is ForgeKind.GITLAB
+    (found,) = make_pools(load(tmp_path, {}, known()).pools, known(), {"git.acme.example": "gitlab"})
+    assert found.sites[0].kind == ForgeKind("gitlab")
 
 
 def test_a_pool_may_be_at_a_forge_below_its_hosts_root(tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_text("pools: [{name: a, sites: [https://host/gitlab/o], labels: [x], max: 3}]")
-    (found,) = make_pools(load(tmp_path, {}).pools, {"host/gitlab": "gitlab"})
-    assert found.sites == (Site(ForgeKind.GITLAB, "https://host/gitlab", "o"),)
+    (found,) = make_pools(load(tmp_path, {}, known()).pools, known(), {"host/gitlab": "gitlab"})
+    assert found.sites == (Site(ForgeKind("gitlab"), "https://host/gitlab", "o"),)

@@ -11,10 +11,11 @@ import pytest
 from provisioner.app.redelivery import redelivers
 from provisioner.domain.forge import ForgeKind, Site
 from provisioner.domain.pools import Pool
+from provisioner.forges.registry import known
 from provisioner.settings import load
 
 AT = datetime(2026, 1, 5, 9, tzinfo=UTC)
-ACME = Site(ForgeKind.GITHUB, "https://github.com", "acme")
+ACME = Site(ForgeKind("github"), "https://github.com", "acme")
 HOOK = "https://runner.example/hooks/github"
 SETTINGS = """
 public_url: https://runner.example
@@ -46,6 +47,6 @@ async def test_an_apps_own_hook_is_asked_once_and_else_those_of_the_sites(
 ) -> None:
     (tmp_path / "settings.yaml").write_text(SETTINGS % opened_by)
     forges = Asked()
-    found = redelivers(load(tmp_path, {}), [Pool("gpu", (ACME,), ("gpu",))], cast("Any", forges))
+    found = redelivers(load(tmp_path, {}, known()), [Pool("gpu", (ACME,), ("gpu",))], cast("Any", forges), known())
     await found["github.com"].redeliver(AT)
     assert forges.of == asked

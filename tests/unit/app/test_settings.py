@@ -8,37 +8,38 @@ from pathlib import Path
 import pytest
 
 from provisioner.domain.errors import InvalidRequest
+from provisioner.domain.kinds import Kinds
 from provisioner.domain.policy import Policy
 from provisioner.settings import ENVIRONMENT, load, secret_key
 from tests.unit.cli.step import GITHUB, GITLAB
 
 
 def test_an_empty_home_has_defaults(tmp_path: Path) -> None:
-    assert load(tmp_path, {}).make_policy() == Policy()
+    assert load(tmp_path, {}, Kinds()).make_policy() == Policy()
 
 
 def test_the_forges_own_variables_change_nothing(tmp_path: Path) -> None:
     """And none of them is one of ours."""
-    assert load(tmp_path, GITHUB | GITLAB) == load(tmp_path, {})
+    assert load(tmp_path, GITHUB | GITLAB, Kinds()) == load(tmp_path, {}, Kinds())
     assert not ENVIRONMENT.keys() & (GITHUB.keys() | GITLAB.keys())
 
 
 def test_the_environment_goes_over_the_file(tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_text("objects_url: s3://file\nmax_usd_per_hour: 2.5\n")
-    settings = load(tmp_path, {"RUNNER_OBJECTS_URL": "s3://environment"})
+    settings = load(tmp_path, {"RUNNER_OBJECTS_URL": "s3://environment"}, Kinds())
     assert (settings.objects_url, settings.max_usd_per_hour) == ("s3://environment", Decimal("2.5"))
 
 
 def test_malformed_yaml_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_text("max_instances: 3\nlocal: [\n")
     with pytest.raises(InvalidRequest, match=r"settings\.yaml:3: not YAML"):
-        load(tmp_path, {})
+        load(tmp_path, {}, Kinds())
 
 
 def test_an_unknown_key_is_named(tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_text("max_instnces: 3\n")
     with pytest.raises(InvalidRequest, match="max_instnces"):
-        load(tmp_path, {})
+        load(tmp_path, {}, Kinds())
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_an_unknown_key_is_named(tmp_path: Path) -> None:
 def test_what_means_something_else_or_cannot_be_is_refused(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "settings.yaml").write_text(text)
     with pytest.raises(InvalidRequest) as caught:
-        load(tmp_path, {}).make_policy()
+        load(tmp_path, {}, Kinds()).make_policy()
     assert said in caught.value.message
     assert "\n" not in caught.value.line
 
@@ -74,22 +75,22 @@ def test_what_means_something_else_or_cannot_be_is_refused(tmp_path: Path, text:
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_bytes(b"\xff\xfe\0")
     with pytest.raises(InvalidRequest, match=r"settings\.yaml: not text in UTF-8"):
-        load(tmp_path, {})
+        load(tmp_path, {}, Kinds())
 
 
 def test_nothing_may_be_nothing_where_it_usually_is(tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_text("policy: {idle_default_s: 0}\npublic_url: http://127.0.0.1:8080")
-    assert load(tmp_path, {}).make_policy() == Policy()
+    assert load(tmp_path, {}, Kinds()).make_policy() == Policy()
 
 
 def test_an_unknown_policy_is_named(tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_text("policy: {silense_s: 3}\n")
     with pytest.raises(InvalidRequest, match="silense_s"):
-        load(tmp_path, {}).make_policy()
+        load(tmp_path, {}, Kinds()).make_policy()
 
 
 def test_the_scale_multiplies_durations_only(tmp_path: Path) -> None:
-    policy = load(tmp_path, {"RUNNER_POLICY_SCALE": "0.05"}).make_policy()
+    policy = load(tmp_path, {"RUNNER_POLICY_SCALE": "0.05"}, Kinds()).make_policy()
     assert (policy.silence_s, policy.collect_share, policy.max_instances) == (9.0, 0.2, 8)
     assert policy.logs_keep_s == Policy().logs_keep_s
 
@@ -115,8 +116,8 @@ def test_a_short_key_is_refused(tmp_path: Path) -> None:
 def test_a_hard_limit_needs_a_role(tmp_path: Path, aws: str, said: str) -> None:
     (tmp_path / "settings.yaml").write_text(f"aws:\n  {aws}\n")
     with pytest.raises(InvalidRequest, match=said):
-        load(tmp_path, {})
+        load(tmp_path, {}, Kinds())
     (tmp_path / "settings.yaml").write_text(
         "aws: {hard_limit: true, hard_limit_role: 'arn:aws:iam::123456789012:role/limit'}\n"
     )
-    assert load(tmp_path, {}).aws.hard_limit
+    assert load(tmp_path, {}, Kinds()).aws.hard_limit

@@ -17,4 +17,4 @@ from provisioner.domain.forge import ForgeKind, Site
     ],
 )
 def test_a_hook_is_called_by_its_forges_address(base: str, name: str) -> None:
-    assert hook_name(Site(ForgeKind.GITLAB, base, "team")) == name
+    assert hook_name(Site(ForgeKind("gitlab"), base, "team")) == name

@@ -91,7 +91,7 @@ def test_what_needs_nothing_changes_nothing(given: dict[str, str]) -> None:
         ),
         ({"cloud": "aws", "cloud_gpu": "a100"}, "is no machine; write --gpu A100, and no type"),
         ({"cloud": "aws", "cloud_gpu": "k80"}, "K80s are past their support: write --gpu T4"),
-        ({"driver": "bitbucket"}, "it is no forge here; github, gitlab and gitea are"),
+        ({"driver": "bitbucket"}, "it is no forge here; gitea, github and gitlab are"),
         ({"token": "ghp_x"}, "--token is not taken here; use RUNNER_FORGE_TOKEN"),
         ({"reuse": "yes"}, "--reuse is not taken here; a step that is tried again finds its runners"),
         ({"cloud_startup_script": "eA=="}, "use aws.startup (settings of the controller"),

@@ -15,17 +15,19 @@ from provisioner.domain.errors import Forbidden
 from provisioner.domain.forge import ForgeKind, Site
 from provisioner.domain.gpu import parse_gpu
 from provisioner.domain.job import CiOrigin, JobSpec, Need, RunnerSpec
+from provisioner.forges.github import steps as github
+from provisioner.forges.gitlab import steps as gitlab
 
 NOW = datetime(2026, 3, 4, tzinfo=UTC)
-HUB = Site(ForgeKind.GITHUB, "https://github.com", "")
-VISION = Site(ForgeKind.GITHUB, "https://github.com", "acme/vision")
+HUB = Site(ForgeKind("github"), "https://github.com", "")
+VISION = Site(ForgeKind("github"), "https://github.com", "acme/vision")
 ISSUER, US = "https://issuer.example", "https://runner.example"
 POLICY = CiPolicy(HUB, ISSUER, US, ("acme/*",), 4, Decimal(5), 7200.0)
 TOLD = {"repository": "acme/vision", "ref": "refs/heads/main", "run_id": "7", "run_attempt": "2", "event_name": "push"}
 
 
 def claims(**more: Any) -> CiClaims:
-    return read_claims(ForgeKind.GITHUB, TOLD | more)
+    return read_claims(github, TOLD | more)
 
 
 def session(fork: bool = False, policy: CiPolicy = POLICY, **more: Any) -> Session:
@@ -105,7 +107,7 @@ def test_gitlab_tells_where_the_code_is_from_and_where_it_runs(
     more: dict[str, str], repository: str, fork: bool | None
 ) -> None:
     told = {"project_path": "acme/vision", "ref": "main", "ref_type": "branch", "pipeline_id": "9", "job_id": "90"}
-    found = read_claims(ForgeKind.GITLAB, told | more)
+    found = read_claims(gitlab, told | more)
     assert (found.repository, found.fork, found.job_id) == (repository, fork, "90")
     assert found.ref == more.get("ref_path", "refs/heads/main")
 
@@ -136,7 +138,7 @@ def test_forks_come_only_where_the_policy_says_so(allowed: str, fork: bool | Non
 def test_what_is_no_ci_run_is_refused() -> None:
     for told in ({}, {"repository": "acme/vision"}, {"run_id": "7"}):
         with pytest.raises(Forbidden, match="of no CI run"):
-            read_claims(ForgeKind.GITHUB, told)
+            read_claims(github, told)
 
 
 def test_runs_of_a_repository_share_machines_and_a_forks_shares_none() -> None:

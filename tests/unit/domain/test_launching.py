@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from provisioner.domain.forge import ForgeKind, Site
-from provisioner.domain.launching import Names, is_of, names_of, run_of
+from provisioner.domain.launching import Names, is_of, names_of
+from provisioner.forges.registry import known
 from tests.unit.cli.step import GITHUB, GITLAB
 
 
 def github(**changed: str) -> Names:
-    return names_of(run_of(GITHUB | changed), "", "ab" * 8)
+    return names_of(known().run(GITHUB | changed), "", "ab" * 8)
 
 
 def test_a_step_repeated_has_the_same_names() -> None:
@@ -34,20 +35,20 @@ def test_another_run_attempt_job_or_leg_has_other_names(changed: dict[str, str])
 
 
 def test_a_job_of_gitlab_that_is_retried_finds_what_it_launched() -> None:
-    names = [names_of(run_of(GITLAB | {"CI_JOB_ID": number}), "", "") for number in ("1", "2")]
+    names = [names_of(known().run(GITLAB | {"CI_JOB_ID": number}), "", "") for number in ("1", "2")]
     assert names[0] == names[1]
-    assert names_of(run_of(GITLAB | {"CI_JOB_NAME": "launch 2/2"}), "", "").label != names[0].label
+    assert names_of(known().run(GITLAB | {"CI_JOB_NAME": "launch 2/2"}), "", "").label != names[0].label
 
 
 def test_runners_are_for_where_the_job_runs_whatever_it_merges_into() -> None:
     merging = {"CI_MERGE_REQUEST_IID": "7", "CI_MERGE_REQUEST_PROJECT_PATH": "upstream/vision"}
-    run = run_of(GITLAB | merging)
+    run = known().run(GITLAB | merging)
     assert run is not None
-    assert run.site == Site(ForgeKind.GITLAB, "https://gitlab.example", "acme/vision")
+    assert run.site == Site(ForgeKind("gitlab"), "https://gitlab.example", "acme/vision")
 
 
 def test_outside_of_ci_names_are_chance() -> None:
-    assert run_of({"CI": "true"}) is None
+    assert known().run({"CI": "true"}) is None
     assert names_of(None, "", "ab" * 8) == Names("ab" * 8, f"run-{'ab' * 8}")
 
 
@@ -69,7 +70,7 @@ def test_ids_count_runners_and_turns() -> None:
     ],
 )
 def test_a_run_knows_what_any_of_its_jobs_launched_by_its_label(url: str, label: str, its: bool) -> None:
-    run = run_of(GITHUB | {"GITHUB_JOB": "stop", "RUNNER_TRACKING_ID": "github_another"})
+    run = known().run(GITHUB | {"GITHUB_JOB": "stop", "RUNNER_TRACKING_ID": "github_another"})
     assert run is not None
     assert is_of(run, url, ["gpu", label]) is False
     assert is_of(run, url, [label, "gpu"] if label else []) is its
@@ -77,7 +78,7 @@ def test_a_run_knows_what_any_of_its_jobs_launched_by_its_label(url: str, label:
 
 def test_a_pipelines_runners_are_not_those_of_a_run_that_has_its_number() -> None:
     """GitHub's labels have an attempt in them, too."""
-    run = run_of(GITLAB)
+    run = known().run(GITLAB)
     assert run is not None
     labels = (f"run-7001-{'1' * 8}", f"run-7001-1-{'1' * 8}", f"run-70011-{'1' * 8}")
     assert [is_of(run, "https://gitlab.example/acme/vision", [one]) for one in labels] == [True, False, False]

@@ -29,14 +29,14 @@ from provisioner.domain.pools import (
 
 NOW = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)  # a Monday
 BASE = "https://github.com"
-ACME = Site(ForgeKind.GITHUB, BASE, "acme")
-APP = Site(ForgeKind.GITHUB, BASE, "acme/app")
-OTHER = Site(ForgeKind.GITHUB, BASE, "other/lib")
+ACME = Site(ForgeKind("github"), BASE, "acme")
+APP = Site(ForgeKind("github"), BASE, "acme/app")
+OTHER = Site(ForgeKind("github"), BASE, "other/lib")
 POOL = Pool("gpu", (ACME,), ("self-hosted", "gpu"), max=10)
 
 
 def job(number: int, repository: str = "acme/app", labels: tuple[str, ...] = ("gpu",), **more: object) -> CiJob:
-    site = Site(ForgeKind.GITHUB, BASE, repository)
+    site = Site(ForgeKind("github"), BASE, repository)
     given: dict[str, object] = {"run_id": "r", "fork": False, **more}
     at = NOW + timedelta(seconds=number)
     return CiJob(str(number), site, repository, CiJobState.QUEUED, labels, at, **given)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from provisioner.domain.policy import Policy
 from provisioner.domain.runners import RunnerFacts, RunnerRow, unwanted
 
 NOW = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
-SITE = parse_site("https://github.com/octo/repo")
+SITE = parse_site("https://github.com/octo/repo", {"github.com": "github"})
 SPEC = JobSpec(run=(), kind="ci-runner", runner=RunnerSpec(SITE.url, "github", ("gpu",), idle_s=60.0))
 JOB = Job("j-1", "ada", SPEC, JobPhase.RUNNING, NOW)
 ATTEMPT = Attempt("j-1", 1, "i-1", AttemptPhase.RUNNING, NOW)

@@ -13,7 +13,7 @@ from tests.fakes.simstore import SimStore
 from tests.fakes.virtual import run_virtually
 from tests.unit.engine.test_paused import Play, played
 
-VISION = Site(ForgeKind.GITHUB, "https://github.com", "acme/vision")
+VISION = Site(ForgeKind("github"), "https://github.com", "acme/vision")
 
 
 async def launched(play: Play, within_s: float | None) -> Job:

@@ -94,7 +94,7 @@ def test_what_a_poll_does_not_show_twice_rents_nothing_any_more(store: SimStore)
 
 
 def test_a_pool_at_a_forge_below_its_hosts_root_counts_its_runners_there(store: SimStore) -> None:
-    below = Site(ForgeKind.GITLAB, "https://git.example.org/gitlab", "team")
+    below = Site(ForgeKind("gitlab"), "https://git.example.org/gitlab", "team")
 
     async def main(world: PoolWorld) -> None:
         await world.until(lambda: world.cloud.calls > 0, 30)

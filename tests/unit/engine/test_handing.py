@@ -30,7 +30,7 @@ from tests.fakes.virtual import run_virtually
 
 from .abilities import POLICY, Scene
 
-SITE = Site(ForgeKind.GITHUB, "https://github.com", "acme/vision")
+SITE = Site(ForgeKind("github"), "https://github.com", "acme/vision")
 SPEC = JobSpec(run=(), kind="ci-runner", runner=RunnerSpec(SITE.url, "github", ("run-1",)))
 
 

@@ -16,7 +16,7 @@ from tests.fakes.virtual import EPOCH, run_virtually
 
 from .abilities import Scene
 
-SITE = Site(ForgeKind.GITHUB, "https://github.com", "acme/app")
+SITE = Site(ForgeKind("github"), "https://github.com", "acme/app")
 JOB = CiJob("7", SITE, SITE.path, CiJobState.QUEUED, ("gpu",), EPOCH, run_id="3")
 
 

@@ -20,7 +20,7 @@ from tests.fakes.virtual import run_virtually
 
 from .abilities import OFFER, POLICY, Scene
 
-SITE = Site(ForgeKind.GITHUB, "https://github.com", "acme/vision")
+SITE = Site(ForgeKind("github"), "https://github.com", "acme/vision")
 RUNNER = JobSpec(run=(), kind="ci-runner", runner=RunnerSpec(SITE.url, "github", ("gpu",)))
 
 

@@ -13,7 +13,7 @@ from tests.fakes.simstore import SimStore
 from tests.fakes.virtual import run_virtually
 from tests.unit.engine.test_paused import Play
 
-VISION = Site(ForgeKind.GITHUB, "https://github.com", "acme/vision")
+VISION = Site(ForgeKind("github"), "https://github.com", "acme/vision")
 
 
 def test_its_end_says_that_it_was_online_and_had_a_job() -> None:

@@ -14,7 +14,7 @@ from provisioner.engine.verdicts import Trial, judge
 
 from .test_attempts import NOW, short, trial
 
-SITE = parse_site("https://github.com/octo/repo")
+SITE = parse_site("https://github.com/octo/repo", {"github.com": "github"})
 
 
 def runner(*, jobs: str = "one", removed: Why = Why.NONE, cancel: bool = False, earlier: tuple[Why, ...] = ()) -> Trial:

@@ -20,7 +20,7 @@ from tests.fakes.virtual import run_virtually
 
 from .abilities import Scene
 
-VISION = Site(ForgeKind.GITHUB, "https://github.com", "acme/vision")
+VISION = Site(ForgeKind("github"), "https://github.com", "acme/vision")
 SPEC = JobSpec(run=(), kind="ci-runner", runner=RunnerSpec(VISION.url, "github", ("run-1",)))
 
 

@@ -15,7 +15,7 @@ from tests.fakes.reviews import FakeReviews
 
 from .parsed import parse
 
-SITE, PR = Site(ForgeKind.GITHUB, "https://forge.example", "team/model"), Target("pr", "42")
+SITE, PR = Site(ForgeKind("github"), "https://forge.example", "team/model"), Target("pr", "42")
 
 
 def ours(reviews: FakeReviews, key: str = "Report") -> list[str]:

@@ -26,6 +26,7 @@ from provisioner.domain.place import Ladder, Rung
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Wanted, WantedAttempt
 from provisioner.engine.ghosts import GhostHunt
+from provisioner.forges.registry import known
 from provisioner.objects import open_objects
 from provisioner.store.logs import FileLogs
 from provisioner.store.open import SqlStore, open_store
@@ -148,6 +149,7 @@ class Served:
             hosting=FakeHosting(),
             registrar=FakeRegistrar(),
             ghosts=GhostHunt(store, NoForges(), SystemClock()),
+            kinds=known(),
             trouble=lambda: self.trouble,
         )
         self.listeners: list[Listener] = []

@@ -24,6 +24,7 @@ from provisioner.domain.pools import Pool
 from provisioner.domain.ports import Clock
 from provisioner.forge_settings import ForgeSettings
 from provisioner.forges.oidc import Issuers
+from provisioner.forges.registry import known
 from tests.fakes.hand_clock import HandClock
 from tests.fakes.issuer import Issuer
 from tests.fakes.open_forge import FakeForges
@@ -32,7 +33,7 @@ from tests.house.http_routes import described
 from .served import Answer, Http, Served, serve
 
 US = "https://runner.example"
-HUB = Site(ForgeKind.GITHUB, "https://github.com", "")
+HUB = Site(ForgeKind("github"), "https://github.com", "")
 _SIZES = {"small": 1, "large": 2}
 POOLS = [Pool(name, (HUB,), ("gpu",), Need(cpus=n), max_lifetime_s=n * 60.0) for name, n in _SIZES.items()]
 VISION = "https://github.com/acme/vision"
@@ -45,7 +46,7 @@ class WithDoor(Served):
         super().__init__(*given)
         self.issuer = issuer
         self.world = FakeForges({"token": {"acme/vision"}})
-        settings = [ForgeSettings(kind="github", token_env="HUB")]
+        settings = [ForgeSettings.model_validate({"kind": "github", "token_env": "HUB"}, context=known())]
         forges = OpenForges(settings, self.folder, {"HUB": "token"}, clock, opener=self.world.open)
         policy = CiPolicy(HUB, issuer.url, US, ("acme/*",), 4, Decimal(5), 7200.0, key="k1")
         forked = replace(policy, repositories=("open/*",), pull_requests="forks", key="k2")

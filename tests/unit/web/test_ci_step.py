@@ -20,7 +20,7 @@ from tests.unit.cli.terminal import Terminal
 from .served import serve
 from .test_ci import WithDoor
 
-VISION = Site(ForgeKind.GITHUB, "https://github.com", "acme/vision")
+VISION = Site(ForgeKind("github"), "https://github.com", "acme/vision")
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ async def test_a_token_of_ours_goes_before(web: WithDoor, step: Terminal) -> Non
 
 async def test_gitlab_gives_its_word_in_a_variable(web: WithDoor, tmp_path: Path) -> None:
     server = f"http://127.0.0.1:{web.port}"
-    gitlab = Site(ForgeKind.GITLAB, "https://gitlab.example", "")
+    gitlab = Site(ForgeKind("gitlab"), "https://gitlab.example", "")
     web.policies[:] = [replace(web.policies[1], site=gitlab, key="gitlab")]
     said = {"iss": web.issuer.url, "aud": server, "project_path": "acme/vision", "pipeline_id": "7001", "ref": "main"}
     token = web.issuer.token({**web.issuer.claims, **said})

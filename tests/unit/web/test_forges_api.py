@@ -22,7 +22,7 @@ from tests.fakes.open_forge import FakeForges
 from .served import Http, Served, serve
 
 SECRET = "ghp_not-to-be-seen"
-VISION = Site(ForgeKind.GITHUB, "https://github.com", "acme/vision")
+VISION = Site(ForgeKind("github"), "https://github.com", "acme/vision")
 PATH = "/api/v1/forges/github"
 BODY: dict[str, Any] = {"url": VISION.url, "token": SECRET}
 
@@ -69,7 +69,7 @@ async def test_no_other_door_has_the_route(web: WithForges) -> None:
 async def test_a_forge_may_begin_below_its_hosts_root(web: WithForges) -> None:
     body = BODY | {"url": "https://host/gitlab/acme/vision", "base": "https://host/gitlab"}
     assert (await web.control.call("PUT", "/api/v1/forges/gitlab", body)).status == 200
-    site = Site(ForgeKind.GITLAB, "https://host/gitlab", "acme/vision")
+    site = Site(ForgeKind("gitlab"), "https://host/gitlab", "acme/vision")
     assert (await web.forges.of(site).runners(site)) == []
     assert (await web.control.call("PUT", "/api/v1/forges/gitlab", body | {"base": "https://other"})).status == 400
 

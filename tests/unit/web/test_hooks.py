@@ -21,7 +21,7 @@ from provisioner.domain.forge import Delivery, ForgeKind, Site
 from .served import Answer, Http, Served, serve
 
 SECRET = b"a secret of the forge's"
-GITHUB = Site(ForgeKind.GITHUB, "https://github.com", "")
+GITHUB = Site(ForgeKind("github"), "https://github.com", "")
 SHOWN = PoolShown(
     "gpu", ("https://github.com/acme",), ("gpu",), 9, 1, 2, 3, {"idle": 1}, ("2 jobs wait",), ({"id": "7"},)
 )

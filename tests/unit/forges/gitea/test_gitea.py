@@ -45,7 +45,7 @@ async def forge(world: GiteaWorld) -> AsyncIterator[GiteaForge]:
 
 
 def site_of(world: GiteaWorld, path: str = REPOSITORY) -> Site:
-    return Site(ForgeKind.GITEA, world.server.url, path)
+    return Site(ForgeKind("gitea"), world.server.url, path)
 
 
 @both

@@ -14,7 +14,7 @@ from provisioner.domain.forge import CiJobState, ForgeKind, Site
 from provisioner.forges.gitea.webhooks import delivery
 
 DEEP = b"[" * 100_000
-SITE = Site(ForgeKind.GITEA, "https://gitea.example/git", "")
+SITE = Site(ForgeKind("gitea"), "https://gitea.example/git", "")
 SECRET = "hook-secret"
 JOB: dict[str, Any] = {
     "id": 43,

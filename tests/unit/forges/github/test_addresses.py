@@ -30,7 +30,7 @@ def test_each_github_has_its_api_elsewhere(base: str, api: str) -> None:
     [("acme/vision", "/repos/acme/vision"), ("acme", "/orgs/acme"), ("enterprises/big", "/enterprises/big")],
 )
 def test_a_site_is_a_repository_an_organisation_or_an_enterprise(path: str, place: str) -> None:
-    assert below(Site(ForgeKind.GITHUB, "https://github.com", path)) == place
+    assert below(Site(ForgeKind("github"), "https://github.com", path)) == place
 
 
 @pytest.mark.parametrize("path", ["acme", "enterprises/big", "a/b/c", ""])

@@ -14,7 +14,7 @@ from provisioner.domain.errors import ForgeRefused, ForgeUnauthorized
 from provisioner.domain.forge import CiJobState, ForgeKind, Site
 from provisioner.forges.github.webhooks import delivery, signed
 
-GITHUB = Site(ForgeKind.GITHUB, "https://github.com", "")
+GITHUB = Site(ForgeKind("github"), "https://github.com", "")
 SECRET = "it is a secret"
 JOB: dict[str, Any] = {
     "id": 12,
@@ -51,7 +51,7 @@ def test_a_queued_job_is_told() -> None:
     assert told.job is not None
     assert told.job.key == ("https://github.com", "12", 2)
     assert (told.job.state, told.job.labels, told.job.repository) == (CiJobState.QUEUED, ("gpu-t4",), "acme/vision")
-    assert told.job.site == Site(ForgeKind.GITHUB, "https://github.com", "acme/vision")
+    assert told.job.site == Site(ForgeKind("github"), "https://github.com", "acme/vision")
     assert told.job.fork is None
     assert told.facts == {"action": "queued", "repository": "acme/vision", "hook": "7"}
 

@@ -40,7 +40,7 @@ async def forge(world: GitLabWorld) -> AsyncIterator[GitLab]:
 
 
 def site_of(world: GitLabWorld, path: str = PROJECT) -> Site:
-    return Site(ForgeKind.GITLAB, world.server.url, path)
+    return Site(ForgeKind("gitlab"), world.server.url, path)
 
 
 async def test_a_runner_takes_tagged_jobs_of_its_project_only(forge: GitLab, world: GitLabWorld) -> None:

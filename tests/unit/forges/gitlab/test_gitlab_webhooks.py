@@ -13,7 +13,7 @@ from provisioner.domain.forge import CiJobState, ForgeKind, Site
 from provisioner.forges.gitlab.webhooks import delivery
 
 DEEP = b"[" * 100_000
-SITE = Site(ForgeKind.GITLAB, "https://gitlab.example", "")
+SITE = Site(ForgeKind("gitlab"), "https://gitlab.example", "")
 SECRET = "hook-secret"
 HEADERS = {
     "x-gitlab-token": SECRET,

@@ -1,0 +1,42 @@
+"""What GitHub tells a job in its environment, and what it vouches for in a job's identity token. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from provisioner.domain.ci import CiClaims
+from provisioner.domain.forge import ForgeKind
+from provisioner.domain.step import Step
+
+from .. import actions
+from ..actions import event_variable as event_variable
+from ..actions import id_token as id_token
+from ..actions import run as run
+
+KIND = ForgeKind("github")
+BASE = "https://github.com"
+# Source: docs.github.com "Events that trigger workflows", 2026: runs of these may have a fork's code in them, some
+# with the rights and the name of the repository itself.
+_MAYBE_FORKS = re.compile(r"pull_request.*|workflow_run")
+
+
+def step(environment: Mapping[str, str], event: Mapping[str, Any]) -> Step | None:
+    return actions.step(KIND, environment, event)
+
+
+def own_token(environment: Mapping[str, str]) -> str:
+    """Source: GitHub, "GITHUB_TOKEN", 2026: it has no permission on runners, whatever `permissions` says."""
+    return environment.get("GITHUB_TOKEN", "").strip() if actions.here(environment) else ""
+
+
+def issuer(base: str) -> str:
+    return "https://token.actions.githubusercontent.com" if base == BASE else ""
+
+
+def claims(told: Mapping[str, str]) -> CiClaims:
+    names = ("repository", "ref", "run_id")
+    repository, ref, run_id = (told.get(name, "") for name in names)
+    fork = None if _MAYBE_FORKS.fullmatch(told.get("event_name", "")) else False
+    return CiClaims(repository, ref, run_id, told.get("run_attempt", "1"), fork, told.get("check_run_id", ""), told)
