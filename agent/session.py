@@ -20,7 +20,7 @@ from .say import say
 _SYNC = "/agent/v1/sync"
 _TOO_SOON_S = 0.05
 _TESTED_S = 1.0
-_ALONE_S = 600.0  # arbitrary
+_ALONE_S = 600.0  # arbitrary: the longest pause of one that nobody looks after
 _RANK = {"": 0, "kindly": 1, "now": 2}
 
 
@@ -33,7 +33,7 @@ class Session:
         self._seen = -1
 
     def run(self, turn: Turn) -> None:
-        backoff = Backoff(0.1, 15.0)
+        backoff, alone = Backoff(0.1, 15.0), Backoff(0.5, _ALONE_S)
         self._join(turn, backoff)
         while not turn.over and not self._machine.tested:
             turn.wait(_TESTED_S)
@@ -45,7 +45,7 @@ class Session:
                 continue
             except (Unreachable, Refused) as error:
                 if self._machine.handed.over is not None:
-                    turn.wait(_ALONE_S)  # nobody is expected to answer any more
+                    turn.wait(alone.next())  # nobody answers, or a controller that has to hear of it once more
                     continue
                 say("sync.failed", error=str(error))
                 turn.wait(backoff.next())

@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from provisioner.domain.errors import InvalidRequest
@@ -32,7 +33,7 @@ from .clock import SystemClock
 from .clouds import Clouds, Ground
 from .forges import OpenForges
 from .home import Home
-from .join import Joining
+from .join import Joining, limits_of_step
 from .open_files import logs_open
 from .queues import queues
 from .redelivery import redelivers
@@ -92,7 +93,8 @@ async def composed(
         ci = door(settings.ci, settings.public_url, forges, clock, session_key, kinds) if served else None
         pools = make_pools(settings.pools, kinds, {one.url.partition("://")[2]: one.kind for one in settings.forges})
         await clouds.open()
-        joining = Joining(store.records, clock, policy, session_key, clouds.urls, ca_pem)
+        limits = partial(limits_of_step, store, policy) if home.lasting is not None else None
+        joining = Joining(store.records, clock, policy, session_key, clouds.urls, ca_pem, limits)
         engine = Engine(
             store=store,
             providers=clouds.providers,

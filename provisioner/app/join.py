@@ -15,10 +15,11 @@ from dataclasses import asdict
 from datetime import timedelta
 
 from provisioner.bootstrap.config import agent_config
+from provisioner.domain.handing import unattended
 from provisioner.domain.job import Instance
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock
-from provisioner.domain.store import Records
+from provisioner.domain.store import Records, Store
 
 
 class Joining:
@@ -32,13 +33,16 @@ class Joining:
         key: bytes,
         urls: Callable[[Instance], Awaitable[Sequence[str]]],
         ca_pem: str = "",
+        limits: Callable[[], Awaitable[Policy]] | None = None,
     ) -> None:
+        """`limits` is what machines go by instead of `policy`; the same for a machine however often it is asked."""
         self._records = records
         self._clock = clock
         self._policy = policy
         self._key = key
         self._urls = urls
         self._ca_pem = ca_pem
+        self._limits = limits
 
     async def config(self, instance: Instance) -> str:
         """For the engine, before each launch."""
@@ -53,7 +57,7 @@ class Joining:
                     join_token=self._token(instance),
                     idle_s=instance.idle_timeout_s or 0.0,
                     lifetime_s=instance.max_lifetime_s,
-                    policy=self._policy,
+                    policy=self._policy if self._limits is None else await self._limits(),
                     gpu=None if instance.offer.provider == "local" else instance.offer.gpu,
                     ca_pem=self._ca_pem,
                 )
@@ -71,3 +75,9 @@ class Joining:
 
     def _token(self, instance: Instance) -> str:
         return "jt_" + hmac.new(self._key, f"join|{instance.id}".encode(), hashlib.sha256).hexdigest()
+
+
+async def limits_of_step(store: Store, policy: Policy) -> Policy:
+    """For the machines of a CI step's own controller: its jobs are of one launch, and wait for work equally long."""
+    jobs = await store.jobs.find()
+    return unattended(policy, min((job.spec.runner.idle_s for job in jobs if job.spec.runner), default=0.0))

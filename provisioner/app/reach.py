@@ -74,6 +74,7 @@ class Reach:
         self._pair: KeyPair | None = None
         self._admitted: dict[str, _Admitted] = {}
         self._admitting: asyncio.Task[None] | None = None
+        self._leaving = False
         self._tunnels = Tunnels(shell, local, self.wanted, self._told)
 
     async def run(self) -> None:
@@ -83,6 +84,15 @@ class Reach:
         finally:
             if self._admitting is not None:
                 self._admitting.cancel()
+
+    async def shut(self) -> None:
+        """Nobody is let in any more, for good. What fails is tried again while this runs."""
+        self._leaving = True
+        if self._admitting is not None:
+            await asyncio.wait({self._admitting})
+        for name, provider in self._providers.items():
+            if isinstance(provider, HasDoor):
+                self._admitted[name] = await self._admit_in(name, set(), self._clock.now())
 
     async def pair(self) -> KeyPair:
         """The key that machines and hosts let this controller in by."""
@@ -161,7 +171,7 @@ class Reach:
     async def _admit(self, instances: list[Instance]) -> None:
         """Let this controller in where such machines are, and nowhere else."""
         scopes: dict[str, set[str]] = {key: set() for key, one in self._providers.items() if isinstance(one, HasDoor)}
-        for one in instances:
+        for one in instances if not self._leaving else ():
             if one.offer.provider in scopes:
                 scopes[one.offer.provider].add(one.offer.scope)
         now = self._clock.now()

@@ -96,7 +96,7 @@ class _Serving:
         for number in (signal.SIGTERM, signal.SIGINT):
             name = signal.Signals(number).name
             loop.add_signal_handler(number, step.gone if step is not None else self._end, name)
-        listeners = await self._listeners(self._services())
+        listeners = await self._listeners(self._services(step))
         try:
             async with asyncio.TaskGroup() as group:
                 duties = [
@@ -137,7 +137,7 @@ class _Serving:
     def _crashed(self, what: str) -> None:
         self._trouble = (self._controller.clock.now(), what)
 
-    def _services(self) -> Services:
+    def _services(self, step: Step | None) -> Services:
         c = self._controller
         return Services(
             store=c.store,
@@ -165,7 +165,7 @@ class _Serving:
             warnings=self._warnings,
             webhooks=expected(c.settings.forges, c.home.path, c.kinds),
             demand=c.engine.demand,
-            hand_overs=c.engine.hand_overs if self._options.step_of is not None else None,
+            hand_overs=step,
         )
 
     def _paused(self) -> dict[str, str]:

@@ -12,8 +12,7 @@ import sys
 
 import structlog
 
-from provisioner.domain.abilities import HasDoor
-from provisioner.domain.errors import ProviderError
+from provisioner.domain.handing import Handing
 from provisioner.domain.job import Job, JobPhase
 
 from .compose import Controller
@@ -26,11 +25,27 @@ _log = structlog.get_logger()
 
 
 class Step:
-    """`run` returns why the controller is to end; `gone(why)` says that the command is, whatever its pipe says."""
+    """`run` returns why the controller is to end; `gone(why)` says that the command is, whatever its pipe says.
+
+    Also the HandOvers port: the command hears that its last machine is alone only once nobody is let in to any, so
+    that from then on it does not matter what ends this controller."""
 
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self._gone = asyncio.Event()
+
+    async def ask(self, job_id: str) -> Handing:
+        told = await self._controller.engine.hand_overs.ask(job_id)
+        if told.state == "alone" and await self._all_alone():
+            await self.shut_doors()
+        return told
+
+    async def alone(self, job_id: str) -> bool:
+        return await self._controller.engine.hand_overs.alone(job_id)
+
+    async def _all_alone(self) -> bool:
+        jobs = await self._controller.store.jobs.find(phases=_OPEN, limit=1000)
+        return all([await self.alone(job.id) for job in jobs])
 
     def gone(self, why: str) -> None:
         _log.info("step.gone", why=why)
@@ -62,7 +77,7 @@ class Step:
         c = self._controller
         alone: set[str] = set()
         for job in await c.store.jobs.find(phases=_OPEN, limit=1000):
-            if released and await c.engine.hand_overs.alone(job.id):
+            if released and await self.alone(job.id):
                 alone |= {one.instance_id for one in await c.store.jobs.attempts(job.id)}
             else:
                 await self._cancel(job)
@@ -75,12 +90,10 @@ class Step:
 
     async def shut_doors(self) -> None:
         """Nobody goes to these machines any more, and the address of a CI machine is somebody else's tomorrow."""
-        for name, provider in self._controller.clouds.providers.items():
-            if isinstance(provider, HasDoor):
-                try:
-                    await asyncio.wait_for(provider.admit(()), _DOOR_S)
-                except (ProviderError, TimeoutError) as error:
-                    _log.warning("door.not_shut", provider=name, error=str(error))
+        try:
+            await asyncio.wait_for(self._controller.clouds.reach.shut(), _DOOR_S)
+        except TimeoutError:
+            _log.warning("door.not_shut", why=f"no answer within {_DOOR_S:g} s")
 
 
 async def _said() -> bytes:

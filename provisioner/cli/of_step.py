@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +70,16 @@ class StepController:
         client.close()
         self.start()
 
-    def hand_over(self, jobs: Sequence[str], until_s: float) -> list[dict[str, Any]]:
-        """Of each machine what it was left with, once all have acknowledged. Raises: CliError."""
+    def hand_over(self, jobs: Sequence[str], until_s: float, rights: Callable[[Client], None]) -> list[dict[str, Any]]:
+        """Of each machine what it was left with, once all have acknowledged. `rights` are given to a controller that
+        was started anew. Raises: CliError."""
         deadline = max(until_s, time.monotonic() + _ACKNOWLEDGED_S)
         while True:
             try:
                 told = [self.client.post(f"/jobs/{job_id}/hand-over") for job_id in jobs]
             except Unreachable:
                 self.again(self.client)
+                rights(self.client)
                 continue
             if all(one["state"] in ("alone", "over") for one in told):
                 return [one for one in told if one["state"] == "alone"]

@@ -6,7 +6,7 @@ Pure, but for the port. What is handed over, whether it may be, and whether it w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_UP, Decimal
 from typing import Any, Protocol
@@ -77,6 +77,19 @@ def hand_over(attempt: Attempt, instance: Instance, spec: JobSpec, policy: Polic
         lifetime_s=lifetime_s,
         job_s=spec.timeout_s if spec.timeout_s is not None else lifetime_s,
         grace_s=grace_s,
+    )
+
+
+def unattended(policy: Policy, idle_s: float) -> Policy:
+    """For machines whose controller may be gone for good before it has handed them over: without one they are gone
+    within `idle_s`, what runs there ended before. Never so soon that one answer which was lost would end them."""
+    bound_s = max(idle_s, 2 * (policy.agent_poll_s + policy.agent_answer_s))
+    grace_s = min(policy.hold_unsent_s, 2 * policy.cancel_grace_s, bound_s / 4)
+    return replace(
+        policy,
+        agent_silence_s=min(policy.agent_silence_s, bound_s),
+        orphan_s=min(policy.orphan_s, bound_s - grace_s),
+        hold_unsent_s=grace_s,
     )
 
 

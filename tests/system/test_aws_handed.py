@@ -3,6 +3,9 @@ and a GitHub with real state; the machine serves its job and powers itself off, 
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,19 +73,74 @@ def test_it_serves_its_job_and_powers_itself_off(w: World, cloud: BootingCloud, 
     (host,) = cloud.hosts.values()
     held = [path for path in (*host.folder.rglob("*"), *w.home.rglob("*")) if path.is_file()]
     assert [path for path in held if SECRET.encode() in path.read_bytes()] == []
-    job = hub.state.add_run("acme/vision", [[label]]).latest[0]
+    assert label in record.labels
+    _served_and_gone(cloud, hub)
+    assert _group()["IpPermissions"] == []
+
+
+@contextlib.contextmanager
+def _launching(w: World, cloud: BootingCloud) -> Iterator[subprocess.Popen[bytes]]:
+    """The command, stopped as soon as the agent has on its disk that it was handed over; its controller still runs."""
+    with subprocess.Popen(
+        w.command(*LAUNCH), env=w.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        try:
+            w.until(lambda: _acknowledged(cloud), 120, "the acknowledgement")
+            running.send_signal(signal.SIGSTOP)
+            yield running
+        finally:
+            running.kill()
+
+
+def test_killed_with_its_command_right_after_the_hand_over_it_serves_its_job_and_goes(
+    w: World, cloud: BootingCloud, hub: FakeGitHub
+) -> None:
+    """The door may still be open to the step's address. It goes with the group that it is in, by `gc --expired`."""
+    with _launching(w, cloud) as running:
+        assert w.kill("controller") == 1
+        running.kill()
+    _served_and_gone(cloud, hub)
+    assert let_in() <= {f"{cloud.gateway}/32"}
+    group = _group()["GroupId"]
+    past = {"Key": "gpu-runner:expires-at", "Value": "2026-01-01T00:00:00+00:00"}
+    _ec2().create_tags(Resources=[group], Tags=[past])
+    assert group in w.run("gc", "--expired", "--provider", "aws").stdout.decode()
+    assert let_in() == set()
+
+
+def test_its_controller_alone_is_killed_right_after_the_hand_over_and_the_command_shuts_the_door(
+    w: World, cloud: BootingCloud, hub: FakeGitHub
+) -> None:
+    """The next controller is given the rights anew, and hears of the hand-over from a machine that is on its own."""
+    with _launching(w, cloud) as running:
+        assert w.kill("controller") == 1
+        running.send_signal(signal.SIGCONT)
+        _, said = running.communicate(timeout=120)
+    assert running.returncode == 0, said.decode()
+    assert b"looks after itself now" in said
+    assert (w.pids("controller"), list(Path(w.extra["TMPDIR"]).iterdir()), let_in()) == ([], [], set())
+    _served_and_gone(cloud, hub)
+
+
+def _acknowledged(cloud: BootingCloud) -> bool:
+    return any(list(host.folder.rglob("handed-over.json")) for host in cloud.hosts.values())
+
+
+def _served_and_gone(cloud: BootingCloud, hub: FakeGitHub) -> None:
+    """With nobody there: the one runner is given a job, serves it, and its machine powers itself off."""
+    (record,) = hub.state.living("acme/vision")
+    job = hub.state.add_run("acme/vision", [list(record.labels)]).latest[0]
     booting.until(lambda: job.status == "completed", "the job to be served", 90)
     assert (job.conclusion, job.runner and job.runner.name) == ("success", record.name)
     booting.until(lambda: instances(cloud) == ["terminated"], "the machine to power itself off", 60)
     assert hub.state.living("acme/vision") == []
-    (group,) = [one for one in _groups() if "gpu-runner:expires-at" in {tag["Key"] for tag in one.get("Tags", ())}]
-    assert group["IpPermissions"] == []
+
+
+def _group() -> dict[str, Any]:
+    groups: list[dict[str, Any]] = _ec2().describe_security_groups()["SecurityGroups"]
+    (ours,) = [one for one in groups if "gpu-runner:expires-at" in {tag["Key"] for tag in one.get("Tags", ())}]
+    return ours
 
 
 def _ec2() -> Any:
     return boto3.client("ec2", region_name="us-east-1")
-
-
-def _groups() -> list[dict[str, Any]]:
-    groups: list[dict[str, Any]] = _ec2().describe_security_groups()["SecurityGroups"]
-    return groups

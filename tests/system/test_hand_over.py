@@ -111,14 +111,18 @@ def test_its_controller_is_gone_and_the_runner_serves_its_job_and_is_gone(w: Wor
 
 
 def test_without_a_job_it_goes_by_itself_and_silence_does_not_end_it_before(w: World, hub: FakeGitHub) -> None:
-    """Its silence limit would be 90 s, its idle limit is the agent's own; its record is GitHub's to remove."""
+    """Its silence limit would be 2 s, its idle limit is the agent's own; its record is GitHub's to remove, or gc's."""
     w.home.mkdir(parents=True)
     (w.home / "settings.yaml").write_text("policy: {agent_silence_s: 2, orphan_s: 2}\n")
     w.run("launch", "--idle-timeout", "8s")
     agent = w.pids("agent")
     w.holds(lambda: w.pids("agent") == agent, 5)
     gone(w, 30)
-    assert len(records(hub)) == 1
+    (name,) = records(hub)
+    at_once = ("gc", "--repo", f"{hub.url}/acme/vision", "--older-than", "0s", "--wait", "1s")
+    assert b"nothing to collect" in w.run(*at_once[:3]).stderr
+    assert w.run(*at_once).stdout.decode() == f"{name} ended\n"
+    assert records(hub) == []
 
 
 def test_an_agent_that_is_killed_goes_on_with_what_is_on_its_disk(w: World, hub: FakeGitHub) -> None:
@@ -173,16 +177,15 @@ def test_a_step_that_is_ended_while_it_waits_leaves_nothing(w: World, hub: FakeG
 def test_killed_with_its_controller_before_the_hand_over_the_machine_ends_at_its_limits(
     w: World, hub: FakeGitHub
 ) -> None:
-    w.home.mkdir(parents=True)
-    (w.home / "settings.yaml").write_text("policy: {agent_silence_s: 4, orphan_s: 4, hold_unsent_s: 1}\n")
     hub.publish(_sleeper(), standin_runner.VERSION)
-    running = subprocess.Popen(w.command("launch"), env=w.environment, stderr=subprocess.DEVNULL)
+    words = w.command("launch", "--idle-timeout", "6s")
+    running = subprocess.Popen(words, env=w.environment, stderr=subprocess.DEVNULL)
     w.until(lambda: w.pids("agent"), 60, "the machine")
     w.until(lambda: list((w.home / "machines").glob("runner-*/state/session.json")), 30, "it to join")
     running.kill()
     w.kill("controller")
     running.wait(10)
-    gone(w, 60)
+    gone(w, 20)
 
 
 def test_killed_with_its_controller_after_the_hand_over_the_runner_serves_its_job(w: World, hub: FakeGitHub) -> None:

@@ -8,15 +8,12 @@ no further. Where the command itself is not told, GitHub's timing is scaled as t
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import signal
-import sqlite3
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from provisioner.cli.client import Client
 from tests.fakes.github.server import FakeGitHub
 from tests.fakes.ports import free_port
 from tests.fakes.trouble import Trouble
+from tests.system.cancelling import STEPS, Step, still, until
 from tests.system.hub import open_hub
 from tests.system.served import served
 from tests.system.world import SCALE, World, world
@@ -34,80 +32,8 @@ from tests.unit.cli.step import github
 pytestmark = pytest.mark.system
 TOKEN = "ghp_classic-token-of-ada"
 BOOT_S, IDLE_S, ENDING_S = 40.0, 3.0, 30.0  # the deadline, the idle timeout, and what may pass until all is gone
-AS_GITHUB = ((signal.SIGINT, 7.5), (signal.SIGTERM, 2.5))  # then the tree is killed. Source: actions/runner, 2026
 NEVER = "10m"  # an idle timeout that no test waits for
 ASKED = "the request is sent"
-# What a runner's job has come to, as the database says; `?` is the job's label.
-STEPS = {
-    "it is stored": "select 1 from jobs where name = ?",
-    "its machine is planned": "select 1 from instances i join jobs j on i.planned_for = j.id where j.name = ?",
-    **{
-        f"its machine is {words[0]}": "select 1 from instances i join jobs j on i.planned_for = j.id where j.name = ?"
-        f" and i.phase in {words}"
-        for words in (("launching", "booting", "ready"), ("booting", "ready"), ("ready", ""))
-    },
-    "it is registered": "select 1 from runners r join jobs j on r.job_id = j.id where j.name = ? and r.forge_id <> ''",
-    "it is online": "select 1 from runners r join jobs j on r.job_id = j.id where j.name = ? and r.online_at > 0",
-}
-_runs = itertools.count(1001)
-
-
-@dataclass
-class Step:
-    """One step of a workflow, in a session of its own. `shell`: what runs it is a shell that waits for it."""
-
-    site: Site
-    idle: str
-    shell: bool
-    more: tuple[str, ...] = ()
-    run: str = field(default_factory=lambda: str(next(_runs)))
-    entry: subprocess.Popen[bytes] | None = None
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return self.site.w.environment | {"GITHUB_RUN_ID": self.run}
-
-    @property
-    def words(self) -> list[str]:
-        return self.site.w.command("launch", "--idle-timeout", self.idle, *self.more)
-
-    def begin(self) -> subprocess.Popen[bytes]:
-        script = '"$@"; exit $?' if self.shell else 'exec "$@"'
-        words = ["sh", "-c", script, "sh", *self.words]
-        self.entry = subprocess.Popen(
-            words, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        return self.entry
-
-    def child(self) -> int:
-        """The command itself, whoever runs it."""
-        assert self.entry is not None
-        if not self.shell:
-            return self.entry.pid
-        children = Path(f"/proc/{self.entry.pid}/task/{self.entry.pid}/children")
-        return int(self.site.w.until(lambda: children.read_text().split(), 10, "the shell to begin it")[0])
-
-    def cancelled(self, first: int = 0, scale: float = 1.0, told: Callable[[], None] = lambda: None) -> None:
-        """As GitHub does it: the entry process is signalled, and in the end the tree is killed. `first`: where in
-        AS_GITHUB to begin; `told` after each signal."""
-        assert self.entry is not None
-        for number, wait_s in AS_GITHUB[first:]:
-            self.entry.send_signal(number)
-            told()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.entry.wait(wait_s * scale)
-                break
-        self.killed()
-
-    def killed(self) -> None:
-        assert self.entry is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.entry.pid, signal.SIGKILL)
-        self.entry.wait(10)
-
-    def posted(self) -> None:
-        """What the action does after a job whose launch was cut off."""
-        subprocess.run([*self.words, "--cancel"], env=self.environment, check=True, capture_output=True, timeout=60)
 
 
 @dataclass
@@ -120,54 +46,28 @@ class Site:
     port: int
 
     def step(self, idle: str = NEVER, *more: str, shell: bool) -> Step:
-        return Step(self, idle, shell, more)
+        return Step(self.w, idle, shell, more)
 
     @contextlib.contextmanager
     def held(self, step: Step, at: str) -> Iterator[Callable[[], None]]:
         """The step is begun, and the controller stands still at that point; it goes on when what is given is called,
         and in the end."""
-        with self._still() as (hold, let_go):
+        with still(self.w) as (hold, let_go):
             if at == ASKED:
                 hold()
             step.begin()
             if at == ASKED:
                 self.w.until(self._unread, 30, "the request")
             else:
-                self._until(STEPS[at], step.run)
+                until(lambda: self.w.home / "runner.db", at, step.run, self.w.log)
                 hold()
             yield let_go
-
-    @contextlib.contextmanager
-    def _still(self) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
-        pids = self.w.pids("controller")
-
-        def send(number: int) -> None:
-            for pid in pids:
-                os.kill(pid, number)
-
-        try:
-            yield lambda: send(signal.SIGSTOP), lambda: send(signal.SIGCONT)
-        finally:
-            send(signal.SIGCONT)
 
     def _unread(self) -> bool:
         """Whether anything sent to the controller waits to be read there."""
         rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         mine = [row[4].split(":")[1] for row in rows if row[1].endswith(f":{self.port:04X}") and row[3] == "01"]
         return any(int(waiting, 16) for waiting in mine)
-
-    def _until(self, query: str, run: str) -> None:
-        """Looked at closely: some steps are over within milliseconds."""
-        deadline = time.monotonic() + 60
-        with contextlib.closing(sqlite3.connect(f"file:{self.w.home}/runner.db?mode=ro", uri=True)) as reading:
-            (label,) = self._one(reading, "select name from jobs where name like ?", f"run-{run}-%", deadline)
-            self._one(reading, query, label, deadline)
-
-    def _one(self, reading: sqlite3.Connection, query: str, value: str, deadline: float) -> Any:
-        while (row := reading.execute(query, (value,)).fetchone()) is None:
-            assert time.monotonic() < deadline, (query, value, self.w.log())
-            time.sleep(0.001)
-        return row
 
     def jobs(self, step: Step) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.client.get("/jobs", all=1)

@@ -88,7 +88,7 @@ def _with(
             if not given["detach"]:
                 launch.coming.wait(jobs, wait_s)
             if own is not None:
-                told = own.hand_over(jobs, until_s)
+                told = own.hand_over(jobs, until_s, launch.rights)
         except Interrupted:
             render.say("runner: interrupted; what was launched is cancelled")
             launch.coming.take_back()
@@ -154,7 +154,7 @@ class _Launch:
         self._wanted = wanted
         self._rights = rights
         self._clouds = handover.of_job(client, wanted.spec["need"])
-        self.coming = Coming(client, self._hand_over, again)
+        self.coming = Coming(client, self.rights, again)
 
     def start(self) -> list[str]:
         """The jobs' ids. Those of an earlier try of this step are found again, not made again."""
@@ -199,7 +199,8 @@ class _Launch:
         self.coming.take_back()
         return 0
 
-    def _hand_over(self, client: Client) -> None:
+    def rights(self, client: Client) -> None:
+        """For a controller that has lost what it was given."""
         self._clouds.again(client)
         self._rights.again(client)
 

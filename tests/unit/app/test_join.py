@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import pytest
 
-from provisioner.app.join import Joining
+from provisioner.app.join import Joining, limits_of_step
 from provisioner.domain.errors import Forbidden
-from provisioner.domain.job import Instance, InstancePhase, Job, JobPhase, JobSpec
+from provisioner.domain.job import Instance, InstancePhase, Job, JobPhase, JobSpec, RunnerSpec
 from provisioner.domain.offer import LaunchOrder, Machine, Market
 from provisioner.domain.policy import Policy
 from tests.fakes.an_engine import an_engine
@@ -101,5 +101,17 @@ def test_an_order_that_is_made_again_says_the_same_and_its_token_begins_anew(sto
         assert await joining.config(one) == first
         await clock.sleep(POLICY.boot_timeout_s)
         await _join(store, one, first, clock)
+
+    run_virtually(main())
+
+
+def test_a_steps_machines_go_by_the_idle_timeout_of_its_launch(store: SimStore) -> None:
+    async def main() -> None:
+        store.empty(1)
+        clock = SimClock()
+        runner = RunnerSpec("https://github.com/acme/vision", "github", ("run-1",), idle_s=300.0)
+        job = Job("j-1", "ann", JobSpec(run=(), kind="ci-runner", runner=runner), JobPhase.QUEUED, clock.now())
+        await store.port.jobs.submit(job)
+        assert (await limits_of_step(store.port, POLICY)).agent_silence_s == 300.0
 
     run_virtually(main())

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from provisioner.domain.handing import HandedOver, HandOver, acknowledged, hand_over, refusal, told, unfit
+from provisioner.domain.handing import HandedOver, HandOver, acknowledged, hand_over, refusal, told, unattended, unfit
 from provisioner.domain.job import Attempt, AttemptPhase, CheckpointSpec, Instance, InstancePhase, JobSpec, RunnerSpec
 from provisioner.domain.offer import Market, Offer
 from provisioner.domain.policy import Policy
@@ -30,6 +30,22 @@ ORDER = HandOver("j-1", 2, idle_s=300.0, lifetime_s=7050.0, job_s=7050.0, grace_
 def test_everything_is_over_when_its_lifetime_is_from_the_launch_on() -> None:
     """7200 s, less the 90 s before its agent began to count, less what the end may take."""
     assert hand_over(ATTEMPT, MACHINE, SPEC, Policy()) == ORDER
+
+
+@pytest.mark.parametrize(
+    ("idle_s", "silence_s", "orphan_s", "hold_s"),
+    [
+        (600.0, 600.0, 540.0, 60.0),
+        (120.0, 120.0, 90.0, 30.0),
+        (1.0, 110.0, 82.5, 27.5),  # two polls of 25 s whose answers take 30 s
+        (86400.0, 1800.0, 3600.0, 60.0),
+    ],
+)
+def test_without_its_controller_a_machine_is_gone_within_its_runners_idle_timeout(
+    idle_s: float, silence_s: float, orphan_s: float, hold_s: float
+) -> None:
+    limits = unattended(Policy(), idle_s)
+    assert (limits.agent_silence_s, limits.orphan_s, limits.hold_unsent_s) == (silence_s, orphan_s, hold_s)
 
 
 def test_a_jobs_own_limit_is_the_jobs() -> None:
