@@ -8,6 +8,7 @@ import pytest
 
 from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.job import JobSpec, RunnerSpec
+from provisioner.forges.registry import known
 from provisioner.web.runner_spec import check_runner
 
 GOOD = RunnerSpec("https://github.com/acme/vision", "github", ("run-7",), online_within_s=1230.0)
@@ -18,8 +19,8 @@ def of(runner: RunnerSpec) -> JobSpec:
 
 
 def test_what_a_launch_asks_for_is_taken() -> None:
-    check_runner(of(GOOD))
-    check_runner(of(replace(GOOD, online_within_s=None)))
+    check_runner(of(GOOD), known())
+    check_runner(of(replace(GOOD, online_within_s=None)), known())
 
 
 @pytest.mark.parametrize(
@@ -34,5 +35,5 @@ def test_what_a_launch_asks_for_is_taken() -> None:
 )
 def test_what_cannot_be_is_refused(runner: RunnerSpec, said: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        check_runner(of(runner))
+        check_runner(of(runner), known())
     assert refused.value.message == said
