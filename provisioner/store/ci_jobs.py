@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, String, and_, bindparam, delete, func, insert, select, text, update
 
 from provisioner.domain.demand import WAITS_FOR, Believed
 from provisioner.domain.forge import CiJob, CiJobState, Site
@@ -17,7 +17,7 @@ from provisioner.domain.pools import NAMED, covers
 from . import codec, ledger
 from .ci_waiting import TOLD, WAITS, WaitingKept, decoded, next_change
 from .schema import attempts, ci_jobs, deliveries, instances, jobs, meta
-from .sql import Database
+from .sql import Database, begins_with, portions
 from .versioned import Kept
 
 T = TypeVar("T")
@@ -25,7 +25,6 @@ _LOCK = 71002  # arbitrary; one writer of these tables at a time
 _RANKS = {state: rank for rank, state in enumerate(CiJobState)}
 _KEY = ("base", "job_id", "attempt")
 _CHANGING = (*TOLD, "state", "labels", "fork", "unseen", "seen_at", "changed")
-_AT_ONCE = 500  # arbitrary; databases limit the values of one statement
 _Key = tuple[str, str, int]
 _OURS = select(jobs.c.id, jobs.c.version).where(
     jobs.c.name.startswith(NAMED, autoescape=True), jobs.c.phase != str(JobPhase.DONE)
@@ -44,11 +43,11 @@ _CHANGE = update(ci_jobs).where(_this).values({name: bindparam(f"new_{name}") fo
 _UNSEEN_AGAIN = update(ci_jobs).where(_this).values(unseen=ci_jobs.c.unseen + 1, changed=bindparam("new_changed"))
 _DELIVERED = select(deliveries.c.id).where(deliveries.c.id.in_(bindparam("ids", expanding=True)))
 _DELIVER, _SUBMIT = insert(deliveries), insert(jobs)
-_TOLD_MADE = select(meta.c.value).where(meta.c.key == bindparam("of_key"))
-_MAKE = update(meta).where(meta.c.key == bindparam("of_key")).values(value=bindparam("new_value"))
+_READ_MADE = select(meta.c.value).where(meta.c.key == bindparam("of_key"))
+_WRITE_MADE = update(meta).where(meta.c.key == bindparam("of_key")).values(value=bindparam("new_value"))
 _RUNNERS = select(jobs.c.id).where(jobs.c.name == bindparam("pool"), jobs.c.phase != str(JobPhase.DONE))
 _OWNERS = select(instances.c.owner).where(
-    func.substr(instances.c.owner, 1, bindparam("length")) == bindparam("owners"),
+    begins_with(instances.c.owner, bindparam("owners", type_=String)),
     instances.c.phase != str(InstancePhase.GONE),
 )
 _COUNTS = select(*(select(func.count()).select_from(of.subquery()).scalar_subquery() for of in (_RUNNERS, _OWNERS)))
@@ -188,10 +187,8 @@ def _merge(connection: Connection, told: Sequence[CiJob], at: datetime, *, polle
 def _there_already(connection: Connection, told: Sequence[CiJob]) -> dict[_Key, dict[str, Any]]:
     found = {}
     for base in dict.fromkeys(job.site.base for job in told):
-        ids = [job.id for job in told if job.site.base == base]
-        for begin in range(0, len(ids), _AT_ONCE):
-            these = {"of_base": base, "ids": ids[begin : begin + _AT_ONCE]}
-            for row in connection.execute(_THESE, these).mappings():
+        for some in portions([job.id for job in told if job.site.base == base]):
+            for row in connection.execute(_THESE, {"of_base": base, "ids": some}).mappings():
                 found[row["base"], row["job_id"], row["attempt"]] = dict(row)
     return found
 
@@ -247,11 +244,11 @@ def _key(pool: str) -> str:
 
 
 def _made(connection: Connection, pool: str) -> int:
-    return int(connection.scalar(_TOLD_MADE, {"of_key": _key(pool)}) or 0)
+    return int(connection.scalar(_READ_MADE, {"of_key": _key(pool)}) or 0)
 
 
 def _set_made(connection: Connection, pool: str, before: int, after: int) -> None:
-    if not connection.execute(_MAKE, {"of_key": _key(pool), "new_value": str(after)}).rowcount:
+    if not connection.execute(_WRITE_MADE, {"of_key": _key(pool), "new_value": str(after)}).rowcount:
         connection.execute(insert(meta).values(key=_key(pool), value=str(after)))
 
 
@@ -259,8 +256,7 @@ def _room(connection: Connection, pool: str, at_most: int, wanted: int) -> int:
     """For how many of `wanted` there is, beside runners of the pool short of done and machines of it whose runner is.
 
     Which machines those are matters only where there may be too little."""
-    owners = f"{NAMED}{pool}/"
-    mine = {"pool": NAMED + pool, "owners": owners, "length": len(owners)}
+    mine = {"pool": NAMED + pool, "owners": f"{NAMED}{pool}/"}
     most_there = connection.execute(_COUNTS, mine).one()
     if sum(most_there) + wanted <= at_most:
         return wanted

@@ -18,16 +18,14 @@ from provisioner.domain.money import show
 from provisioner.domain.store import Claim
 
 from . import codec, ledger, spending
-from .schema import instances
-from .sql import Database
+from .schema import LIVING, instances
+from .sql import Database, begins_with
 from .versioned import Kept, change
 
 _PLANNING_LOCK = 71001  # arbitrary; one planner at a time, so that caps hold
 _LIVE = instances.c.phase != "gone"
 _RESERVED = (
-    select(instances.c.reserved_usd_per_hour, func.count())
-    .where(spending.LIVING)
-    .group_by(instances.c.reserved_usd_per_hour)
+    select(instances.c.reserved_usd_per_hour, func.count()).where(LIVING).group_by(instances.c.reserved_usd_per_hour)
 )
 # A row that is being worked on is not due before its lease ends.
 _NEXT_DUE = select(
@@ -260,7 +258,7 @@ def _check_caps(
     connection: Connection, scope: str, max_instances: int, max_usd: Decimal, reserve: Decimal, whose: str = ""
 ) -> None:
     """Of those whose owner begins with `scope`. There are few prices, however many machines. Raises: OverBudget."""
-    rows = connection.execute(_RESERVED.where(spending.within(instances.c.owner, scope)) if scope else _RESERVED)
+    rows = connection.execute(_RESERVED.where(begins_with(instances.c.owner, scope)) if scope else _RESERVED)
     counts = [(int(count), Decimal(usd)) for usd, count in rows]
     live = sum(count for count, _ in counts)
     if live >= max_instances:

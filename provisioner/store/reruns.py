@@ -14,10 +14,9 @@ from provisioner.domain.runners import RunnerRow
 
 from . import codec
 from .schema import reruns
-from .sql import Database
+from .sql import Database, portions
 
 _PENDING = select(reruns).where(reruns.c.lost_at.is_not(None), reruns.c.done_at.is_(None)).order_by(reruns.c.lost_at)
-_AT_ONCE = 500  # arbitrary; databases limit the values of one statement
 _LOST_IN = select(reruns).where(
     reruns.c.run_id.in_(bindparam("run_ids", expanding=True)), reruns.c.lost_at.is_not(None)
 )
@@ -80,11 +79,8 @@ class SqlReruns:
         return await self._db.run(lambda d: d.scalar(query) or 0)
 
     async def lost_in(self, run_ids: Collection[str]) -> list[Rerun]:
-        wanted = list(run_ids)
-        portions = [wanted[begin : begin + _AT_ONCE] for begin in range(0, len(wanted), _AT_ONCE)]
-
         def work(connection: Connection) -> list[Rerun]:
-            found = (connection.execute(_LOST_IN, {"run_ids": portion}).mappings() for portion in portions)
+            found = (connection.execute(_LOST_IN, {"run_ids": some}).mappings() for some in portions(run_ids))
             return [_row(row) for rows in found for row in rows]
 
         return await self._db.run(work)

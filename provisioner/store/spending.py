@@ -11,17 +11,16 @@ from collections import defaultdict
 from datetime import date
 from decimal import ROUND_UP, Decimal
 
-from sqlalchemy import ColumnElement, Connection, Double, bindparam, case, func, literal_column, select
+from sqlalchemy import Connection, Double, bindparam, case, func, select
 
 from provisioner.domain.budget import Budget, Period, bound, by_day
 from provisioner.domain.job import Instance, InstancePhase
 from provisioner.domain.money import ADJUSTED
 
 from . import codec
-from .schema import charges, events, instances, spending
-from .sql import own_insert
+from .schema import LIVING, charges, events, instances, spending
+from .sql import begins_with, own_insert
 
-LIVING = instances.c.phase != literal_column("'gone'")  # as the index of what lives has it, word for word
 _NANO = Decimal(10**9)
 _GONE = instances.c.phase == str(InstancePhase.GONE)
 _OF_GONE = select(charges, instances.c.owner, instances.c.reserved_usd_per_hour).join(
@@ -45,11 +44,6 @@ _BOUNDS = (
 
 
 _Sums = defaultdict[tuple[str, str], Decimal]
-
-
-def within(owner: ColumnElement[str], scope: str) -> ColumnElement[bool]:
-    """Whether a name begins with `scope`, letter by letter: SQLite's `like` makes no difference between a and A."""
-    return func.substr(owner, 1, len(scope)) == scope
 
 
 def settle(connection: Connection, instance_id: str = "") -> None:
@@ -94,11 +88,11 @@ def check(
     now = instance.created_at
     more = bound(instance.reserved_usd_per_hour, instance.max_lifetime_s + overtime_s)
     values = {"now": now.timestamp(), "began_at": budget.per.began(now).timestamp(), "overtime": overtime_s}
-    living = connection.execute(_BOUNDS.where(within(instances.c.owner, scope)), values)
+    living = connection.execute(_BOUNDS.where(begins_with(instances.c.owner, scope)), values)
     reserved = sum((bound(Decimal(usd), seconds) for usd, seconds in living), Decimal(0))
     budget.check(_spent(connection, scope, budget.per.label(now.date())), reserved, more, now, whose)
 
 
 def _spent(connection: Connection, scope: str, period: str) -> Decimal:
-    nano_usd = connection.scalar(_SPENT.where(within(spending.c.owner, scope)), {"period": period})
+    nano_usd = connection.scalar(_SPENT.where(begins_with(spending.c.owner, scope)), {"period": period})
     return Decimal(int(nano_usd or 0)) / _NANO

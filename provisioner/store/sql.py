@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, func, select
+from sqlalchemy import BindParameter, ColumnElement, Connection, Engine, Table, create_engine, event, func, select
 from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.pool import StaticPool
 
@@ -26,7 +26,9 @@ from provisioner.domain.urgency import is_urgent
 from .lane import Lane, Outcome
 
 T = TypeVar("T")
+K = TypeVar("K")
 _POOL = 8
+_AT_ONCE = 500  # arbitrary
 
 
 class Database:
@@ -162,6 +164,17 @@ def _sqlite(url: str) -> Engine:
         _direct(connection, "BEGIN IMMEDIATE")
 
     return engine
+
+
+def begins_with(column: ColumnElement[str], prefix: str | BindParameter[str]) -> ColumnElement[bool]:
+    """Letter by letter: SQLite's `like` makes no difference between a and A."""
+    return func.substr(column, 1, func.length(prefix)) == prefix
+
+
+def portions(values: Collection[K]) -> Iterator[list[K]]:
+    """Databases limit the values of one statement."""
+    every = list(values)
+    return (every[begin : begin + _AT_ONCE] for begin in range(0, len(every), _AT_ONCE))
 
 
 def own_insert(connection: Connection, table: Table) -> Any:

@@ -11,9 +11,8 @@ from sqlalchemy import Connection, RowMapping, Select, Table, Update, bindparam,
 
 from provisioner.domain.errors import StaleWrite
 
-from .sql import Database
+from .sql import Database, portions
 
-_AT_ONCE = 500  # arbitrary; databases limit the values of one statement
 _MOST = 20_000  # arbitrary: rows that are kept; twice what one controller was measured with
 
 
@@ -50,8 +49,8 @@ class Kept(Generic[V]):
                 return found
 
     def _fetch(self, connection: Connection, keys: Sequence[str]) -> None:
-        for begin in range(0, len(keys), _AT_ONCE):
-            for row in connection.execute(self._these, {"ids": keys[begin : begin + _AT_ONCE]}).mappings():
+        for some in portions(keys):
+            for row in connection.execute(self._these, {"ids": some}).mappings():
                 self._rows[row["id"]] = self._decode(row)
 
     def forget(self) -> None:
