@@ -67,8 +67,8 @@ class CiJobs(Protocol):
         ...
 
     async def believed(self, pools: Collection[str], now: datetime) -> Believed: ...
-    async def begun_by(self, runners: Collection[str]) -> set[str]:
-        """Those of these runners that a job is known to have been given to."""
+    async def begun_by(self, runners: Collection[str]) -> Mapping[str, CiJob]:
+        """By those of these runners that a job is known to have been given to: the latest."""
         ...
 
     async def note_refused(self, job: CiJob, why: str) -> bool:

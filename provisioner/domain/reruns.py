@@ -92,17 +92,21 @@ def believable(site: Site, repository: str, run_id: str) -> bool:
     return run_id.isascii() and run_id.isdigit() and there.startswith(here) and ".." not in there
 
 
-def cut_short(job: Job, instance: Instance, row: RunnerRow | None, reason: Reason, told: AttemptReport | None) -> bool:
+def cut_short(
+    job: Job, instance: Instance, row: RunnerRow | None, reason: Reason, told: AttemptReport | None, *, begun: bool
+) -> bool:
     """Whether the attempt that ends for `reason` had a CI job, and lost it with its machine: through nobody's will, and
-    not by a limit that would end it again."""
+    not by a limit that would end it again. `begun`: a webhook told of such a job. A forge may be heard of a job before
+    the agent that was given it, and an agent that still waits for its first may be heard no more."""
     if row is None or job.cancel_asked_at is not None or instance.stop_asked_at is not None:
         return False
     unhealthy = reason.why is Why.STOPPED and instance.reason.why is Why.UNHEALTHY
     if reason.why not in _TAKEN and not unhealthy:
         return False
-    if told is not None and told.runner is not None:
-        return told.runner.phase == "busy"
-    return row.busy_at is not None
+    said = told.runner if told is not None else None
+    if said is None or (said.phase == "waiting" and said.jobs == 0):
+        return begun or row.busy_at is not None
+    return said.phase == "busy"
 
 
 def taken_away(job: Job, attempts: Sequence[Attempt], reruns: Sequence[Rerun]) -> int:

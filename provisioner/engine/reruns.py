@@ -77,9 +77,11 @@ class Reruns:
     async def given(self, row: RunnerRow, told: RunnerTold | None) -> None:
         """What its program says of the job that it was given, as long as there is somebody to say it."""
         job = told.job if told is not None else {}
-        repository, run_id = job.get("repository", ""), job.get("run", "")
+        await self._given(row, job.get("repository", ""), job.get("run", ""), job.get("job", ""))
+
+    async def _given(self, row: RunnerRow, repository: str, run_id: str, name: str) -> None:
         if row.name not in self._named and believable(row.site, repository, run_id):
-            await self._store.reruns.given(row, repository, run_id, job.get("job", ""))
+            await self._store.reruns.given(row, repository, run_id, name)
             self._named.add(row.name)
 
     async def ended(self, trial: Trial, reason: Reason, told: AttemptReport | None) -> None:
@@ -87,8 +89,11 @@ class Reruns:
         row = trial.runner
         if row is None:
             return
-        if cut_short(trial.job, trial.instance, row, reason, told):
+        begun = (await self._store.ci_jobs.begun_by([row.name])).get(row.name)
+        if cut_short(trial.job, trial.instance, row, reason, told, begun=begun is not None):
             await self.given(row, told.runner if told else None)
+            if begun is not None:
+                await self._given(row, begun.repository, begun.run_id, begun.name)
             await self._store.reruns.lost(row, self._clock.now())
             self._stale = True
         self._named.discard(row.name)

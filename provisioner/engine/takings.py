@@ -35,7 +35,7 @@ class Takings:
         for one in heard:
             if one.runner not in self._settled:
                 self._open.setdefault(one.runner, one)
-        told = await self._store.ci_jobs.begun_by(self._open.keys()) if self._open else set()
+        told = await self._store.ci_jobs.begun_by(self._open.keys()) if self._open else {}
         for name, one in list(self._open.items()):
             if name in told or now - one.at > _LONGEST or self._polls.twice_since(one.site, one.at):
                 del self._open[name]

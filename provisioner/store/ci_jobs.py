@@ -99,9 +99,14 @@ class SqlCiJobs:
 
         return await self._db.run(work)
 
-    async def begun_by(self, runners: Collection[str]) -> set[str]:
-        query = select(ci_jobs.c.runner_name).where(ci_jobs.c.runner_name.in_(runners))
-        return await self._db.run(lambda c: set(c.scalars(query)))
+    async def begun_by(self, runners: Collection[str]) -> dict[str, CiJob]:
+        query = select(ci_jobs).where(ci_jobs.c.runner_name.in_(runners)).order_by(ci_jobs.c.created_at)
+
+        def work(connection: Connection) -> dict[str, CiJob]:
+            found = [decoded(row).job for row in connection.execute(query).mappings()]
+            return {job.runner_name: job for job in found}
+
+        return await self._db.run(work)
 
     async def note_refused(self, job: CiJob, why: str) -> bool:
         change = update(ci_jobs).where(_is(job), ci_jobs.c.refused != why).values(refused=why)

@@ -105,8 +105,9 @@ class CiJobLaws:
         assert await waiting(store, 40) == [ci_job("1"), ci_job("2")]
 
     async def test_a_job_says_by_whom_it_was_begun_and_why_it_is_refused(self, store: Store) -> None:
-        await store.ci_jobs.note([ci_job("1", RUNNING, runner_name="runner-i-1"), ci_job("2")], later(1))
-        assert await store.ci_jobs.begun_by(["runner-i-1", "runner-i-2"]) == {"runner-i-1"}
+        begun = ci_job("1", RUNNING, runner_name="runner-i-1")
+        await store.ci_jobs.note([begun, ci_job("2")], later(1))
+        assert await store.ci_jobs.begun_by(["runner-i-1", "runner-i-2"]) == {"runner-i-1": begun}
         assert [await store.ci_jobs.note_refused(ci_job("2"), "a fork") for _ in range(2)] == [True, False]
         assert [known.refused for known in (await store.ci_jobs.believed((), later(5))).waiting] == ["a fork"]
 

@@ -15,7 +15,6 @@ from provisioner.domain.forge import CiJobState
 from provisioner.domain.ids import new_id
 from provisioner.domain.job import Instance, Job, JobPhase, JobSpec, MarketPolicy, Need, Outcome, RunnerSpec, Why
 from provisioner.domain.reruns import RerunOutcome
-from provisioner.domain.runners import RunnerRow
 
 from .episode import Episode, Protection, Tally
 from .simforge import SITE, ForgeFaults, SimForge, SimJob
@@ -24,6 +23,7 @@ from .virtual import SimClock
 
 _IDLE_S = 25.0
 _LINGER_S = 900.0  # what the policy looks at a site for, and more
+_SURELY = timedelta(seconds=10)  # before an attempt's end is written down
 _ANSWERED_S = 45.0  # an answer may be so long on its way
 _TAKEN = frozenset({Why.PREEMPTED, Why.LOST, Why.STOPPED, Why.LIFETIME, Why.UNHEALTHY})
 
@@ -43,8 +43,20 @@ class CiEpisode(Episode):
         forge = self._world.forge
         assert forge is not None
         self._world.spawn(forge.assign())
+        self._told_begun: dict[str, datetime] = {}
+        self._world.spawn(self._webhooks(forge))
         if self._rng.random() < forge.faults.outage:
             self._world.spawn(self._outage(forge))
+
+    async def _webhooks(self, forge: SimForge) -> None:
+        """That jobs have begun, late or never."""
+        rng, clock = random.Random(f"{self._seed} webhooks"), self._world.clock
+        while True:
+            begun = await forge.begun.get()
+            await clock.sleep(rng.uniform(0.05, 2.0))
+            if rng.random() < 0.8:
+                await self._store.port.ci_jobs.note([begun], clock.now())
+                self._told_begun[begun.runner_name] = clock.now()
 
     async def _outage(self, forge: SimForge) -> None:
         await self._world.clock.sleep(self._rng.uniform(0.0, 120.0))
@@ -124,7 +136,11 @@ class CiEpisode(Episode):
             job, attempt = await store.jobs.get(row.job_id), await store.jobs.attempt(row.job_id, row.number)
             rerun = next((one for one in await store.reruns.of_job(row.job_id) if one.runner == name), None)
             wished = rerun is not None and rerun.lost_at is not None
-            if not wished and _nobodys_will(attempt.reason.why, row, job, await store.instances.get(row.instance_id)):
+            told_at = self._told_begun.get(name)
+            in_time = told_at is not None and attempt.ended_at is not None and told_at < attempt.ended_at - _SURELY
+            known = row.busy_at is not None or (in_time and not self._world.clock.stepped)
+            instance = await store.instances.get(row.instance_id)
+            if known and not wished and _nobodys_will(attempt.reason.why, job, instance):
                 raise Violation(
                     "rerun", f"{lost.id} was lost with {name} ({attempt.reason}), and nobody wished it back"
                 )
@@ -200,7 +216,7 @@ def _could_take(job: Job, labels: Collection[str]) -> bool:
     return job.spec.runner is not None and set(labels) <= set(job.spec.runner.labels)
 
 
-def _nobodys_will(why: Why, row: RunnerRow, job: Job, instance: Instance) -> bool:
-    """Whether it was known to work, and neither a person nor a limit ended it."""
+def _nobodys_will(why: Why, job: Job, instance: Instance) -> bool:
+    """Whether neither a person nor a limit ended it."""
     taken = why in (Why.PREEMPTED, Why.LOST, Why.SUPERVISOR_LOST)
-    return taken and row.busy_at is not None and job.cancel_asked_at is None and instance.stop_asked_at is None
+    return taken and job.cancel_asked_at is None and instance.stop_asked_at is None

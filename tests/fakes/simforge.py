@@ -100,6 +100,7 @@ class SimForge:
         self.refused_at: datetime | None = None
         self.killed: list[tuple[str, SimJob]] = []
         self.told_at_work: dict[str, list[datetime]] = {}
+        self.begun: asyncio.Queue[CiJob] = asyncio.Queue()  # what its webhooks would tell of
         self._ids = itertools.count(1)
         self._away_until_s = 0.0
         self._sending: set[asyncio.Task[Any]] = set()
@@ -249,6 +250,10 @@ class SimForge:
         self.queue(job)
         record.job, job.state, job.runner = job, CiJobState.RUNNING, record.name
         record.given.set()
+        now = self._clock.now()
+        self.begun.put_nowait(
+            CiJob(job.id, SITE, SITE.path, job.state, job.labels, now, job.run, name="train", runner_name=record.name)
+        )
 
     # What a runner's program says
 

@@ -65,7 +65,8 @@ def told(phase: str) -> AttemptReport:
         (_PREEMPTED, told("busy"), True),
         (Reason(Why.SUPERVISOR_LOST), told("busy"), True),
         (_LOST, None, True),
-        (_PREEMPTED, told("waiting"), False),
+        (_PREEMPTED, told("waiting"), True),
+        (_PREEMPTED, AttemptReport("j-1", 1, "ended", runner=RunnerTold("waiting", jobs=1)), False),
         (Reason(Why.SERVED), told("done"), False),
         (Reason(Why.TIMEOUT), told("busy"), False),
         (Reason(Why.LIFETIME), None, False),
@@ -73,21 +74,27 @@ def told(phase: str) -> AttemptReport:
     ],
 )
 def test_what_its_machine_cut_short_is_run_again(reason: Reason, report: AttemptReport | None, lost: bool) -> None:
-    assert cut_short(job(), instance(), ROW, reason, report) is lost
+    assert cut_short(job(), instance(), ROW, reason, report, begun=False) is lost
 
 
 def test_what_a_person_ended_is_not_run_again() -> None:
-    assert not cut_short(job(cancelled=True), instance(), ROW, _PREEMPTED, told("busy"))
-    assert not cut_short(job(), instance(Why.STOPPED, stopped=True), ROW, _LOST, None)
+    assert not cut_short(job(cancelled=True), instance(), ROW, _PREEMPTED, told("busy"), begun=False)
+    assert not cut_short(job(), instance(Why.STOPPED, stopped=True), ROW, _LOST, None, begun=False)
 
 
 def test_a_machine_that_failed_is_nobodys_will() -> None:
-    assert cut_short(job(), instance(Why.UNHEALTHY), ROW, Reason(Why.STOPPED), told("busy"))
+    assert cut_short(job(), instance(Why.UNHEALTHY), ROW, Reason(Why.STOPPED), told("busy"), begun=False)
+
+
+@pytest.mark.parametrize("report", [None, told("waiting")])
+def test_what_only_a_webhook_told_of_was_cut_short_too(report: AttemptReport | None) -> None:
+    assert cut_short(job(), instance(), replace(ROW, busy_at=None), _PREEMPTED, report, begun=True)
+    assert not cut_short(job(), instance(), replace(ROW, busy_at=None), _PREEMPTED, told("done"), begun=True)
 
 
 def test_a_runner_that_was_never_seen_at_work_lost_nothing() -> None:
-    assert not cut_short(job(), instance(), replace(ROW, busy_at=None), _LOST, None)
-    assert not cut_short(job(), instance(), None, _LOST, None)
+    assert not cut_short(job(), instance(), replace(ROW, busy_at=None), _LOST, None, begun=False)
+    assert not cut_short(job(), instance(), None, _LOST, None, begun=False)
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ from provisioner.domain.demand import WAITS_FOR
 from provisioner.domain.errors import Conflict, ForgeUnauthorized
 from provisioner.domain.facts import RunnerTold
 from provisioner.domain.forge import CiJob, CiJobState, Forge, Site
-from provisioner.domain.job import Attempt, Job, JobPhase, JobSpec, RunnerSpec
+from provisioner.domain.job import Attempt, Job, JobPhase, JobSpec, Reason, RunnerSpec, Why
 from provisioner.domain.policy import Policy
 from provisioner.domain.runners import RunnerRow
 from provisioner.engine.reruns import Reruns
 from provisioner.engine.runners import Runners
+from provisioner.engine.verdicts import Trial
 from tests.fakes.simforge import SITE, ForgeFaults, SimForge, SimForges, SimJob
 from tests.fakes.simstore import SimStore
 from tests.fakes.virtual import run_virtually
@@ -126,6 +127,25 @@ def test_a_job_that_was_cut_short_is_run_again_when_lost_rights_are_back(store: 
             "ci.rerun_waits",
             "ci.rerun",
         ]
+        assert [job.number for job in scene.forge.jobs.values()] == [1, 2]
+
+    play(store, main)
+
+
+def test_what_only_a_webhook_told_of_before_the_machine_was_lost_is_to_be_run_again(store: SimStore) -> None:
+    async def main(scene: Play) -> None:
+        port, now = scene.port, scene.clock.now()
+        row = await port.runners.expect(scene.attempt, SITE, "runner-i-1", now)
+        told = CiJob("7", SITE, SITE.path, CiJobState.RUNNING, ("gpu",), now, "3", name="train", runner_name=row.name)
+        await port.ci_jobs.note([told], now)
+        scene.forge.queue(SimJob("7", ("gpu",), 5.0, CiJobState.DONE, row.name, lost=True, run="3"))
+        job, instance = await port.jobs.get("j-1"), await port.instances.get("i-1")
+        reruns = Reruns(port, SimForges(scene.forge), lambda: None, scene.clock, Policy())
+        await reruns.ended(Trial(job, scene.attempt, instance, 3600.0, runner=row), Reason(Why.LOST), None)
+        (wish,) = await port.reruns.pending()
+        assert (wish.repository, wish.run_id, wish.ci_name) == (SITE.path, "3", "train")
+        await reruns.turn([])
+        await scene.clock.sleep(5)
         assert [job.number for job in scene.forge.jobs.values()] == [1, 2]
 
     play(store, main)
