@@ -22,7 +22,7 @@ from .policy import Policy
 class RunnerRow:
     """A record that we had a forge make, or were about to: the row comes first. `asked_at` is when the row was made,
     `online_at` when its forge first said that it had come, `busy_at` when anybody first said that it has a job, and
-    `gone_at` when the forge confirmed that it is no more; `reason` says why we wanted that."""
+    `gone_at` when the forge confirmed that it is no more; `reason` says why we wanted that, from `unwanted_at` on."""
 
     name: str
     site: Site
@@ -33,6 +33,7 @@ class RunnerRow:
     forge_id: str = ""
     online_at: datetime | None = None
     busy_at: datetime | None = None
+    unwanted_at: datetime | None = None
     gone_at: datetime | None = None
     reason: Reason = NO_REASON
 
@@ -58,7 +59,7 @@ class Runners(Protocol):
     """Runners' records at forges.
 
     - S11 `expect` is idempotent on the attempt, and no two rows have one name. S12 what `note` says happened first
-      stays; a row leaves `there` once it is gone, and is kept.
+      stays, `unwanted_at` until there is no reason any more; a row leaves `there` once it is gone, and is kept.
     """
 
     async def expect(self, attempt: Attempt, site: Site, instance_name: str, at: datetime) -> RunnerRow:
@@ -71,6 +72,7 @@ class Runners(Protocol):
         forge_id: str = "",
         online_at: datetime | None = None,
         busy_at: datetime | None = None,
+        unwanted_at: datetime | None = None,
         gone_at: datetime | None = None,
         reason: Reason | None = None,
     ) -> None: ...
@@ -101,6 +103,13 @@ def unwanted(facts: RunnerFacts, now: datetime, policy: Policy) -> Reason | None
     if facts.row.online_at is None:
         return Reason(Why.IDLE, f"{facts.row.site.host} never showed it online")
     return Reason(Why.IDLE, f"no job came within {spec.idle_s:g} s")
+
+
+def stuck(row: RunnerRow, now: datetime, policy: Policy) -> bool:
+    """Whether its forge has failed to remove it, or to be reached, for so long that its machine is not paid for any
+    longer. Its agent has the last word then on whether it works, in place of the forge."""
+    late = timedelta(seconds=policy.runner_stuck_s)
+    return row.gone_at is None and row.unwanted_at is not None and now - row.unwanted_at >= late
 
 
 def works(facts: RunnerFacts, now: datetime, policy: Policy) -> bool:

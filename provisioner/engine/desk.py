@@ -19,7 +19,9 @@ from provisioner.domain.facts import AttemptReport, Report
 from provisioner.domain.handing import HandOver
 from provisioner.domain.job import Attempt, AttemptPhase, Instance, InstancePhase, Job, Need, Why
 from provisioner.domain.place import Ladder
+from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock, Wanted, WantedAttempt
+from provisioner.domain.runners import stuck
 from provisioner.domain.store import Store
 
 from .market import Marketplace
@@ -31,11 +33,12 @@ _LEAVING = (InstancePhase.DRAINING, InstancePhase.STOPPING, InstancePhase.GONE)
 class EngineDesk:
     """The Desk port."""
 
-    def __init__(self, store: Store, observed: Observed, market: Marketplace, clock: Clock) -> None:
+    def __init__(self, store: Store, observed: Observed, market: Marketplace, clock: Clock, policy: Policy) -> None:
         self._store = store
         self._observed = observed
         self._market = market
         self._clock = clock
+        self._policy = policy
         self._versions: dict[str, int] = {}
         self._first_version = int(clock.now().timestamp() * 1000)
         self._cached: dict[str, Wanted] = {}
@@ -165,12 +168,13 @@ class EngineDesk:
 
     async def _cancel_of_runner(self, attempt: Attempt, otherwise: str) -> str:
         """A runner is stopped once its forge gives it no job any more: before, one could be given to it meanwhile. When
-        the cloud takes its machine there is no time for that."""
+        the cloud takes its machine there is no time for that, and a forge that does not answer is not waited for long:
+        its agent stops none that works."""
         rows = await self._store.runners.of_job(attempt.job_id)
         row = next((one for one in rows if one.number == attempt.number), None)
         if row is None:
             return otherwise
-        if row.gone_at is not None:
+        if row.gone_at is not None or stuck(row, self._clock.now(), self._policy):
             return "kindly"
         instance = await self._store.instances.get(attempt.instance_id)
         return otherwise if instance.reason.why is Why.PREEMPTED else ""

@@ -86,7 +86,7 @@ class Engine:
         self._busy = True
         self.observed = Observed(providers, clock, policy, lambda: self.desk.poke())
         self.market = Marketplace(providers, store, clock, policy, default_providers, can.quotas, paused)
-        self.desk = EngineDesk(store, self.observed, self.market, clock)
+        self.desk = EngineDesk(store, self.observed, self.market, clock, policy)
         consoles, taken = Consoles(store, can.consoles, clock, policy), Interruptions(store, can.endings, clock, policy)
         actor = Actor(
             store,

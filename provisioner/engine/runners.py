@@ -20,7 +20,7 @@ from provisioner.domain.job import NO_REASON, Attempt, Instance, InstancePhase, 
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock
 from provisioner.domain.registrar import RunnerProgram
-from provisioner.domain.runners import RunnerFacts, RunnerRow, unwanted
+from provisioner.domain.runners import RunnerFacts, RunnerRow, stuck, unwanted, works
 from provisioner.domain.store import Event, Store
 
 from .desk import EngineDesk
@@ -58,6 +58,7 @@ class Runners:
         self._refused_at: dict[str, datetime] = {}
         self._failures: Counter[str] = Counter()
         self._again_s: dict[str, float] = {}
+        self._stuck: set[str] = set()
         self._removing = Errands("remove")
         self._registering = Registering(policy.agent_answer_s / 2)
         self.sites = Sites(store, forges, clock, policy, desk.poke)
@@ -121,8 +122,9 @@ class Runners:
         return {(row.job_id, row.number): row for row in self._rows.values()}
 
     def count(self) -> Mapping[str, int]:
-        """By instance, those that are not known to be gone."""
-        return Counter(row.instance_id for row in self._rows.values())
+        """By instance, those that are not known to be gone, and whose forge is still waited for."""
+        now = self._clock.now()
+        return Counter(row.instance_id for row in self._rows.values() if not stuck(row, now, self._policy))
 
     def at_work(self) -> set[str]:
         """Jobs whose runner was given a CI job, and is not known to be gone."""
@@ -159,6 +161,7 @@ class Runners:
         for known in (self._refused_at, self._failures, self._again_s):
             for name in known.keys() - self._rows.keys():
                 del known[name]  # another controller has removed it
+        self._stuck &= self._rows.keys()
 
     def _facts(
         self, row: RunnerRow, attempt: Attempt | None, instance: Instance | None, job: Job | None
@@ -177,19 +180,25 @@ class Runners:
 
     async def _look(self, facts: RunnerFacts) -> None:
         row = await self._noted(facts.row, facts.told, facts.seen)
-        if row.busy_at is not None and self._not_heard(row):
-            self.sites.want(row.site)
+        if row.busy_at is not None and self._not_heard(facts):
+            self.sites.want(row.site, self._policy.silence_s / 4)
+        if row.unwanted_at is not None and works(facts, self._clock.now(), self._policy):
+            row = await self._noted_wanted(row)
+        elif stuck(row, self._clock.now(), self._policy):
+            await self._noted_stuck(row)
         if row.name in self._removing or self._clock.monotonic() < self._again_s.get(row.name, 0.0):
             return
         if (reason := unwanted(facts, self._clock.now(), self._policy)) is not None:
             self._removing.start(row.name, self._remove(row, reason))
 
-    def _not_heard(self, row: RunnerRow) -> bool:
-        """For so long that what its forge says of it will soon matter."""
-        report = self._observed.reports.get(row.instance_id)
-        if report is None:
-            return True
-        return (self._clock.now() - report.heard_at).total_seconds() > self._policy.silence_s / 2
+    def _not_heard(self, facts: RunnerFacts) -> bool:
+        """By any controller, for so long that what its forge says of it will soon matter."""
+        if facts.attempt is None or facts.phase not in (InstancePhase.READY, InstancePhase.DRAINING):
+            return False
+        report = self._observed.reports.get(facts.row.instance_id)
+        heard = (self._observed.elsewhere.get(facts.row.instance_id), report.heard_at if report else None)
+        latest = max((at for at in heard if at is not None), default=None)
+        return latest is None or (self._clock.now() - latest).total_seconds() > self._policy.silence_s / 2
 
     async def _noted(self, row: RunnerRow, told: RunnerTold | None, seen: Runner | None) -> RunnerRow:
         """What is seen of it for the first time is written down, and told."""
@@ -208,15 +217,35 @@ class Runners:
             row = self._rows[row.name] = replace(row, forge_id=latest.forge_id)
         return row
 
+    async def _noted_wanted(self, row: RunnerRow) -> RunnerRow:
+        """It was to go, and was given a job before it did."""
+        await self._store.runners.note(row.name, reason=NO_REASON)
+        self._stuck.discard(row.name)
+        if row.name in self._rows:
+            row = self._rows[row.name] = replace(self._rows[row.name], reason=NO_REASON, unwanted_at=None)
+        return row
+
+    async def _noted_stuck(self, row: RunnerRow) -> None:
+        if row.name in self._stuck:
+            return
+        self._stuck.add(row.name)
+        after_s = self._policy.runner_stuck_s
+        await self._tell("runner.stuck", row, f"{row.site.host} has not let it go for {after_s:g} s")
+        self._desk.touch(row.instance_id)
+        self._desk.poked.add(row.instance_id)
+
     async def _remove(self, row: RunnerRow, reason: Reason) -> None:
         """The reason is written down first: whoever judges the attempt's end may come before the forge's answer."""
-        await self._store.runners.note(row.name, reason=reason)
+        now = self._clock.now()
+        await self._store.runners.note(row.name, reason=reason, unwanted_at=now)
+        if row.unwanted_at is None and (latest := self._rows.get(row.name)) is not None:
+            self._rows[row.name] = replace(latest, reason=reason, unwanted_at=now)
         try:
             await self._forges.of(row.site).remove(row.site, row.forge_id, row.name)
         except RunnerBusy:
             self._refused_at[row.name] = self._clock.now()
             self._later(row.name, self._policy.runner_busy_s)
-            await self._store.runners.note(row.name, reason=NO_REASON)
+            await self._noted_wanted(row)
         except ForgeError as error:
             self._failures[row.name] += 1
             self._later(row.name, self._policy.pause_s(self._failures[row.name]))

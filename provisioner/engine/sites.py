@@ -55,6 +55,7 @@ class Sites:
         self._until_s: dict[Site, float] = {}
         self._software: dict[tuple[Site, str], tuple[float, Software]] = {}
         self._listing = Errands("list")
+        self._lately_s = _TROUBLE_S
         self._dead: set[tuple[str, str]] | None = None
 
     def seen(self, site: Site, name: str) -> Runner | None:
@@ -66,9 +67,11 @@ class Sites:
         known, seen = self._known.get(site), self.seen(site, name)
         return known.asked_at if known and seen and seen.online and seen.busy else None
 
-    def want(self, site: Site) -> None:
-        """Something was done there: list it at the next turn."""
-        self._wanted.add(site)
+    def want(self, site: Site, unless_within_s: float = 0.0) -> None:
+        """Something was done there: list it at the next turn, if it was not asked so lately."""
+        known = self._known.get(site)
+        if known is None or known.asked_s is None or self._clock.monotonic() - known.asked_s >= unless_within_s:
+            self._wanted.add(site)
 
     def resume(self, site: Site) -> None:
         """It can be asked again: it is listed at the next turn, however lately it was asked."""
@@ -86,7 +89,7 @@ class Sites:
         return {site: known.ending for site, known in self._lately() if known.ending is not None and not known.trouble}
 
     def _lately(self) -> list[tuple[Site, _Known]]:
-        since_s = self._clock.monotonic() - max(_TROUBLE_S, 2 * self._policy.runners_every_s)
+        since_s = self._clock.monotonic() - self._lately_s
         return [(site, known) for site, known in self._known.items() if (known.asked_s or 0.0) >= since_s]
 
     def failed(self, site: Site, error: ForgeError) -> None:
@@ -103,9 +106,10 @@ class Sites:
         except InvalidRequest as error:
             return error.line
         known = self._known.setdefault(site, _Known())
-        if known.listed_s is None or known.trouble:
+        answered = known.listed_s is not None and self._clock.monotonic() - known.listed_s <= self._lately_s
+        if not answered or known.trouble:
             self._wanted.add(site)
-        if known.listed_s is None and not known.trouble:
+        if not answered and not known.trouble:
             return f"{site.host} is being asked"
         return known.trouble
 
@@ -129,6 +133,7 @@ class Sites:
         self._until_s = {site: until_s for site, until_s in self._until_s.items() if until_s > now_s}
         sites = self._until_s.keys() | self._wanted
         every_s = max(self._policy.runners_every_s, len(sites) * 3600.0 / _LISTINGS_AN_HOUR)
+        self._lately_s = max(_TROUBLE_S, 2 * every_s)
         for site in (site for site in sites if site not in self._listing):
             known = self._known.setdefault(site, _Known())
             pause_s = self._policy.retry_backoff_s if site in self._wanted else every_s

@@ -46,14 +46,17 @@ class SqlRunners:
         forge_id: str = "",
         online_at: datetime | None = None,
         busy_at: datetime | None = None,
+        unwanted_at: datetime | None = None,
         gone_at: datetime | None = None,
         reason: Reason | None = None,
     ) -> None:
-        given = {"online_at": online_at, "busy_at": busy_at, "gone_at": gone_at}
+        given = {"online_at": online_at, "busy_at": busy_at, "unwanted_at": unwanted_at, "gone_at": gone_at}
         firsts = {key: func.coalesce(runners.c[key], codec.stamp(at)) for key, at in given.items() if at is not None}
         changes: dict[str, Any] = {**firsts, **({"forge_id": forge_id} if forge_id else {})}
         if reason is not None:
             changes |= {"why": str(reason.why), "detail": reason.detail}
+            if reason.why is Why.NONE:
+                changes["unwanted_at"] = None
         await self._db.run(
             lambda c: c.execute(update(runners).where(runners.c.name == name).values(**changes)) and None
         )
@@ -100,6 +103,7 @@ def _row(row: RowMapping) -> RunnerRow:
         forge_id=row["forge_id"],
         online_at=codec.when_or_none(row["online_at"]),
         busy_at=codec.when_or_none(row["busy_at"]),
+        unwanted_at=codec.when_or_none(row["unwanted_at"]),
         gone_at=codec.when_or_none(row["gone_at"]),
         reason=Reason(Why(row["why"]), row["detail"]),
     )

@@ -287,6 +287,7 @@ runners = Table(
     Column("gone_at", Double),
     Column("why", String, nullable=False, default=""),
     Column("detail", Text, nullable=False, default=""),
+    Column("unwanted_at", Double),
     Index("runners_attempt", "job_id", "number", unique=True),
     Index("runners_instance", "instance_id"),
 )

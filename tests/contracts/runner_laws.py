@@ -36,7 +36,10 @@ class RunnerLaws:
     async def test_s12_a_runner_is_there_until_it_is_gone_and_what_came_first_stays(self, store: Store) -> None:
         first, one = await running(store, "1")
         row = await store.runners.expect(first, Site(ForgeKind("gitlab"), "https://g", "a/b/c"), one.name, later(6))
-        await store.runners.note(row.name, forge_id="7", online_at=later(7), reason=Reason(Why.IDLE, "nobody came"))
+        idle = Reason(Why.IDLE, "nobody came")
+        for at in (later(7), later(8)):
+            await store.runners.note(row.name, forge_id="7", online_at=later(7), reason=idle, unwanted_at=at)
+        assert [(one.reason, one.unwanted_at) for one in await store.runners.there()] == [(idle, later(7))]
         await store.runners.note(row.name, online_at=later(9), busy_at=later(8), reason=Reason())
         (there,) = await store.runners.there()
         wanted = dataclasses.replace(row, forge_id="7", online_at=later(7), busy_at=later(8))

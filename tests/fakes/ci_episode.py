@@ -197,7 +197,7 @@ CI_PROTECTIONS: Mapping[type[CiEpisode], Sequence[Protection]] = {
         Protection("rerun-wish", "rerun", 8, "that a CI job is to be run again is written down first", LOSS_STRESS),
     ),
     SilentEpisode: (
-        Protection("busy-shown", "7", 21, "what a forge shows at work outweighs an agent's silence", SILENT_STRESS),
+        Protection("busy-shown", "7", 31, "what a forge shows at work outweighs an agent's silence", SILENT_STRESS),
     ),
 }
 

@@ -45,6 +45,7 @@ POLICY = Policy(
     drain_s=40,
     runners_every_s=10,
     runner_busy_s=15,
+    runner_stuck_s=40,
     rerun_within_s=900,
     terminate_again_s=10,
     list_every_s=10,
