@@ -114,7 +114,8 @@ def taken_away(job: Job, attempts: Sequence[Attempt], reruns: Sequence[Rerun]) -
     and whatever else had its CI job run again: that is not to be cut short in the same way a second time."""
     whys = {Why.PREEMPTED} if job.spec.runner is None else {Why.PREEMPTED, Why.LOST}
     lost = {attempt.number for attempt in attempts if attempt.reason.why in whys}
-    return len(lost | {rerun.number for rerun in reruns if rerun.lost_at is not None})
+    again = {rerun.number for rerun in reruns if rerun.lost_at and rerun.outcome is not RerunOutcome.NOT_NEEDED}
+    return len(lost | again)
 
 
 def losses_before(job: CiJob, reruns: Iterable[Rerun]) -> int:

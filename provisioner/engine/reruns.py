@@ -22,7 +22,7 @@ from provisioner.domain.errors import (
 )
 from provisioner.domain.facts import AttemptReport, RunnerTold
 from provisioner.domain.forge import CiJob, Forge, Forges, Given, Site
-from provisioner.domain.job import Job, JobPhase, Reason, Why
+from provisioner.domain.job import Job, JobPhase, Outcome, Reason, Why
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock
 from provisioner.domain.reruns import (
@@ -49,6 +49,13 @@ _ENDS = {
     RerunOutcome.TOO_LATE: "its run has not ended for so long",
     RerunOutcome.CANCELLED: "the runner for it is not wanted any more",
     RerunOutcome.UNKNOWN: "its forge does not say which it was",
+}
+
+
+# How a runner of one job ends with the wish: nobody asks for it any more.
+_OVER = {
+    RerunOutcome.NOT_NEEDED: (Outcome.SUCCEEDED, Reason(Why.SERVED, "its CI job had ended well all the same")),
+    RerunOutcome.TOO_OFTEN: (Outcome.FAILED, Reason(Why.LOST, "its CI job was run again as often as is allowed")),
 }
 
 
@@ -198,6 +205,10 @@ class Reruns:
     async def _done(self, rerun: Rerun, outcome: RerunOutcome, message: str) -> None:
         now = self._clock.now()
         what = "ci.rerun" if outcome is RerunOutcome.ASKED else "ci.rerun_refused"
+        if outcome in _OVER and (job := await self._job(rerun.job_id)) is not None and held_back(job):
+            if job.phase is not JobPhase.QUEUED:
+                return  # its attempt's end is being written: it is asked again
+            await self._store.jobs.finish(job, *_OVER[outcome], now)
         await self._tell(what, rerun, message or _ENDS.get(outcome, str(rerun.site)))
         await self._store.reruns.done(rerun.runner, outcome, now)
         self._asked_at.pop(rerun.job_id, None)  # the latest last

@@ -161,7 +161,7 @@ class CiEpisode(Episode):
         tally.jobs += 1
         tally.attempts += len(attempts)
         tally.outcomes[str(job.outcome)] += 1
-        served = sum(attempt.reason.why is Why.SERVED for attempt in attempts)
+        served = sum(attempt.reason.why is Why.SERVED for attempt in attempts) or job.reason.why is Why.SERVED
         if job.phase is not JobPhase.DONE:
             raise Violation("3", f"{job.id} is {job.phase}")
         if job.outcome is Outcome.FAILED and job.reason.why in (Why.REJECTED, Why.LIFETIME, Why.FORGE, Why.LOST):

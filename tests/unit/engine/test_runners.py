@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, cast
 
@@ -13,8 +14,9 @@ from provisioner.domain.demand import WAITS_FOR
 from provisioner.domain.errors import Conflict, ForgeUnauthorized
 from provisioner.domain.facts import RunnerTold
 from provisioner.domain.forge import CiJob, CiJobState, Forge, Site
-from provisioner.domain.job import Attempt, Job, JobPhase, JobSpec, Reason, RunnerSpec, Why
+from provisioner.domain.job import Attempt, Job, JobPhase, JobSpec, Outcome, Reason, RunnerSpec, Why
 from provisioner.domain.policy import Policy
+from provisioner.domain.reruns import RerunOutcome
 from provisioner.domain.runners import RunnerRow
 from provisioner.engine.reruns import Reruns
 from provisioner.engine.runners import Runners
@@ -147,6 +149,36 @@ def test_what_only_a_webhook_told_of_before_the_machine_was_lost_is_to_be_run_ag
         await reruns.turn([])
         await scene.clock.sleep(5)
         assert [job.number for job in scene.forge.jobs.values()] == [1, 2]
+
+    play(store, main)
+
+
+@pytest.mark.parametrize(
+    ("lost", "times", "outcome"), [(False, 0, Outcome.SUCCEEDED), (True, Policy().reruns_most, Outcome.FAILED)]
+)
+def test_a_runner_whose_one_job_does_not_come_again_ends_without_a_machine(
+    store: SimStore, lost: bool, times: int, outcome: Outcome
+) -> None:
+    async def main(scene: Play) -> None:
+        port, now = scene.port, scene.clock.now()
+        row = await port.runners.expect(scene.attempt, SITE, "runner-i-1", now)
+        told = CiJob("7", SITE, SITE.path, CiJobState.DONE, ("gpu",), now, "3", name="train", runner_name=row.name)
+        await port.ci_jobs.note([told], now)
+        scene.forge.queue(SimJob("7", ("gpu",), 5.0, CiJobState.DONE, row.name, lost=lost, run="3"))
+        for number in range(2, 2 + times):
+            before = replace(row, name=f"before-{number}", number=number)
+            await port.reruns.given(before, SITE.path, "3", "train")
+            await port.reruns.lost(before, now)
+            await port.reruns.found(before.name, replace(told, attempt=0))
+            await port.reruns.done(before.name, RerunOutcome.ASKED, now)
+        reruns = Reruns(port, SimForges(scene.forge), lambda: None, scene.clock, Policy())
+        job, instance, why = await port.jobs.get("j-1"), await port.instances.get("i-1"), Reason(Why.LOST)
+        await reruns.ended(Trial(job, scene.attempt, instance, 3600.0, runner=row), why, None)
+        await port.jobs.end(scene.attempt, why, now)
+        await reruns.turn([])
+        await scene.clock.sleep(5)
+        job = await port.jobs.get("j-1")
+        assert (job.outcome, await port.reruns.pending()) == (outcome, [])
 
     play(store, main)
 
