@@ -18,6 +18,7 @@ from .failures import OURS, CliError, Unreachable
 _LOOK_S = 0.25  # for one runner; many are looked at less often, so that waiting costs the same
 _HEALTH_S = 2.0
 _ANEW_S = 60.0  # how often a controller that lacks rights is offered what there is here; arbitrary
+_SAID_OFTEN = 4  # in the time in which it must be said again; arbitrary
 _CANCEL_TRIES = 20
 _PAUSE_S = 0.2
 _TEXTS = {
@@ -51,6 +52,7 @@ class Coming:
         self._after: dict[str, int] = {}
         self._trouble = ""
         self._looked_s = self._handed_s = time.monotonic()
+        self._say_again_s = 0.0
         self.sent: list[str] = []
 
     def submit(self, job_id: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -71,6 +73,7 @@ class Coming:
             waiting = [job_id for job_id in waiting if not self._came(job_id)]
             if not waiting:
                 return
+            self._say_that_we_wait(waiting)
             if time.monotonic() >= deadline:
                 why = self._why(waiting[0])
                 raise CliError(f"not online after {limit_s:g} s: {why}", "--wait says how long to wait", OURS)
@@ -82,12 +85,25 @@ class Coming:
         self._say_events(job_id)
         found = [row for row in job.get("runners") or () if row["online_at"]]
         if found:
+            self._say(job_id, online=True)
             render.say(f"runner: {job_id} {found[-1]['name']} is online at {found[-1]['site']}")
             return True
         if job["phase"] == "done":
             why = render.reason(job.get("reason")) or "it ended before it was online"
             raise CliError(f"{job_id} {job['outcome']}: {why}", f"`runner why {job_id}` says more", OURS)
         return False
+
+    def _say_that_we_wait(self, waiting: Sequence[str]) -> None:
+        """Often enough; a controller that does not hear it any more takes them back."""
+        if time.monotonic() < self._say_again_s:
+            return
+        for job_id in waiting:
+            told = self._say(job_id, online=False)
+            self._say_again_s = time.monotonic() + told["within_s"] / _SAID_OFTEN
+
+    def _say(self, job_id: str, *, online: bool) -> dict[str, Any]:
+        told: dict[str, Any] = self._asking(lambda: self._client.post(f"/jobs/{job_id}/awaited", {"online": online}))
+        return told
 
     def _why(self, job_id: str) -> str:
         self._asking(lambda: self._look_at_health(now=True))

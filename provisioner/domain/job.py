@@ -81,9 +81,11 @@ class RunnerSpec:
     `forge` is the kind of forge, `base` where it begins if that is below its host's root. `jobs`: `one` (it serves one
     job and goes) or `many` (one after the other, each by a runner of its own). It goes as well once it has waited
     `idle_s` seconds for a job, and is given up if it is not online `online_within_s` seconds after it was asked for;
-    None: it may take its time. `scale_set`: it is one of the scale set that is named after its one label. `pool`: its
-    machine is as those of the pool of that name, which it is none of. `on_demand`: a machine was lost with the CI job
-    that it is for, and where there is an on-demand one that the need allows, it gets that."""
+    None: it may take its time. `awaited`: somebody waits until then and says so again and again; it is given up, too,
+    when they have not for a while (`awaited_s` of the policy). `scale_set`: it is one of the scale set that is named
+    after its one label. `pool`: its machine is as those of the pool of that name, which it is none of. `on_demand`: a
+    machine was lost with the CI job that it is for, and where there is an on-demand one that the need allows, it gets
+    that."""
 
     url: str
     forge: str
@@ -94,6 +96,7 @@ class RunnerSpec:
     base: str = ""
     scale_set: bool = False
     online_within_s: float | None = None
+    awaited: bool = False
     pool: str = ""
     on_demand: bool = False
 

@@ -46,6 +46,7 @@ class Policy:
     hard_limit_s: float = 900.0
     runners_every_s: float = 15.0
     runner_busy_s: float = 30.0
+    awaited_s: float = 120.0
     runner_stuck_s: float = 300.0
     runners_linger_s: float = 600.0
     runner_refused_soon_s: float = 14 * 86400.0

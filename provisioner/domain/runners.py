@@ -7,7 +7,7 @@ then; one that works is left alone, whoever wants its end, unless its machine go
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -81,6 +81,12 @@ class Runners(Protocol):
 
     async def of_job(self, job_id: str) -> list[RunnerRow]: ...
     async def known(self, names: Collection[str]) -> set[str]: ...
+    async def note_waits(self, job_id: str, at: datetime | None) -> None:
+        """Somebody waits for the job's runner, still. None: they saw that it is online, which stays."""
+
+    async def waited_for(self, job_ids: Collection[str]) -> Mapping[str, datetime | None]:
+        """By job, what was said last of those of which anything was."""
+
     async def sites(self, since: datetime) -> set[Site]:
         """Those at which a record is there, or was after `since`."""
 

@@ -108,7 +108,7 @@ class Engine:
         self.reruns = Reruns(store, forges or NoForges(), self.desk.poke, clock, policy)
         self.runners = Runners(store, forges or NoForges(), self.observed, self.desk, clock, policy, self.reruns)
         self.hand_overs = HandOvers(store, can.hand_overs, self.observed, self.desk, clock, policy)
-        self._awaited = Awaited(store, clock)
+        self._awaited = Awaited(store, self.observed, clock, policy)
         self.demand = PoolDemand(
             store=store,
             forges=forges or NoForges(),

@@ -6,15 +6,15 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, case, func, insert, or_, select, update
 
 from provisioner.domain.forge import ForgeKind, Site
 from provisioner.domain.job import Attempt, Reason, Why
 from provisioner.domain.runners import RunnerRow
 
 from . import codec
-from .schema import runners
-from .sql import Database
+from .schema import awaited, runners
+from .sql import Database, own_insert, portions
 
 _THERE = select(runners).where(runners.c.gone_at.is_(None)).order_by(runners.c.asked_at)
 
@@ -67,6 +67,22 @@ class SqlRunners:
     async def of_job(self, job_id: str) -> list[RunnerRow]:
         query = select(runners).where(runners.c.job_id == job_id).order_by(runners.c.number)
         return await self._db.run(lambda c: [_row(row) for row in c.execute(query).mappings()])
+
+    async def note_waits(self, job_id: str, at: datetime | None) -> None:
+        def work(connection: Connection) -> None:
+            statement = own_insert(connection, awaited).values(job_id=job_id, at=codec.stamp(at) if at else None)
+            latest = {"at": case((awaited.c.at.is_(None), None), else_=statement.excluded.at)}
+            connection.execute(statement.on_conflict_do_update(index_elements=["job_id"], set_=latest))
+
+        await self._db.run(work)
+
+    async def waited_for(self, job_ids: Collection[str]) -> dict[str, datetime | None]:
+        def work(connection: Connection) -> dict[str, datetime | None]:
+            queries = (select(awaited).where(awaited.c.job_id.in_(some)) for some in portions(job_ids))
+            found = (connection.execute(query) for query in queries)
+            return {row.job_id: codec.when_or_none(row.at) for rows in found for row in rows}
+
+        return await self._db.run(work)
 
     async def sites(self, since: datetime) -> set[Site]:
         c = runners.c

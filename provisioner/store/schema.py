@@ -294,6 +294,9 @@ runners = Table(
 _there = text("gone_at is null")
 Index("runners_there", runners.c.name, sqlite_where=_there, postgresql_where=_there)
 
+# When somebody last said that they wait for a job's runner; null: they saw that it is online.
+awaited = Table("awaited", metadata, Column("job_id", String, primary_key=True), Column("at", Double))
+
 # Jobs of forges' workflows and pipelines, whoever told of them. `fork` null: nobody has said.
 ci_jobs = Table(
     "ci_jobs",

@@ -33,6 +33,11 @@ class RunnerLaws:
         await asyncio.gather(*(store.reruns.lost(rows[0], later(7)) for _ in range(8)))
         assert [one.runner for one in await store.reruns.pending()] == [one.name]
 
+    async def test_who_waits_for_a_runner_is_known_by_what_they_said_last(self, store: Store) -> None:
+        for job_id, at in (("j-1", later(1)), ("j-2", None), ("j-1", later(3)), ("j-2", later(4))):
+            await store.runners.note_waits(job_id, at)
+        assert await store.runners.waited_for(["j-1", "j-2", "j-3"]) == {"j-1": later(3), "j-2": None}
+
     async def test_s12_a_runner_is_there_until_it_is_gone_and_what_came_first_stays(self, store: Store) -> None:
         first, one = await running(store, "1")
         row = await store.runners.expect(first, Site(ForgeKind("gitlab"), "https://g", "a/b/c"), one.name, later(6))

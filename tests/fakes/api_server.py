@@ -373,6 +373,7 @@ _ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("GET", "/jobs/([^/]+)", _Handler.show),
     ("GET", "/jobs/([^/]+)/why", _Handler.why),
     ("POST", "/jobs/([^/]+)/cancel", _Handler.cancel),
+    ("POST", "/jobs/[^/]+/awaited", lambda handler, _: handler._json({"within_s": 2.0})),
     ("POST", "/jobs/([^/]+)/rerun", _Handler.rerun),
     ("GET", "/jobs/([^/]+)/log", _Handler.log),
     ("GET", "/jobs/([^/]+)/readings", _Handler.read_readings),

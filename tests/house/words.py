@@ -36,6 +36,7 @@ POLICY = {
     "hard_limit_s": "how long after its maximum lifetime the cloud itself ends a machine (`aws.hard_limit`)",
     "runners_every_s": "how often a forge is asked which runners of ours are there, unless there are very many sites",
     "runners_linger_s": "how long a site is looked at after our last runner there has gone: a late call may make one",
+    "awaited_s": "after how long a launch that waits for its runner, and has not said so again, is given up",
     "runner_stuck_s": "after how long a forge that does not remove a runner's record holds its machine up no more",
     "runner_busy_s": "how long a forge's word that a runner has a job keeps it, when nobody else says so",
     "runner_refused_soon_s": "how long before a forge refuses a version of its runner program that is said",

@@ -31,7 +31,8 @@ from tests.unit.cli.step import github
 
 pytestmark = pytest.mark.system
 TOKEN = "ghp_classic-token-of-ada"
-BOOT_S, IDLE_S, ENDING_S = 40.0, 3.0, 30.0  # the deadline, the idle timeout, and what may pass until all is gone
+BOOT_S, IDLE_S, AWAITED_S = 40.0, 3.0, 4.0  # the deadline, the idle timeout, how long a launch may be silent
+ENDING_S = 30.0  # what may pass until all is gone; with AWAITED_S less than BOOT_S
 NEVER = "10m"  # an idle timeout that no test waits for
 ASKED = "the request is sent"
 
@@ -94,7 +95,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with open_hub() as hub, world(folder) as w:
         w.home.mkdir()
         forge = {"kind": "github", "url": hub.url, "token_env": "HUB_TOKEN"}
-        settings = {"forges": [forge], "policy": {"boot_timeout_s": BOOT_S}}
+        settings = {"forges": [forge], "policy": {"boot_timeout_s": BOOT_S, "awaited_s": AWAITED_S}}
         (w.home / "settings.yaml").write_text(json.dumps(settings))
         w.extra["HUB_TOKEN"] = TOKEN
         with served(w, port=port):
@@ -135,12 +136,12 @@ def test_a_command_that_is_killed_is_made_good_by_the_post_step(site: Site, at: 
 
 
 @pytest.mark.parametrize("at", [ASKED, *STEPS])
-def test_a_command_whose_shell_alone_is_told_leaves_what_goes_by_itself(site: Site, at: str) -> None:
-    """Without a post step: killed with the tree, it can take nothing back."""
-    step = site.step(f"{IDLE_S}s", shell=True)
+def test_a_command_whose_shell_alone_is_told_leaves_nothing_beyond_the_boot_deadline(site: Site, at: str) -> None:
+    """Without a post step: killed with the tree, it can take nothing back. It has not seen the runner come."""
+    step = site.step(shell=True)
     with site.held(step, at):
         step.cancelled(scale=float(SCALE))
-    assert site.nothing_left(step, BOOT_S + IDLE_S + ENDING_S) in how(at, "expired")
+    assert site.nothing_left(step, AWAITED_S + ENDING_S) in how(at, "cancelled")
 
 
 def test_a_step_that_is_cancelled_after_its_launch_leaves_it_to_its_idle_timeout(site: Site) -> None:
@@ -153,16 +154,17 @@ def test_a_step_that_is_cancelled_after_its_launch_leaves_it_to_its_idle_timeout
     assert site.nothing_left(step, IDLE_S + ENDING_S) == ["expired"]
 
 
-def test_a_runner_that_does_not_come_is_not_waited_for_longer_than_its_command_would_have(site: Site) -> None:
+def test_a_runner_that_does_not_come_is_not_waited_for_longer_than_its_command_lives(site: Site) -> None:
     """Its forge makes none, and the command that would have given up was killed."""
-    step = site.step(NEVER, "--wait", "2s", shell=False)
+    step = site.step(shell=False)
     site.hub.troubles.append(Trouble("register", code="502", times=10**6))
     try:
         with site.held(step, "its machine is ready"):
             step.killed()
-        assert site.nothing_left(step, 2.0 + 30.0 + ENDING_S) == ["cancelled"]
+        assert site.nothing_left(step, AWAITED_S + ENDING_S) == ["cancelled"]
     finally:
         site.hub.troubles.clear()
     (job,) = site.jobs(step)
     events = site.client.get("/events", job=job["id"])
-    assert [one["message"] for one in events if one["what"] == "runner.late"] == ["not online within 32 s"]
+    (late,) = [one["message"] for one in events if one["what"] == "runner.late"]
+    assert late == f"nobody has waited for it for {AWAITED_S:g} s"

@@ -27,6 +27,7 @@ from provisioner.domain.launching import CiRun, Names, names_of, parse_labels
 
 _MOST = 100  # arbitrary
 _LONGER_S = 30.0  # than the command itself waits, which says more about why; arbitrary
+_OF_ITS_COMMAND = ("online_within_s", "awaited")  # and not of what is launched
 _TURNS = 50  # of one launch whose runners have ended and that is asked for again; arbitrary
 
 
@@ -75,7 +76,7 @@ def _with(
     wanted = _wanted(given, need, site, run)
     wait_s: float = given["wait"]
     if not given["detach"]:
-        wanted.spec["runner"]["online_within_s"] = wait_s + _LONGER_S
+        wanted.spec["runner"] |= {"online_within_s": wait_s + _LONGER_S, "awaited": True}
     rights = Rights(site, run)
     launch = _Launch(client, wanted, rights, own.again if own is not None else embedded.again)
     if given["cancel"]:
@@ -176,7 +177,7 @@ class _Launch:
         """An earlier try under this name asked for the same, or it is another launch."""
         stored = job["spec"]
         mine, its = {"pool": "", **self._wanted.spec["runner"]}, {"pool": "", **stored["runner"]}
-        same = all(its.get(key) == value for key, value in mine.items() if key != "online_within_s")
+        same = all(its.get(key) == value for key, value in mine.items() if key not in _OF_ITS_COMMAND)
         for key, value in self._wanted.spec["need"].items():
             has = (stored.get("need") or {}).get(key)
             same = same and (has == value or str(has) == str(value))

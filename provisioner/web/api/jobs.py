@@ -34,6 +34,10 @@ class Cancel(BaseModel):
     now: bool = False
 
 
+class Waits(BaseModel):
+    online: bool = False
+
+
 class Rerun(BaseModel):
     id: str
     secrets: dict[str, str] = Field(default_factory=dict)
@@ -100,6 +104,15 @@ async def cancel_job(id: str, body: Cancel, services: Use, caller: Doer) -> JSON
     cancelled = await services.store.jobs.ask_cancel(job.id, services.clock.now(), now=body.now)
     services.desk.poke()
     return JSONResponse(plain(cancelled))
+
+
+@router.post("/jobs/{id}/awaited")
+async def say_waits(id: str, body: Waits, services: Use, caller: Doer) -> JSONResponse:
+    """Somebody waits for its runner (`awaited` of its spec), and is to say so again within `within_s` seconds, until
+    they have seen it `online`."""
+    job = await _own(services, caller, id)
+    await services.store.runners.note_waits(job.id, None if body.online else services.clock.now())
+    return JSONResponse({"within_s": services.policy.awaited_s})
 
 
 @router.post("/jobs/{id}/rerun", status_code=201)

@@ -46,6 +46,7 @@ def test_a_runner_is_a_job_of_its_own_kind(here: Terminal, api: FakeApi) -> None
         "group": "",
         "idle_s": 600.0,
         "online_within_s": 870.0,
+        "awaited": True,
     }
     assert (spec["kind"], spec["run"], spec["max_lifetime_s"]) == ("ci-runner", [], 7200.0)
     assert (spec["need"]["gpu"]["name"], spec["need"]["market"]) == ("T4", "spot")
@@ -63,6 +64,7 @@ def test_it_waits_until_the_forge_says_online_and_tells_how_far_it_is(here: Term
     api.script = Script(online=False)
     with here.begin(*REPO) as running:
         api.wait_for(lambda: len(api.sent("GET", "/events")) > 2)
+        api.wait_for(lambda: len(api.sent("POST", f"/jobs/{next(iter(api.jobs))}/awaited")) > 2)
         assert running.poll() is None
         (job_id,) = api.jobs
         api.event(job_id, "runner.online", "it waits for a job")
@@ -223,7 +225,7 @@ def test_without_waiting_the_labels_are_known_at_once(step: Terminal, api: FakeA
     done = step.run("launch", "--detach")
     assert done.returncode == 0
     assert outputs(step)["label"] == done.stdout.strip()
-    assert "online_within_s" not in specs(api)[0]["runner"]
+    assert not specs(api)[0]["runner"].keys() & {"online_within_s", "awaited"}
 
 
 def test_how_long_it_waits_makes_no_other_launch_of_it(step: Terminal, api: FakeApi) -> None:
