@@ -240,6 +240,8 @@ async def test_a_run_sees_and_cancels_its_own_jobs_and_no_others(web: WithDoor) 
     for path in looks:
         assert ((await mine.get(f"/api/v1/{path}")).status, (await theirs.get(f"/api/v1/{path}")).status) == (200, 404)
     assert (await theirs.post(f"/api/v1/jobs/{job.id}/cancel", {})).status == 404
+    assert (await theirs.post(f"/api/v1/jobs/{job.id}/awaited", {})).status == 404
+    assert (await mine.post(f"/api/v1/jobs/{job.id}/awaited", {})).status == 200
     assert (await mine.post(f"/api/v1/jobs/{ann.id}/cancel", {})).status == 404
     assert (await web.store.jobs.get(job.id)).cancel_asked_at is None
     assert (await mine.post(f"/api/v1/jobs/{job.id}/cancel", {})).status == 200
@@ -286,6 +288,7 @@ _OPEN_TO_RUNS = {
     "GET /api/v1/jobs/{id}/results/{attempt}/files/{path}",
     "POST /api/v1/jobs/{id}/results/{attempt}/links",
     "PUT /api/v1/published/{sha256}/{name}",
+    "POST /api/v1/jobs/{id}/awaited",
     "POST /api/v1/jobs/{id}/cancel",
     "GET /api/v1/instances",
     "GET /api/v1/instances/{id}",
