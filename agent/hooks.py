@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 STARTED, COMPLETED, SETTINGS = "job-started.sh", "job-completed.sh", "settings.json"
 _EVENTS = "events"
 _AT_ONCE, _MOST = 2**16, 2**20  # arbitrary: bytes read at a time, and of one attempt
 _LONGEST = 200  # characters of one value
-# What the forges call it. Source: their documentation of predefined variables.
-_FACTS = {
-    "repository": "${GITHUB_REPOSITORY:-${CI_PROJECT_PATH:-}}",
-    "run": "${GITHUB_RUN_ID:-${CI_PIPELINE_ID:-}}",
-    "job": "${GITHUB_JOB:-${CI_JOB_NAME:-}}",
-    "actor": "${GITHUB_ACTOR:-${GITLAB_USER_LOGIN:-}}",
-}
+_FACTS = ("repository", "run", "job", "actor")
+VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _SCRIPT = """#!/bin/sh
 # Tells this machine's agent that a CI job has {what}. It never fails the job.
 {{ printf '{what}{slots}\\n' {values} >> {path}; }} 2>/dev/null || :
@@ -39,19 +35,28 @@ def events_in(folder: str) -> str:
     return os.path.join(folder, _EVENTS)
 
 
-def write(folder: str, settings: Mapping[str, Any]) -> None:
-    """The scripts, the file that they write to, and the program's own settings if it has any."""
+def write(folder: str, settings: Mapping[str, Any], variables: Mapping[str, Sequence[str]]) -> None:
+    """The scripts, the file that they write to, and the program's own settings if it has any. Each fact is in the first
+    of its `variables` that is set; their names are such as `VARIABLE` has them."""
     os.makedirs(folder, mode=0o755)
     os.chmod(folder, 0o755)
     events = events_in(folder)
     slots = "".join(f"\\t{name}=%s" for name in _FACTS)
-    values = " ".join(f'"{value}"' for value in _FACTS.values())
+    values = " ".join(f'"{_first(variables.get(name, ()))}"' for name in _FACTS)
     for name, what in ((STARTED, "started"), (COMPLETED, "completed")):
         text = _SCRIPT.format(what=what, slots=slots, values=values, path=shlex.quote(events))
         _whole(os.path.join(folder, name), text, 0o555)
     if settings:
         _whole(os.path.join(folder, SETTINGS), json.dumps(settings), 0o444)
     _whole(events, "", 0o600)
+
+
+def _first(names: Sequence[str]) -> str:
+    """For the shell, the value of the first that is set."""
+    value = ""
+    for name in reversed(names):
+        value = f"${{{name}:-{value}}}"
+    return value
 
 
 def _whole(path: str, text: str, mode: int) -> None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any, Callable, Optional, TypeVar
 from urllib.parse import urlsplit
 
-from . import forges, hooks, supervisor, wire
+from . import hooks, programs, supervisor, wire
 from .archive import unpack
 from .attempt import Attempt, remove
 from .duties import Turn
@@ -72,7 +72,7 @@ class Prepare:
             attempt.fail("cancelled", "cancelled before it started", exit_code=130)
         except Killed as error:
             attempt.fail("supervisor-lost", str(error))
-        except (NotAllowed, forges.SoftwareError) as error:
+        except (NotAllowed, programs.SoftwareError) as error:
             attempt.fail("rejected", str(error))
         except ForgeRefused as error:
             attempt.fail("forge", str(error))
@@ -160,8 +160,8 @@ class Prepare:
         folder = hooks.folder_of(attempt.workspace)
         if os.path.lexists(folder):
             remove(folder)
-        words = forges.words(runner, runner.name, attempt.workspace)
-        hooks.write(folder, forges.filled(forges.program_of(runner).settings, words))
+        program, words = programs.program_of(runner), programs.words(runner, runner.name, attempt.workspace)
+        hooks.write(folder, programs.filled(program.settings, words), program.variables)
 
     def _restore(self, fetcher: Fetcher, attempt: Attempt, body: dict[str, Any]) -> None:
         folder = inside(attempt.workspace, attempt.order.checkpoint_path)

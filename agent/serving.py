@@ -1,4 +1,4 @@
-"""A supervisor whose job is a forge's runner: started as its table says, and never stopped in the middle of a CI job.
+"""A supervisor whose job is a forge's runner: started as its order says, and never stopped in the middle of a CI job.
 
 In, over the pipe: who it is to be, with its secret, which is masked and never on a disk. Out, in `state.json` and
 `exit.json`: `runner`, what it does by its hooks, and why it ended where its exit code tells.
@@ -13,7 +13,7 @@ import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Optional, cast
 
-from . import forges, hooks, workload
+from . import hooks, programs, workload
 from .config import HANDED_OVER
 from .masking import SHORTEST
 from .supervisor import Supervisor, boot_clock, notify
@@ -32,11 +32,11 @@ class Serving(Supervisor):
     def __init__(self, folder: str, order: wire.Order, words: dict[str, Any]) -> None:
         given = words["runner"]
         self._ordered = cast("wire.RunnerOrder", SimpleNamespace(**cast("dict[str, Any]", order.runner)))
-        self._program = forges.program_of(self._ordered)
+        self._program = programs.program_of(self._ordered)
         self._secret = given["secret"]
         super().__init__(folder, order, words)
-        self._words = forges.words(self._ordered, given["name"], words["workspace"])
-        self._env.update(forges.filled(self._program.env, self._words))
+        self._words = programs.words(self._ordered, given["name"], words["workspace"])
+        self._env.update(programs.filled(self._program.env, self._words))
         self._heard = hooks.Heard(hooks.folder_of(words["workspace"]))
         self._notified = self._notified and notify(hooks.folder_of(words["workspace"]))
         self._state["runner"] = {"phase": "waiting", "since": boot_clock(), "jobs": 0, "job": {}}
@@ -74,10 +74,10 @@ class Serving(Supervisor):
 
     def _command(self, argv: tuple[str, ...], env: dict[str, str]) -> int:
         program = os.path.join(self._workspace, self._program.executable)
-        return self._phase("running", "run_s", [program, *forges.filled(argv, self._words)], env)
+        return self._phase("running", "run_s", [program, *programs.filled(argv, self._words)], env)
 
     def _meant(self, code: int) -> int:
-        said = forges.meaning(self._program, code, self._words)
+        said = programs.meaning(self._program, code, self._words)
         if said and not self._why:
             self._why = "version-refused" if code in self._program.refused else "forge"
             self._detail = said

@@ -19,10 +19,10 @@ from typing import Any, BinaryIO, Callable
 from urllib.parse import urljoin, urlsplit
 
 from . import archive, child, wire
-from .forges import Program, SoftwareError, program_of
 from .inputs import Cancelled, InputError, free_bytes, make_room
 from .link import Refused, Unreachable
 from .machine import Machine
+from .programs import Program, SoftwareError, program_of
 
 _ANSWER_S = 20.0  # arbitrary: for a program to say its version
 _REDIRECTS = 5  # arbitrary

@@ -31,6 +31,11 @@ from .log_body import pack_log as pack_log
 from .log_body import pack_spans as pack_spans
 from .log_body import unpack_log as unpack_log
 from .log_body import unpack_spans as unpack_spans
+from .runner_messages import Program as Program
+from .runner_messages import RunnerAsk as RunnerAsk
+from .runner_messages import RunnerGiven as RunnerGiven
+from .runner_messages import RunnerOrder as RunnerOrder
+from .runner_messages import RunnerState as RunnerState
 
 PROTOCOL = 1
 AGENT_PATH = "/agent/v1/agent-{sha256}.pyz"  # where a controller has the agent; no session is needed to read it
@@ -176,23 +181,6 @@ class InputOrder:
 
 
 @dataclass(frozen=True)
-class RunnerOrder:
-    """The forge's runner that an attempt is to be. `software_*` is its program: used as it is if `preinstalled` has
-    that version, else fetched and compared with its sha256. `url` is the site, `base` the forge's own address."""
-
-    forge: str
-    name: str
-    url: str
-    base: str
-    labels: list[str]
-    software: str
-    version: str
-    software_url: str
-    sha256: str
-    preinstalled: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
 class Order:
     """One attempt to run. `run` is a list of words, or one string for `sh -c`. Secrets travel here and only here, but
     for a runner's own, which is asked for at the last moment."""
@@ -218,32 +206,6 @@ class Order:
     sudo: bool = True
     log_limit_bytes: int = 10 * 2**30
     runner: Optional[RunnerOrder] = None
-
-
-@dataclass(frozen=True)
-class RunnerAsk:
-    job: str
-    number: int
-
-
-@dataclass(frozen=True)
-class RunnerGiven:
-    """`secret` is what the forge's program needs to be this runner, once."""
-
-    name: str
-    secret: str = field(repr=False)
-
-
-@dataclass(frozen=True)
-class RunnerState:
-    """What an attempt's runner does, from its program's hooks: `phase` waiting, busy or done; one that is busy at its
-    end was cut short. `idle_s` seconds since it began to wait; `jobs` taken so far; `job` what the hook said of the one
-    in hand or the last (repository, run)."""
-
-    phase: str
-    idle_s: float = 0.0
-    jobs: int = 0
-    job: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from .ci import Vouching
 from .errors import InvalidRequest
 from .forge import ForgeKind, Site, parse_site
 from .launching import CiRun
+from .program import Program
 from .step import Step
 
 
@@ -54,6 +55,7 @@ class Declared:
     """One kind. `name` is what people call it; `opening` the module that is imported when one is opened (see
     forges.registry.Folder).
 
+    `programs` are those that are its runners, by the name of the software: what `Forge.software` gives is one of them.
     `base` is the web address that is meant where none is given, `hosts` those that are known to be of this kind (.HOST:
     all below it). `tokens` are variables that hold a credential, the best first, and `prefixes` what credentials begin
     with. `own_token_hint` is said where a job's own token does not do. `imitated`: others' CI looks like its own, so
@@ -67,6 +69,7 @@ class Declared:
     opening: str
     jobs: CiJobs
     tokens: tuple[str, ...]
+    programs: Mapping[str, Program]
     base: str = ""
     hosts: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
@@ -98,6 +101,10 @@ class Kinds:
         if kind not in self:
             raise InvalidRequest(f"{kind[:40]!r} is not a kind of forge", hint=", ".join(self._by_kind))
         return self._by_kind[kind]
+
+    def program(self, kind: str, software: str) -> Program | None:
+        """None where nothing is known of how it is run."""
+        return self._by_kind[kind].programs.get(software) if kind in self else None
 
     def site(self, url: str, more: Mapping[str, str] | None = None) -> Site:
         """The site behind a web address; `more` as `parse_site`'s kinds, beside the hosts that everybody knows.

@@ -1,4 +1,6 @@
-"""What Actions tell the commands of their jobs, in the variables that GitHub made and its imitators have kept. Pure."""
+"""What Actions tell the commands of their jobs, in the variables that GitHub made and its imitators have kept. Pure.
+
+And what they tell their runners' hooks."""
 
 from __future__ import annotations
 
@@ -14,6 +16,15 @@ from provisioner.domain.step import Step
 
 _PULL = re.compile(r"refs/pull/(\d+)/(?:merge|head)")
 _NO_ID_TOKEN = "give the job `permissions: id-token: write` (a fork's pull request cannot have it), or set RUNNER_TOKEN"
+
+# Source: docs.github.com "Running scripts before or after a job" and "Variables reference", 2026.
+HOOKS = {"ACTIONS_RUNNER_HOOK_JOB_STARTED": "{started}", "ACTIONS_RUNNER_HOOK_JOB_COMPLETED": "{completed}"}
+VARIABLES = {
+    "repository": ("GITHUB_REPOSITORY",),
+    "run": ("GITHUB_RUN_ID",),
+    "job": ("GITHUB_JOB",),
+    "actor": ("GITHUB_ACTOR",),
+}
 
 
 def here(environment: Mapping[str, str]) -> bool:

@@ -12,12 +12,9 @@ from provisioner.forges.registry import known
 from .places import TOP, sources
 
 FORGES = TOP / "provisioner/forges"
-_AGENTS = "the agent imports nothing of the controller's: how a forge's program is run, and tells of its job, is there"
 _LANGUAGE = "the variables of Actions, which are GitHub's by name and Gitea's and Forgejo's as well"
 # Whole modules.
 MAY_NAME = {
-    "agent/forges.py": _AGENTS,
-    "agent/hooks.py": _AGENTS,
     "provisioner/forges/actions.py": _LANGUAGE,
     "provisioner/forges/gitea/__init__.py": _LANGUAGE,
 }

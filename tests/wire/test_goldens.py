@@ -20,7 +20,7 @@ GOLDENS = sorted((Path(__file__).parent / f"v{wire.PROTOCOL}").glob("*.json"))
 MESSAGES = {
     name: kind
     for name, kind in vars(wire).items()
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type) and kind.__module__ == wire.__name__
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type) and kind.__module__.startswith("agent.")
 }
 
 

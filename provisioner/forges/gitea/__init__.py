@@ -5,6 +5,7 @@ from __future__ import annotations
 from provisioner.domain.kinds import Declared
 
 from . import steps
+from .program import PROGRAMS
 
 FORGE = Declared(
     kind=steps.KIND,
@@ -12,5 +13,6 @@ FORGE = Declared(
     opening=f"{__name__}.opening",
     jobs=steps,
     tokens=("GITEA_TOKEN", "GITHUB_TOKEN"),
+    programs=PROGRAMS,
     hosts=("gitea.com", "codeberg.org"),
 )

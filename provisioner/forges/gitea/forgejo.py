@@ -19,6 +19,7 @@ from provisioner.domain.forge import CiJob, CiJobState, Given, Registration, Run
 
 from ..rest import Rest
 from . import secret
+from .program import FORGEJO
 from .server import API, Server, numbered, repository
 
 _NO_SUCH_ROUTE = (404, 405)
@@ -28,7 +29,7 @@ _REMEMBERED = 10_000  # arbitrary: runs, repositories and labels that do not cha
 
 
 class Forgejo:
-    program = "forgejo-runner"
+    program = FORGEJO
     version = "12.10.2"
     source = "https://code.forgejo.org/forgejo/runner/releases/download"
 

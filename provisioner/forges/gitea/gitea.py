@@ -20,6 +20,7 @@ from provisioner.domain.forge import CiJob, CiJobState, Given, Registration, Run
 
 from ..rest import Rest
 from . import secret
+from .program import GITEA
 from .server import Server, numbered, repository
 
 _REGISTER = "/api/actions/runner.v1.RunnerService/Register"
@@ -31,7 +32,7 @@ _REMEMBERED = 10_000  # arbitrary: runs of which is known whether they are of fo
 
 
 class Gitea:
-    program = "act_runner"
+    program = GITEA
     version = "0.2.13"
     source = "https://dl.gitea.com/act_runner"
 

@@ -16,9 +16,9 @@ from provisioner.domain.forge import Release, Software
 from ..checksums import published
 from ..line import Line
 from ..rest import Rest
+from .program import NAME
 from .shapes import moment
 
-NAME = "actions-runner"
 _MACHINES = {"x86_64": "x64", "aarch64": "arm64"}
 _VERSION = re.compile(r"-(\d+\.\d+\.\d+)\.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from provisioner.domain.kinds import Declared
 
 from . import steps
+from .program import PROGRAMS
 
 FORGE = Declared(
     kind=steps.KIND,
@@ -12,6 +13,7 @@ FORGE = Declared(
     opening=f"{__name__}.opening",
     jobs=steps,
     tokens=("GITLAB_TOKEN",),
+    programs=PROGRAMS,
     base=steps.BASE,
     hosts=("gitlab.com",),
     prefixes=("glpat",),

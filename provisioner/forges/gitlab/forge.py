@@ -27,6 +27,7 @@ from ..line import Line
 from ..rest import Dialect, Rest
 from .jobs import Jobs
 from .notes import Notes
+from .program import NAME
 from .runners import VISIBILITY_S, Runners
 from .scope import Scopes
 from .steps import KIND
@@ -89,13 +90,13 @@ class GitLab(Notes):
 
     async def software(self, site: Site, system: str, machine: str) -> Software:
         """One program, no archive. Its release has a list of all sha256s at the top."""
-        name = f"gitlab-runner-{checksums.platform(system, machine)}"
+        name = f"{NAME}-{checksums.platform(system, machine)}"
         if name not in self._software:
             place = f"{self._release.source}/v{self._release.version}"
             pinned = self._release.pinned(machine)
             sha256 = pinned or await checksums.published(self._line, f"{place}/release.sha256", name)
             url = f"{place}/binaries/{name}"
-            self._software[name] = Software("gitlab-runner", self._release.version, url, sha256)
+            self._software[name] = Software(NAME, self._release.version, url, sha256)
         return self._software[name]
 
     async def close(self) -> None:

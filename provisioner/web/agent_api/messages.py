@@ -15,6 +15,7 @@ from provisioner.domain.errors import InvalidRequest, NotFound
 from provisioner.domain.facts import AttemptReport, GpuEvent, Report, RunnerTold
 from provisioner.domain.handing import HandedOver, HandOver
 from provisioner.domain.ports import LogSpan
+from provisioner.domain.program import Program
 
 from ..grants import Granted
 from ..submit import JOB_ID
@@ -146,3 +147,27 @@ def grant_of(one: Granted) -> wire.Grant:
         list(one.parts),
         one.upload_id,
     )
+
+
+def program_told(program: Program | None) -> dict[str, Any]:
+    """What an order says of how its program is run; {} where nothing is known of that."""
+    if program is None:
+        return {}
+    told = wire.Program(
+        executable=program.executable,
+        argv=list(program.argv),
+        stop=program.stop,
+        secret=program.secret,
+        secret_file=program.secret_file,
+        env=dict(program.env),
+        settings=dict(program.settings),
+        drain=program.drain,
+        again={str(code): wait_s for code, wait_s in program.again.items()},
+        ready=program.ready,
+        meanings={str(code): said for code, said in program.meanings.items()},
+        refused=list(program.refused),
+        at_work=program.at_work,
+        farewell=program.farewell,
+        variables={fact: list(names) for fact, names in program.variables.items()},
+    )
+    return dataclasses.asdict(told)

@@ -10,6 +10,7 @@ from provisioner.domain.job import Attempt, AttemptPhase, Instance, Job
 from provisioner.domain.ports import WantedAttempt
 
 from ..services import Services
+from .messages import program_told
 
 _log = structlog.get_logger()
 
@@ -92,4 +93,5 @@ class Orders:
             software_url=program.software.url,
             sha256=program.software.sha256,
             preinstalled=list(program.preinstalled),
+            program=program_told(self._services.kinds.program(program.site.kind, program.software.name)),
         )

@@ -19,10 +19,21 @@ from typing import Any
 
 from agent import wire
 from provisioner.domain.forge import RunnerOrder
+from provisioner.domain.kinds import Kinds
 from provisioner.forges.gitea.secret import registration
+from provisioner.forges.registry import declared_in, known
+from provisioner.web.agent_api.messages import program_told
 from tests.fakes import standin_runner
+from tests.house.places import TOP
 
 TOKEN = "token-of-the-runner-1234567890"
+KINDS = Kinds([*known(), *declared_in(TOP / "tests/fakes/elsewhere", "tests.fakes.elsewhere")])
+SOFTWARE = {"github": "actions-runner", "gitlab": "gitlab-runner", "gitea": "act_runner", "anvil": "smith"}
+
+
+def program(kind: str, software: str = "") -> dict[str, Any]:
+    """How it is run, as a controller orders it."""
+    return program_told(KINDS.program(kind, software or SOFTWARE[kind]))
 
 
 @dataclass
@@ -72,12 +83,13 @@ class Forge:
             "url": f"{self.url}/acme/vision",
             "base": self.url,
             "labels": ["gpu-t4"],
-            "software": {"github": "actions-runner", "gitlab": "gitlab-runner", "gitea": "act_runner"}[kind],
+            "software": SOFTWARE[kind],
             "version": standin_runner.VERSION,
             "software_url": f"{self.url}/software/program",
             "sha256": self.publish(data),
         }
-        return wire.RunnerOrder(**{**values, **changes})
+        values |= changes
+        return wire.RunnerOrder(**{"program": program(kind, values["software"]), **values})
 
     def queue(self, *steps: str, **more: Any) -> None:
         named = [{"name": str(index), "run": run} for index, run in enumerate(steps)]

@@ -11,6 +11,7 @@ import pytest
 from agent import wire
 from agent.gather import Gatherer
 
+from .forge import program
 from .machine import Box
 from .private import missing, private
 
@@ -84,7 +85,8 @@ def test_a_forges_runner_is_that_user_and_its_hooks_are_ours() -> None:
         (image / "bin/Runner.Listener").write_text(RUNNER.replace("{image}", str(image)))
         (image / "bin/Runner.Listener").chmod(0o755)
         about = ("github", "runner-i1", "https://github.com/acme/vision", "https://github.com", ["gpu"])
-        ordered = wire.RunnerOrder(*about, "actions-runner", "2.330.0", "https://none", "0" * 64, [str(image)])
+        where = ("https://none", "0" * 64, [str(image)], program("github"))
+        ordered = wire.RunnerOrder(*about, "actions-runner", "2.330.0", *where)
         machine.controller.runners["j1", 1] = wire.RunnerGiven("runner-i1", "a-secret-of-its-own")
         machine.start()
         done = ended(machine, "", runner=ordered)

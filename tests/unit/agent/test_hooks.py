@@ -9,14 +9,23 @@ from pathlib import Path
 import pytest
 
 from agent import wire
-from agent.forges import PROGRAMS, filled, words
 from agent.hooks import COMPLETED, STARTED, Heard, events_in, folder_of, write
+from agent.programs import filled, program_of, words
+
+from .forge import program
+
+VARIABLES = {
+    "repository": ["GITHUB_REPOSITORY", "CI_PROJECT_PATH"],
+    "run": ["GITHUB_RUN_ID", "CI_PIPELINE_ID"],
+    "job": ["GITHUB_JOB"],
+    "actor": ["GITHUB_ACTOR"],
+}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     path = tmp_path / "it's a job.hooks"
-    write(str(path), {})
+    write(str(path), {}, VARIABLES)
     return path
 
 
@@ -51,9 +60,11 @@ def test_a_hook_never_fails_a_job(folder: Path) -> None:
 
 def test_gitlabs_shell_finds_the_script_wherever_it_is(tmp_path: Path) -> None:
     workspace = str(tmp_path / "it's a job")
-    write(folder_of(workspace), {})
-    order = wire.RunnerOrder("gitlab", "runner-i1", "", "https://gitlab.com", [], "", "", "", "")
-    argv = filled(PROGRAMS["gitlab-runner"].argv, words(order, order.name, workspace))
+    about = ("gitlab", "runner-i1", "", "https://gitlab.com", [], "gitlab-runner", "", "", "")
+    order = wire.RunnerOrder(*about, program=program("gitlab"))
+    made = program_of(order)
+    write(folder_of(workspace), {}, made.variables)
+    argv = filled(made.argv, words(order, order.name, workspace))
     script = argv[argv.index("--pre-build-script") + 1]
     heard = Heard(folder_of(workspace))
     subprocess.run(["bash", "-e", "-c", script], env={"PATH": os.defpath, "CI_JOB_NAME": "train"}, check=True)

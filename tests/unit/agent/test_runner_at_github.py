@@ -17,6 +17,7 @@ from provisioner.app.clock import SystemClock
 from tests.fakes import standin_runner
 from tests.fakes.github.server import FakeGitHub
 
+from .forge import program
 from .machine import Box, box
 
 REPOSITORY, LABEL, KEY = "acme/vision", "gpu-t4-run-3", ("j1", 1)
@@ -48,7 +49,7 @@ def ordered(machine: Box, github: FakeGitHub) -> None:
     secret = base64.b64encode(json.dumps(packed).encode()).decode()
     about = ("github", record.name, f"{github.url}/{REPOSITORY}", github.url, record.labels, "actions-runner")
     where = f"{github.url}/_downloads/{archive.file}"
-    runner = wire.RunnerOrder(*about, archive.version, where, archive.sha256)
+    runner = wire.RunnerOrder(*about, archive.version, where, archive.sha256, program=program("github"))
     machine.controller.runners[KEY] = wire.RunnerGiven(record.name, secret)
     machine.controller.order(wire.Order(*KEY, run=[], runner=runner, grace_s=10.0))
 

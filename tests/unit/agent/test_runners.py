@@ -45,11 +45,11 @@ def wanted(machine: Box, site: Forge, kind: str = "github", secret: str = "", **
     return machine.controller.order(wire.Order(*KEY, run=[], runner=ordered, **{"grace_s": 5.0, **changes}))
 
 
-def program(script: str) -> bytes:
-    """Another program for GitHub's place."""
+def program(script: str, path: str = "bin/Runner.Listener") -> bytes:
+    """Another program for GitHub's place, or elsewhere."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        entry = tarfile.TarInfo("bin/Runner.Listener")
+        entry = tarfile.TarInfo(path)
         data = f"#!/bin/sh\n{script}\n".encode()
         entry.size, entry.mode = len(data), 0o755
         archive.addfile(entry, io.BytesIO(data))

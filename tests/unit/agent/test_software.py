@@ -15,10 +15,10 @@ import pytest
 
 from agent import wire
 from agent.config import Home
-from agent.forges import SoftwareError
 from agent.inputs import Cancelled, InputError
 from agent.link import Unreachable
 from agent.machine import Machine
+from agent.programs import SoftwareError
 from agent.software import fetched, install
 
 from .forge import Forge, forge
@@ -131,13 +131,10 @@ def test_it_follows_where_it_is_sent_but_not_out_of_https(site: Forge, place: An
     [
         ({"software_url": "ftp://127.0.0.1/x"}, "is no https address"),
         ({"sha256": ""}, "was ordered without a sha256"),
-        (
-            {"software": "builds"},
-            "does not know 'builds'; it knows actions-runner, gitlab-runner, act_runner, forgejo-runner",
-        ),
+        ({"program": {}}, "'actions-runner' was ordered without a word of how it is run"),
     ],
 )
-def test_an_order_that_cannot_be_met(site: Forge, place: Any, change: dict[str, str], said: str) -> None:
+def test_an_order_that_cannot_be_met(site: Forge, place: Any, change: dict[str, Any], said: str) -> None:
     with pytest.raises(SoftwareError, match=said):
         place(dataclasses.replace(site.order(), **change))
 

@@ -10,17 +10,21 @@ from typing import Any, cast
 import pytest
 import yaml
 
+from agent.programs import program_of
 from provisioner.app.ci import Door, policy_of
 from provisioner.app.forges import OpenForges
 from provisioner.app.webhooks import expected
 from provisioner.domain.errors import InvalidRequest
-from provisioner.domain.forge import ForgeKind, Site
+from provisioner.domain.forge import ForgeKind, Site, Software
+from provisioner.domain.job import JobSpec, RunnerSpec
 from provisioner.domain.kinds import Kinds
 from provisioner.domain.launching import names_of
 from provisioner.forges.registry import declared_in, known
 from provisioner.pool_settings import make_pools
 from provisioner.settings import Settings, load
+from tests.fakes.elsewhere.anvil.program import NAME
 from tests.fakes.hand_clock import HandClock
+from tests.fakes.registrar import FakeRegistrar
 from tests.house.places import TOP
 
 from .served import Http, Served, serve
@@ -125,6 +129,23 @@ async def test_a_launch_in_its_ci_is_known_and_taken(web: Served) -> None:
     runner["forge"] = "hammer"
     refused = await web.control.post("/api/v1/jobs", wish | {"id": names.job(2)})
     assert (refused.status, refused.message) == (400, "'hammer' is not a kind of forge")
+
+
+@pytest.mark.parametrize("software", [NAME, "hammer"])
+async def test_its_program_goes_to_the_agent_within_the_order(web: Served, software: str) -> None:
+    """And an agent runs it: tests/unit/agent/test_programs.py."""
+    cast("FakeRegistrar", web.services.registrar).software = Software(software, "1.0", f"{BELL.base}/r", "ab" * 32)
+    runner = RunnerSpec("https://forge.example/acme/bell", "anvil", ("gpu",))
+    agent, _ = await web.running(JobSpec(run=(), kind="ci-runner", runner=runner))
+    (ought,) = (await agent.sync()).attempts
+    assert ought.order is not None
+    assert ought.order.runner is not None
+    if software != NAME:
+        assert ought.order.runner.program == {}
+        return
+    read = program_of(ought.order.runner)
+    assert (read.executable, read.secret, read.again) == ("bin/smith", "ANVIL_IRON", {42: 0.01})
+    assert read.variables == {"repository": ["ANVIL_PLACE"], "run": ["ANVIL_STRIKE", "ANVIL"]}
 
 
 async def test_a_run_of_its_ci_comes_by_its_word(settings: Settings, forges: OpenForges) -> None:
