@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,20 @@ def test_an_interrupted_start_leaves_the_controller_its_home_until_it_has_ended(
     own.leave()
     process.wait(60)
     assert not home.exists()
+
+
+def test_a_controller_is_told_at_once_that_its_machines_are_alone(tmp_path: Path) -> None:
+    """Before the step says so, which may be killed at any time."""
+    own = StepController(tmp_path / "lasting")
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as told:
+        own._process = told
+        own.release()
+        assert told.stdout is not None
+        assert told.stdout.read(7) == b"release"
+        assert told.poll() is None
+        own.leave()
+    assert told.returncode == 0
+    assert not own._home.exists()
 
 
 ALONE = {
