@@ -89,15 +89,21 @@ class StepController:
             time.sleep(_ASK_S)
 
     def release(self) -> None:
-        """All of its machines look after themselves: from here on none of them is taken back."""
+        """All of its machines look after themselves: from here on none of them is taken back, whatever becomes of the
+        command."""
+        assert self._process is not None
+        assert self._process.stdin is not None
         self._released = True
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(b"release")
+            self._process.stdin.flush()
 
     def leave(self) -> None:
         """It ends, and its home with it; what was not released is taken back by then, or soon after."""
         if (process := self._process) is not None:
             assert process.stdin is not None
-            with contextlib.suppress(OSError), process.stdin:
-                process.stdin.write(b"release" if self._released else b"")
+            with contextlib.suppress(OSError):
+                process.stdin.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_LEAVE_S if self._released else _BACK_S)
             if process.poll() is None:

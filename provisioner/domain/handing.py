@@ -100,8 +100,8 @@ def acknowledged(asked: HandOver, said: HandedOver | None, provider: str) -> boo
 
 @dataclass(frozen=True, slots=True)
 class Handing:
-    """How far a job's machine is: `waits` until its runner is online, `asked`, `alone`, or `over` when the job has
-    ended before. `at_most_usd` is None where the price is not known."""
+    """How far a job's machine is: `waits` until its runner is online, `asked`, `alone`, or `over` when it has served
+    its job before. `at_most_usd` is None where the price is not known."""
 
     state: str
     job_id: str
@@ -143,7 +143,8 @@ class HandOvers(Protocol):
     """What a step's own controller does for the command that started it."""
 
     async def ask(self, job_id: str) -> Handing:
-        """Asked for, again and again, until it is alone. Raises: RequestError, ProviderError."""
+        """Asked for, again and again, until it is alone. Raises: RequestError, ProviderError; Conflict, too, where the
+        job has ended and its runner served none."""
         ...
 
     async def alone(self, job_id: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from provisioner.domain.abilities import HasHandOver
 from provisioner.domain.errors import Conflict
 from provisioner.domain.handing import Handing, acknowledged, hand_over, refusal, told
-from provisioner.domain.job import Attempt, AttemptPhase, Instance, InstancePhase, Job, JobPhase
+from provisioner.domain.job import Attempt, AttemptPhase, Instance, InstancePhase, Job, JobPhase, Outcome
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock
 from provisioner.domain.runners import RunnerRow
@@ -47,6 +47,8 @@ class HandOvers:
         if why := refusal(job.spec):
             raise Conflict(f"{job.id} cannot be handed over: {why}", hint="it needs RUNNER_SERVER")
         if job.phase is JobPhase.DONE:
+            if job.outcome is not Outcome.SUCCEEDED:
+                raise Conflict(f"{job.id} {job.outcome} before it was handed over: {job.reason}")
             return Handing("over", job.id)
         found = await self._serving(job)
         if found is None:

@@ -80,6 +80,18 @@ class Step:
                 break
         self.killed()
 
+    def shell_killed(self, let_go: Callable[[], None]) -> bytes:
+        """Nothing but the shell: the command goes on to its end, with nobody to wait for it. All that it said."""
+        assert self.entry is not None
+        assert self.entry.stdout is not None
+        child = self.child()
+        assert child != self.entry.pid
+        self.entry.kill()
+        self.entry.wait(10)
+        let_go()
+        self.w.until(lambda: child not in self.w.processes(), 60, "the command to end")
+        return self.entry.stdout.read()
+
     def killed(self) -> None:
         assert self.entry is not None
         with contextlib.suppress(ProcessLookupError):

@@ -19,6 +19,7 @@ from tests.fakes.booting import BootingCloud
 from tests.fakes.github.server import FakeGitHub
 from tests.system.hub import open_hub, reach_from_machines
 from tests.system.test_aws import cloud, instances
+from tests.system.test_aws_runners import secrets_in
 from tests.system.test_aws_ssh import let_in
 from tests.system.world import World, world
 from tests.unit.cli.step import github
@@ -72,7 +73,8 @@ def test_it_serves_its_job_and_powers_itself_off(w: World, cloud: BootingCloud, 
     assert f"runner: {record.name} looks after itself now: at most $".encode() in done.stderr
     (host,) = cloud.hosts.values()
     held = [path for path in (*host.folder.rglob("*"), *w.home.rglob("*")) if path.is_file()]
-    assert [path for path in held if SECRET.encode() in path.read_bytes()] == []
+    assert [path for path in held for one in (SECRET, TOKEN) if one.encode() in path.read_bytes()] == []
+    assert secrets_in(host, hub, SECRET, TOKEN) == []
     assert label in record.labels
     _served_and_gone(cloud, hub)
     assert _group()["IpPermissions"] == []

@@ -3,6 +3,7 @@ workflow, a real EC2 API, real user-data and agent, and the stand-in for the run
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from typing import Any
 import pytest
 
 from tests.fakes import booting
-from tests.fakes.booting import BootingCloud
+from tests.fakes.booting import BootingCloud, Host
 from tests.fakes.github.server import FakeGitHub
 from tests.fakes.github.state import Job
+from tests.fakes.user_data import all_said
 from tests.system.hub import open_hub, reach_from_machines
 from tests.system.test_aws import cloud, controlled, instances, serving_again
 from tests.system.world import World
@@ -26,7 +28,18 @@ pytestmark = [
     pytest.mark.system,
 ]
 LAUNCH = ("launch", "--provider", "aws", "--gpu", "T4", "--labels", "gpu")
+TOKEN = "ghp_classic-token-of-ada"
 STEPS = [{"name": "who", "run": "test $(id -un) = runner"}]
+
+
+def secrets_in(host: Host, hub: FakeGitHub, *more: str) -> list[str]:
+    """What of these, of the runners' own secrets and of their configurations its user-data says."""
+    told = all_said(json.loads((host.folder / "metadata.json").read_text())["user_data"])
+    made = [one.answer["encoded_jit_config"] for one in hub.exchanges if one.path.endswith("/generate-jitconfig")]
+    runners = [one.token for one in hub.state.records]
+    assert made
+    assert runners
+    return [one for one in (*made, *runners, *more) if one in told]
 
 
 @pytest.fixture
@@ -69,7 +82,7 @@ class Site:
 def site(cloud: BootingCloud, hub: FakeGitHub, tmp_path: Path) -> Iterator[Site]:
     """A controller with rights there, and a step of that GitHub's CI, which has none."""
     rights, step = tmp_path / "token", tmp_path / "step"
-    rights.write_text("ghp_classic-token-of-ada")
+    rights.write_text(TOKEN)
     step.mkdir()
     forges = f"forges: [{{kind: github, url: '{hub.url}', token_file: {rights}}}]"
     # A controller may take its time to start again.
@@ -89,9 +102,7 @@ def test_a_queued_job_a_machine_a_runner_the_job_and_nothing_left(site: Site) ->
     shown = site.all_gone(waiting)
     assert label in shown["spec"]["runner"]["labels"]
     (host,) = site.cloud.ended
-    metadata = (host.folder / "metadata.json").read_text()
-    assert "ghp_" not in metadata
-    assert "runner-secret" not in metadata
+    assert secrets_in(host, site.hub, TOKEN) == []
 
 
 @pytest.mark.parametrize("killed_at", ["launch", "boot", "registration"])

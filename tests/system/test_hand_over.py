@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import subprocess
 import tarfile
@@ -203,6 +204,62 @@ def test_killed_with_its_controller_after_the_hand_over_the_runner_serves_its_jo
     w.until(lambda: mine.status == "completed", 60, "the job to be served")
     assert (mine.conclusion, mine.runner and mine.runner.name) == ("success", name)
     gone(w)
+
+
+def test_if_one_of_two_does_not_come_the_one_that_has_acknowledged_is_taken_back(w: World, hub: FakeGitHub) -> None:
+    """The second is online when its machine is lost, and the forge refuses its successor's program."""
+    running = subprocess.Popen(w.command("launch", "--count", "2"), env=w.environment, stderr=subprocess.PIPE)
+    one, other = w.until(lambda: (found := agents(w)) and len(found) == 2 and found, 60, "two machines").items()
+    os.kill(one[1], signal.SIGSTOP)
+    w.until(lambda: online(hub) == [other[0]], 30, "the other to come")
+    os.kill(other[1], signal.SIGSTOP)
+    os.kill(one[1], signal.SIGCONT)
+    w.until(lambda: acknowledged(w) == [one[0]], 30, "the acknowledgement")
+    hub.refused_versions.add(standin_runner.VERSION)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 125
+    assert b" failed before it was handed over: version-refused: " in said
+    assert b"looks after itself" not in said
+    gone(w, 30)
+    assert (records(hub), thrown_away(w)) == ([], [])
+    assert list((w.home / "machines").glob("runner-*")) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_command_that_is_ended_before_it_has_heard_the_acknowledgement_leaves_nothing(
+    w: World, hub: FakeGitHub, number: signal.Signals
+) -> None:
+    """Its controller has heard it: the machine is taken back all the same, since the step does not exit 0."""
+    running = subprocess.Popen(w.command("launch"), env=w.environment, stderr=subprocess.PIPE)
+    ((name, agent),) = w.until(lambda: agents(w), 60, "the machine").items()
+    w.until(lambda: online(hub), 30, "the runner to come")
+    os.kill(agent, signal.SIGSTOP)
+    w.until(lambda: "handed-over" in tags(w), 30, "the command to ask")
+    running.send_signal(signal.SIGSTOP)
+    os.kill(agent, signal.SIGCONT)
+    w.until(lambda: acknowledged(w) == [name], 30, "the acknowledgement")
+    running.send_signal(number)
+    running.send_signal(signal.SIGCONT)
+    _, said = running.communicate(timeout=30)
+    assert running.returncode == (-number if number is signal.SIGKILL else 130), said
+    assert b"looks after itself" not in said
+    gone(w, 30)
+    assert (records(hub), thrown_away(w)) == ([], [])
+    assert list((w.home / "machines").glob("runner-*")) == []
+
+
+def agents(w: World) -> dict[str, int]:
+    """Pids, by their machines."""
+    lines = {pid: "\0".join(line) for pid, line in w.processes().items() if pid in w.pids("agent")}
+    return {name: pid for pid, line in lines.items() for name in w.machine_names() if name in line}
+
+
+def online(hub: FakeGitHub) -> list[str]:
+    return [one.name for one in hub.state.living("acme/vision") if one.session]
+
+
+def acknowledged(w: World) -> list[str]:
+    return [path.parts[-3] for path in (w.home / "machines").glob("runner-*/state/handed-over.json")]
 
 
 def test_only_an_overdue_one_is_collected(w: World, hub: FakeGitHub) -> None:

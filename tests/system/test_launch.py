@@ -86,6 +86,31 @@ def test_an_idle_runner_goes_by_itself(w: World, hub: FakeGitHub) -> None:
     w.nothing_left()
 
 
+def test_one_for_many_jobs_serves_each_with_a_runner_of_its_own_until_none_comes(w: World, hub: FakeGitHub) -> None:
+    """The second is asked for when the first has ended; both on one machine."""
+    label = w.run(*launch(hub, "--jobs", "many", "--idle-timeout", "6s")).stdout.decode().strip()
+    (name,) = records(hub)
+    both = [_served(w, hub, label), _served(w, hub, label)]
+    assert both == [("success", name), ("success", f"{name}-2")]
+    (job,) = w.json("ps", "-a")
+    w.wait_done(job["id"])
+    shown = w.job(job["id"])
+    assert (shown["outcome"], shown["reason"]) == ("succeeded", {"why": "idle", "detail": "no job came within 6 s"})
+    assert [row["name"] for row in shown["runners"]] == [name, f"{name}-2", f"{name}-3"]
+    assert [row["reason"]["why"] for row in shown["attempts_list"]] == ["served", "served", "idle"]
+    w.nothing_left()
+    assert records(hub) == []
+    assert [one["what"] for one in w.json("events")].count("instance.planned") == 1
+
+
+def _served(w: World, hub: FakeGitHub, label: str) -> tuple[str | None, str]:
+    """A job asks for the label: how it ended, and whose it was."""
+    job = queued(hub, label)
+    w.until(lambda: job.status == "completed", 60, "the job to be served")
+    assert job.runner is not None
+    return job.conclusion, job.runner.name
+
+
 def test_its_controller_does_not_leave_before_the_forge_has_let_it_go(w: World, hub: FakeGitHub) -> None:
     w.home.mkdir(parents=True, exist_ok=True)
     (w.home / "settings.yaml").write_text(json.dumps({"policy": {"embedded_idle_s": 1.0}}))

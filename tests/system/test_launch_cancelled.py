@@ -144,6 +144,16 @@ def test_a_command_whose_shell_alone_is_told_leaves_nothing_beyond_the_boot_dead
     assert site.nothing_left(step, AWAITED_S + ENDING_S) in how(at, "cancelled")
 
 
+@pytest.mark.parametrize("at", [ASKED, "its machine is launching", "it is online"])
+def test_a_command_whose_shell_alone_is_killed_goes_on_and_its_runner_goes_when_idle(site: Site, at: str) -> None:
+    """Nobody kills its tree, and there is no post step."""
+    step = site.step(f"{IDLE_S}s", shell=True)
+    with site.held(step, at) as let_go:
+        said = step.shell_killed(let_go)
+    assert f" is online at {site.hub.url}/acme/vision".encode() in said
+    assert site.nothing_left(step, IDLE_S + ENDING_S) == ["expired"]
+
+
 def test_a_step_that_is_cancelled_after_its_launch_leaves_it_to_its_idle_timeout(site: Site) -> None:
     """The jobs that it was launched for may still come, so the command is not there to be told."""
     step = site.step(f"{IDLE_S}s", shell=True)

@@ -115,3 +115,18 @@ def test_a_tree_that_is_killed_after_its_shell_alone_was_told_leaves_what_goes_b
         step.cancelled(scale=float(SCALE))
         site.w.kill("controller")
     site.ends_itself()
+
+
+@pytest.mark.parametrize("at", ["it is stored", "its machine is launching", "it is online"])
+def test_a_command_whose_shell_alone_is_killed_goes_on_and_its_machine_goes_when_idle(site: Site, at: str) -> None:
+    """Nobody kills its tree. The record of a runner that had no job is GitHub's to remove."""
+    step = Step(site.w, f"{IDLE_S:g}s", shell=True)
+    with site.held(step, at) as let_go:
+        said = step.shell_killed(let_go)
+    assert b" looks after itself now: " in said
+    assert list(site.short.iterdir()) == []
+    (record,) = site.hub.state.living("acme/vision")
+    site.w.until(lambda: not site.w.processes(), IDLE_S + ENDING_S, f"the machine to end: {site.consoles()}")
+    (ended,) = [line for line in site.consoles().splitlines() if '"machine.ending"' in line]
+    assert "its runner has ended" in ended
+    assert record.session == ""

@@ -6,19 +6,16 @@ EC2 is the fast one of tests/fakes.
 from __future__ import annotations
 
 import base64
-import json
 import os
-import zlib
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-import yaml
 
 from agent import wire
 from provisioner.cli.client import Client
 from tests.fakes.fastec2 import fast_cloud
 from tests.fakes.ports import free_port
+from tests.fakes.user_data import all_said, config_of
 from tests.system.served import served
 from tests.system.world import World, world
 from tests.unit.web.served import AgentClient
@@ -44,9 +41,7 @@ class Launched:
     def __init__(self, w: World, user_data: str) -> None:
         self.w = w
         self.text = base64.b64decode(user_data).decode()
-        (command,) = yaml.safe_load(self.text)["bootcmd"]
-        self.files: dict[str, str] = json.loads(zlib.decompress(base64.b64decode(command[-1])))
-        self.config: dict[str, Any] = json.loads(self.files["config.json"])
+        self.config = config_of(self.text)
 
     async def join(self, nonce: str) -> tuple[int, str]:
         """Status, and the session or the message."""
@@ -86,8 +81,7 @@ async def test_its_only_secret_is_a_token_that_one_machine_can_use(launched: Lau
 
 
 def test_nothing_of_the_job_and_no_key_is_in_it(launched: Launched) -> None:
-    told = "\n".join([launched.text, *launched.files.values()])
-    assert launched.config["join_token"] in told
+    told = all_said(launched.text)
     named = ["NAME_OF_THE_VARIABLE", "NAME_OF_THE_SECRET", "j-user-data"]
     kept = [
         (launched.w.home / "key").read_text().strip(),

@@ -42,7 +42,8 @@ class GitLabServer(ForgeHttp):
             ("GET", "/(?:projects|groups)/([^/]+)/runners", self._runners),
             ("GET", "/runners/([0-9]+)", lambda asked: self._details(self._runner(asked.words[0]))),
             ("PUT", "/runners/([0-9]+)", self._update_runner),
-            ("DELETE", "/runners/([0-9]+)", self._delete_runner),
+            ("DELETE", "/runners/([0-9]+)", lambda asked: self._remove(self._runner(asked.words[0]))),
+            ("DELETE", "/runners", self._unregister),
             ("GET", "/runners/([0-9]+)/jobs", self._jobs_of_runner),
             ("GET", "/projects/([^/]+)/jobs", self._jobs),
             ("GET", "/projects/([^/]+)/jobs/([0-9]+)", lambda asked: self._job_json(self._job(asked))),
@@ -55,7 +56,7 @@ class GitLabServer(ForgeHttp):
         )
 
     def let_in(self, asked: Asked) -> None:
-        if asked.path == "/jobs/request" or asked.name.startswith("PUT /jobs/"):
+        if asked.path == "/jobs/request" or asked.name.startswith("PUT /jobs/") or asked.name == "DELETE /runners":
             return  # those check the runner's own token
         given = asked.headers.get("private-token") or asked.headers.get("authorization", "").removeprefix("Bearer ")
         if given != TOKEN:
@@ -192,9 +193,16 @@ class GitLabServer(ForgeHttp):
         runner.paused = bool(asked.body.get("paused", runner.paused))
         return self._details(runner)
 
-    def _delete_runner(self, asked: Asked) -> Answer:
+    def _unregister(self, asked: Asked) -> Answer:
+        """By whoever has its token, in the query or in JSON, as its own program sends it. Source: lib/api/ci/runner.rb;
+        gitlab-runner, network/gitlab.go, 2026."""
+        token = asked.body.get("token") or asked.one("token")
+        if not token:
+            raise Refusal(400, "token is missing")
+        return self._remove(self._of_token(token))
+
+    def _remove(self, runner: Runner) -> Answer:
         """As the real one: a runner that has a job goes too, and its job is lost."""
-        runner = self._runner(asked.words[0])
         for job in self.state.running(runner):
             job.status = "failed"
         del self.state.runners[runner.id]
@@ -285,11 +293,15 @@ class GitLabServer(ForgeHttp):
                 return {"iid": one.iid, "source_project_id": one.source, "target_project_id": one.project}
         raise Refusal(404, "404 Not found")
 
-    def _request_job(self, asked: Asked) -> Answer:
-        """A runner's program: being asked is being seen. Source: lib/api/ci/runner.rb, 2026."""
-        runner = next((one for one in self.state.runners.values() if one.token == asked.body.get("token")), None)
+    def _of_token(self, token: object) -> Runner:
+        runner = next((one for one in self.state.runners.values() if one.token == token), None)
         if runner is None:
             raise Refusal(403, "403 Forbidden")
+        return runner
+
+    def _request_job(self, asked: Asked) -> Answer:
+        """A runner's program: being asked is being seen. Source: lib/api/ci/runner.rb, 2026."""
+        runner = self._of_token(asked.body.get("token"))
         runner.contacted = self.clock.monotonic()
         for job in self.state.jobs.values():
             if self.state.serves(runner, job):

@@ -38,8 +38,8 @@ def program(kind: str, software: str = "") -> dict[str, Any]:
 
 @dataclass
 class Forge:
-    """`files` are what can be fetched, by path; `cut` breaks the next download off after so many bytes,
-    `announced` is a length that is not true, `mute` tells none at all."""
+    """`removed`: the runner's record, by its own token. `files` are what can be fetched, by path; `cut` breaks the next
+    download off after so many bytes, `announced` is a length that is not true, `mute` tells none at all."""
 
     changed: threading.Condition = field(default_factory=threading.Condition)
     url: str = ""
@@ -52,6 +52,7 @@ class Forge:
     files: dict[str, bytes] = field(default_factory=dict)
     moved: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
+    removed: bool = False
     cut: int = -1
     announced: int = 0
     mute: bool = False
@@ -130,6 +131,10 @@ class Forge:
             steps = [{"name": "script", "script": [step["run"] for step in self.job["steps"]]}]
             variables = [{"key": key, "value": value} for key, value in facts.items()]
             return 201, {"id": 12, "token": "job-token", "steps": steps, "variables": variables}
+        if (method, path) == ("DELETE", "/api/v4/runners"):
+            known = body["token"] == TOKEN and not self.removed
+            self.removed = self.removed or known
+            return (204, None) if known else (403, {})
         self.ended = body
         return 200, None
 

@@ -142,10 +142,16 @@ def test_gitlabs_record_is_taken_away_only_by_a_machine_that_is_alone(machine: B
         assert child.wait(30) == 0
     else:
         machine.controller.ended(KEY)
-    assert (("DELETE", "/api/v4/runners") in site.asked) is alone
+    assert (("DELETE", "/api/v4/runners") in site.asked, site.removed) == (alone, alone)
     assert TOKEN not in machine.console.read_text()
 
 
-def test_a_forge_that_does_not_answer_holds_up_nobody(site: Forge) -> None:
-    assert say_farewell(f"{site.url}/api/v4/runners", TOKEN) == "removed"
+def test_only_a_runners_own_token_takes_its_record_away(site: Forge) -> None:
+    url = f"{site.url}/api/v4/runners"
+    assert (say_farewell(url, "token-of-another-runner"), site.removed) == ("not known there", False)
+    assert (say_farewell(url, TOKEN), site.removed) == ("removed", True)
+    assert say_farewell(url, TOKEN) == "not known there"
+
+
+def test_a_forge_that_does_not_answer_holds_up_nobody() -> None:
     assert say_farewell("http://127.0.0.1:9/api/v4/runners", TOKEN).startswith("not reached: ")

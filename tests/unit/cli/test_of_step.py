@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -77,8 +80,23 @@ def test_an_interrupted_start_leaves_the_controller_its_home_until_it_has_ended(
     assert process is not None
     assert (process.poll(), home.is_dir()) == (None, True)
     own.leave()
-    process.wait(60)
+    with contextlib.suppress(ChildProcessError):  # it is not waited for where it is slow to end
+        os.waitpid(process.pid, 0)
     assert not home.exists()
+
+
+def test_a_controller_is_told_at_once_that_its_machines_are_alone(tmp_path: Path) -> None:
+    """Before the step says so, which may be killed at any time."""
+    own = StepController(tmp_path / "lasting")
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as told:
+        own._process = told
+        own.release()
+        assert told.stdout is not None
+        assert told.stdout.read(7) == b"release"
+        assert told.poll() is None
+        own.leave()
+    assert told.returncode == 0
+    assert not own._home.exists()
 
 
 ALONE = {

@@ -21,7 +21,9 @@ from provisioner.domain.job import (
     JobPhase,
     JobSpec,
     Outcome,
+    Reason,
     RunnerSpec,
+    Why,
 )
 from provisioner.engine import Engine
 from provisioner.engine.handing import HandOvers
@@ -80,6 +82,11 @@ class Play(Scene):
     async def online(self, attempt: Attempt) -> None:
         row = await self.port.runners.expect(attempt, SITE, "runner-i-1", self.clock.now())
         await self.port.runners.note(row.name, online_at=self.clock.now())
+
+    async def ended(self, attempt: Attempt, outcome: Outcome, why: Reason) -> None:
+        now = self.clock.now()
+        await self.port.jobs.end(attempt, why, now, exit_code=0, results_complete=True, log_complete=True, facts={})
+        await self.port.jobs.finish(await self.port.jobs.get(attempt.job_id), outcome, why, now)
 
     def says(self, instance: Instance, order: HandOver, on_end: str = "poweroff") -> None:
         said = HandedOver(order, "runner-i-1", on_end)
@@ -145,13 +152,18 @@ async def test_a_machine_that_is_leaving_is_not_asked(play: Play) -> None:
 
 
 @in_play
-async def test_a_job_that_has_ended_needs_nobody(play: Play) -> None:
+async def test_a_runner_that_has_served_its_job_needs_nobody(play: Play) -> None:
     _, attempt = await play.launched()
-    now = play.clock.now()
-    job = await play.port.jobs.get("j-1")
-    await play.port.jobs.end(attempt, NO_REASON, now, exit_code=0, results_complete=True, log_complete=True, facts={})
-    await play.port.jobs.finish(await play.port.jobs.get(job.id), Outcome.SUCCEEDED, NO_REASON, now)
+    await play.ended(attempt, Outcome.SUCCEEDED, NO_REASON)
     assert (await play.handing.ask("j-1")).state == "over"
+
+
+@in_play
+async def test_a_runner_that_was_lost_before_is_not_taken_for_one_that_was_handed_over(play: Play) -> None:
+    _, attempt = await play.launched()
+    await play.ended(attempt, Outcome.EXPIRED, Reason(Why.IDLE, "no job came within 6 s"))
+    with pytest.raises(Conflict, match="j-1 expired before it was handed over: idle: no job came within 6 s"):
+        await play.handing.ask("j-1")
 
 
 @in_play
