@@ -192,7 +192,8 @@ class State:
         """It waits for an approval, or for its concurrency group (`pending`), and no runner is given it."""
         with self.lock:
             job.status = status
-        self._told("workflow_job", "waiting", self.runs[job.run_id], job)
+        if status == "waiting":
+            self._told("workflow_job", "waiting", self.runs[job.run_id], job)
 
     def release(self, job: Job) -> None:
         with self.changed:
