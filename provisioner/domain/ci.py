@@ -137,9 +137,9 @@ def check_fork(policy: CiPolicy, claims: CiClaims, fork: bool | None) -> None:
     if policy.pull_requests == "own" and fork is False:
         return
     if policy.pull_requests == "own" and fork is None:
-        said = f"whether this pull request of {claims.repository[:200]} is a fork's cannot be told"
+        said = f"whether this run of {claims.repository[:200]} is a fork's cannot be told"
         raise Forbidden(said, hint="the controller needs rights at the forge to ask (`forges:` of its settings)")
-    what = "a fork's pull request" if claims.fork or fork else "a run of a pull request, or for one,"
+    what = "a fork's pull request" if claims.fork or fork else "a run of a pull request, or that may be for one,"
     raise Forbidden(f"{what} may not come to this controller", hint="see `pull_requests` in `ci:` of its settings")
 
 

@@ -19,8 +19,9 @@ _OWN = 8  # hexadecimal digits that tell a launch's label from others of its run
 
 @dataclass(frozen=True, slots=True)
 class CiRun:
-    """`words` tell this job of this attempt of this run from every other one. `output` and `summary`: the files that
-    the forge reads a step's outputs and summary from; `dotenv`: the one that it can be told to read variables from."""
+    """`words` tell this job of this attempt of this run from every other one, and unless `legs_differ` is false from
+    the other legs of its matrix. `output` and `summary`: the files that the forge reads a step's outputs and summary
+    from; `dotenv`: the one that it can be told to read variables from."""
 
     site: Site
     words: tuple[str, ...]
@@ -29,6 +30,7 @@ class CiRun:
     output: str = ""
     summary: str = ""
     dotenv: str = ""
+    legs_differ: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,14 @@ class Names:
         return f"ci-{self.key}-{index}" + (f"-{turn}" if turn > 1 else "")
 
 
-def names_of(run: CiRun | None, what: str, chance: str) -> Names:
-    """`what` tells launches of one job of a run apart; `chance`, random hexadecimal, those that have no run."""
+def names_of(run: CiRun | None, what: str, chance: str, *, named: bool = False) -> Names:
+    """`what` tells launches of one job of a run apart, and is `named` by whoever wrote the job; `chance`, random
+    hexadecimal, those that have no run.
+
+    Raises: InvalidRequest where two legs of a matrix could have the same."""
+    if run is not None and not (run.legs_differ or named):
+        why = "nothing tells this job from other legs of a matrix: its RUNNER_TRACKING_ID and ACTIONS_RUNTIME_TOKEN are"
+        raise InvalidRequest(f"{why} empty", hint="give --name, and another one in each leg")
     if run is None:
         return Names(chance, f"run-{chance}")
     key = hashlib.sha256("\n".join((run.site.url, *run.words, what)).encode()).hexdigest()[:16]

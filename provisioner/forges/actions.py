@@ -4,6 +4,7 @@ And what they tell their runners' hooks."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -59,11 +60,23 @@ def step(kind: ForgeKind, environment: Mapping[str, str], event: Mapping[str, An
 
 
 def run(environment: Mapping[str, str], step: Step) -> CiRun:
-    attempt = environment.get("GITHUB_RUN_ATTEMPT", "1")
-    # The legs of a matrix are told apart by nothing but what the runner tracks their processes by.
-    words = (step.run_id, attempt, environment.get("GITHUB_JOB", ""), environment.get("RUNNER_TRACKING_ID", ""))
+    attempt, leg = environment.get("GITHUB_RUN_ATTEMPT", "1"), _leg(environment)
+    words = (step.run_id, attempt, environment.get("GITHUB_JOB", ""), leg)
     label = f"run-{step.run_id}-{attempt}"
-    return CiRun(step.site, words, label, step.api, output=step.output, summary=step.summary)
+    return CiRun(step.site, words, label, step.api, step.output, step.summary, legs_differ=bool(leg))
+
+
+def _leg(environment: Mapping[str, str]) -> str:
+    """What tells a leg of a matrix from the others; "" where nothing does for sure.
+
+    Source: actions/runner, 2026: what it tracks a job's processes by is new for each job. act_runner and forgejo-runner
+    (`run.go`, 0.2 and 12) leave that empty, and give each step the token that their forge made for this one job. An
+    act_runner that runs several jobs at once could give one the other's; container and folder are each job's own."""
+    if tracked := environment.get("RUNNER_TRACKING_ID", ""):
+        return tracked
+    token = environment.get("ACTIONS_RUNTIME_TOKEN", "")
+    where = (environment.get(name, "") for name in ("HOSTNAME", "GITHUB_WORKSPACE"))
+    return hashlib.sha256("\n".join((token, *where)).encode()).hexdigest() if token else ""
 
 
 def id_token(environment: Mapping[str, str], audience: str) -> IdTokenAddress | None:

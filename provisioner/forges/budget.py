@@ -126,14 +126,17 @@ class Budget:
         finally:
             turns.answered()
 
-    def note(self, asked: str, counted: str, allowance: Allowance | None) -> None:
+    def note(self, asked: str, counted: str, allowance: Allowance | None, *, free: bool = False) -> None:
         """What an answer said of the allowance that it was `counted` under, which need not be the one `asked` for.
+        `free`: the forge may not have counted it, so that our own count of it is taken back.
 
         Answers overtake one another: within one hour what is left only grows less."""
         self._names[asked] = counted
         if allowance is None:
             return
         known = self._allowances.get(counted)
+        if free and known is not None:
+            known = replace(known, left=known.left + 1)
         if known is not None and abs(known.until_s - allowance.until_s) < 2 and known.limit == allowance.limit:
             allowance = replace(allowance, left=min(known.left, allowance.left))
         self._allowances[counted] = allowance

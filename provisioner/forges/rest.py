@@ -47,7 +47,9 @@ _PASSES = 3
 # keeps no request open; a listing of many pages has nobody waiting for it.
 _PATIENCE_S = {False: 15.0, True: 600.0}
 _MOST_PAGES = 1000
-_MOST_KNOWN = 1000  # arbitrary: listings remembered for one identity
+# Listings remembered for one identity, arbitrary: several times what is asked of 200 repositories in every pass. With
+# fewer than that, each would be forgotten just before it is asked for again.
+_MOST_KNOWN = 4000
 
 
 class Identity(Protocol):
@@ -101,13 +103,23 @@ class _Listing:
 class Rest:
     """One identity at one forge. Paths are below `base`, without a slash at the end."""
 
-    def __init__(self, base: str, identity: Identity, line: Line, clock: Clock, dialect: Dialect | None = None) -> None:
+    def __init__(
+        self,
+        base: str,
+        identity: Identity,
+        line: Line,
+        clock: Clock,
+        dialect: Dialect | None = None,
+        *,
+        most_known: int = _MOST_KNOWN,
+    ) -> None:
         self.base = base
         self._identity = identity
         self._line = line
         self._clock = clock
         self._dialect = dialect or Dialect()
         self._budget = Budget(clock)
+        self._most_known = most_known
         self._known: OrderedDict[str, tuple[str, Answer]] = OrderedDict()
 
     async def call(
@@ -136,6 +148,7 @@ class Rest:
         secrets = [headers[name].split()[-1] for name in _SECRET if headers.get(name)]
         self._weigh(raw, resource, what, secrets)
         if raw.status == 304 and known:
+            self._remember(_with(url, query), known)
             return known[1]
         if 200 <= raw.status < 300 or raw.status in expect:
             return self._read(raw, what, _with(url, query) if method == "GET" and raw.status == 200 else "")
@@ -203,7 +216,8 @@ class Rest:
     def _weigh(self, raw: Raw, resource: str, what: str, secrets: list[str]) -> None:
         """Raises: ForgeThrottled, and holds everything back."""
         allowance = self._allowance(raw)
-        self._budget.note(resource, raw.headers.get(self._dialect.names, resource), allowance)
+        counted = raw.headers.get(self._dialect.names, resource)
+        self._budget.note(resource, counted, allowance, free=raw.status == 304)
         refused, wait_s = _patience(raw, allowance, self._clock.monotonic())
         if not refused:
             if raw.status < 500:
@@ -234,11 +248,15 @@ class Rest:
             raise ForgeUnreachable(f"{what}: its next page is at another address", hint="is the forge's address right?")
         answer = Answer(raw.status, body, raw.next, _total(raw, body))
         if remember and (tag := raw.headers.get("etag")):
-            self._known[remember] = (tag, answer)
-            self._known.move_to_end(remember)
-            if len(self._known) > _MOST_KNOWN:
-                self._known.popitem(last=False)
+            self._remember(remember, (tag, answer))
         return answer
+
+    def _remember(self, url: str, known: tuple[str, Answer]) -> None:
+        """Forgotten is what was not asked for for the longest time, such as the jobs of a run that is over."""
+        self._known[url] = known
+        self._known.move_to_end(url)
+        if len(self._known) > self._most_known:
+            self._known.popitem(last=False)
 
 
 def _patience(raw: Raw, allowance: Allowance | None, now_s: float) -> tuple[bool, float | None]:

@@ -22,6 +22,7 @@ ALL = (
     "aws_launch",
     "offers",
     "many_hosts",
+    "forge_hour",
     "webhook_burst",
 )
 

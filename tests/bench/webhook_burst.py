@@ -1,8 +1,9 @@
 """1,600 webhooks in a minute over real HTTP: how long until a machine is planned for each, and until each is answered.
 
-The controller's web, engine and SQLite store on disk are this process, with real time-outs; another process signs and
-sends, one webhook in three twice. Machines are launched on the simulated cloud and never come up, so that all of them
-are looked at in every pass to the end. Runners are nobody's: the nth machine planned is set against the nth webhook.
+The controller's web, engine and SQLite store on disk are this process, with real time-outs, and read webhooks as for
+GitHub: its own payloads, the signature over their bytes. Another process makes and signs them before it begins, and
+sends one in three twice. Machines are launched on the simulated cloud and never come up, so that all of them are looked
+at in every pass to the end. Runners are nobody's: the nth machine planned is set against the nth webhook.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -31,13 +32,14 @@ import structlog
 
 from provisioner.app import memory
 from provisioner.app.clock import SystemClock
-from provisioner.app.webhooks import ForgeWebhooks, Hook
-from provisioner.domain.errors import ForgeUnauthorized
-from provisioner.domain.forge import CiJob, CiJobState, Delivery, ForgeKind, Runner, Site, Software
+from provisioner.app.webhooks import expected
+from provisioner.domain.demand import Webhooks
+from provisioner.domain.forge import CiJob, Delivery, ForgeKind, Runner, Site, Software
 from provisioner.domain.job import Instance
 from provisioner.domain.policy import Policy
 from provisioner.domain.pools import Pool
 from provisioner.engine import Engine
+from provisioner.forge_settings import ForgeSettings
 from provisioner.forges.registry import known
 from provisioner.objects import open_objects
 from provisioner.store.logs import FileLogs
@@ -45,6 +47,8 @@ from provisioner.store.open import SqlStore, open_store
 from provisioner.web.listen import Listener
 from provisioner.web.services import Services
 from provisioner.web.sites import people_site
+from tests.fakes.github import shapes
+from tests.fakes.github.state import Job, Run
 from tests.fakes.hosting import FakeHosting
 from tests.fakes.simcloud import Faults, SimCloud
 
@@ -56,6 +60,7 @@ _LINES, _TWICE = 8, 3
 _SECRET = b"the webhook's secret"
 _BASE = "https://github.com"
 _SITE = Site(ForgeKind("github"), _BASE, "acme")
+_LABELS = ["self-hosted", "gpu"]
 
 
 def main() -> None:
@@ -94,7 +99,7 @@ def _tell(sent: Mapping[str, list[float]], planned: Sequence[float]) -> None:
     answers = sorted(sent["answered"])
     say(f"{WEBHOOKS} jobs queued in {SECONDS:.0f} s, machines planned", str(len(planned)), str(WEBHOOKS))
     say("webhook to planned machine", _spread(late), "p50 0.3 s, p99 1 s")
-    say("webhook to its answer", _spread(answers), "1 s")
+    say("webhook answered", _spread(answers), "1 s")
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -138,17 +143,19 @@ class _Forge:
         await asyncio.sleep(0.1)
         return replace(self.jobs[job_id], fork=False)
 
-    def read(self, headers: Mapping[str, str], body: bytes) -> Delivery:
-        if not hmac.compare_digest(headers.get("x-hub-signature-256", "").encode(), _signature(body).encode()):
-            raise ForgeUnauthorized("forged")
-        told = json.loads(body)
-        if told["event"] == "workflow_run":
-            return Delivery(headers["x-github-delivery"], "workflow_run", None, told["facts"])
-        site = Site(ForgeKind("github"), _BASE, told["repository"])
-        at = datetime.fromtimestamp(told["at"], UTC)
-        job = CiJob(told["id"], site, told["repository"], CiJobState.QUEUED, ("gpu",), at, run_id=told["run"])
-        self.jobs[job.id] = job
-        return Delivery(headers["x-github-delivery"], "workflow_job", job)
+
+class _Noting:
+    """The Webhooks port that a controller has; what it told of, `forge` shows when it is asked."""
+
+    def __init__(self, hooks: Webhooks, forge: _Forge) -> None:
+        self._hooks = hooks
+        self._forge = forge
+
+    def read(self, kind: str, name: str, headers: Mapping[str, str], body: bytes) -> Delivery:
+        told = self._hooks.read(kind, name, headers, body)
+        if told.job is not None:
+            self._forge.jobs[told.job.id] = told.job
+        return told
 
 
 def _engine(store: SqlStore) -> tuple[Engine, _Forge]:
@@ -166,7 +173,7 @@ def _engine(store: SqlStore) -> tuple[Engine, _Forge]:
         holder="bench",
         default_providers=("sim",),
         forges=forge,
-        pools=[Pool("gpu", (_SITE,), ("self-hosted", "gpu"), max=10**4)],
+        pools=[Pool("gpu", (_SITE,), tuple(_LABELS), max=10**4)],
     )
     return engine, forge
 
@@ -175,6 +182,10 @@ def _services(store: SqlStore, engine: Engine, folder: Path, forge: _Forge) -> S
     async def collect(dry_run: bool, expired: bool) -> dict[str, Any]:
         return {}
 
+    kinds = known()
+    (folder / "secret").write_bytes(_SECRET)
+    told = {"kind": "github", "url": _BASE, "webhook_secret_file": "secret"}
+    hooks = expected([ForgeSettings.model_validate(told, context=kinds)], folder, kinds)
     return Services(
         store=store,
         desk=engine.desk,
@@ -189,54 +200,78 @@ def _services(store: SqlStore, engine: Engine, folder: Path, forge: _Forge) -> S
         hosting=FakeHosting(),
         registrar=engine.runners,
         ghosts=engine.runners.sites.ghosts,
-        kinds=known(),
-        webhooks=ForgeWebhooks({("github", ""): Hook(_SITE, forge.read)}),
+        kinds=kinds,
+        webhooks=_Noting(hooks, forge),
         demand=engine.demand,
     )
 
 
-def _signature(body: bytes) -> str:
-    return f"sha256={hmac.new(_SECRET, body, hashlib.sha256).hexdigest()}"
+@dataclass(frozen=True)
+class _Webhook:
+    """`counts`: a machine is to be planned for it."""
+
+    due_s: float
+    headers: Mapping[str, str]
+    body: bytes
+    counts: bool = False
 
 
 def send(port: int) -> None:
     """What the other process does: at an even pace, over a few lines; when each began to be sent and took how long."""
-    queue: SimpleQueue[tuple[float, str, bytes, bool] | None] = SimpleQueue()
+    queue: SimpleQueue[tuple[float, _Webhook] | None] = SimpleQueue()
     began: list[float] = []
     answered: list[float] = []
 
     def line() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         while (item := queue.get()) is not None:
-            due, number, body, counts = item
-            headers = {"X-Hub-Signature-256": _signature(body), "X-GitHub-Delivery": number}
-            connection.request("POST", "/hooks/github", body, headers)
+            due, one = item
+            connection.request("POST", "/hooks/github", one.body, dict(one.headers))
             connection.getresponse().read()
             answered.append(time.time() - due)
-            if counts:
+            if one.counts:
                 began.append(due)
 
     lines = [Thread(target=line) for _ in range(_LINES)]
-    for one in lines:
-        one.start()
+    for thread in lines:
+        thread.start()
+    made = list(_made())
     start = time.time()
-    for number in range(WEBHOOKS):
-        time.sleep(max(0.0, start + number * SECONDS / WEBHOOKS - time.time()))
-        run, repository = str(number // _A_RUN), f"acme/r{number // _A_RUN % 12}"
-        if number % _A_RUN == 0:
-            facts = {"id": run, "repository": repository, "fork": "no"}
-            told = json.dumps({"event": "workflow_run", "facts": facts}).encode()
-            queue.put((time.time(), f"r{number}", told, False))
-        job = {"event": "workflow_job", "id": str(number), "repository": repository, "run": run, "at": time.time()}
-        body = json.dumps(job).encode()
-        queue.put((time.time(), f"j{number}", body, True))
-        if number % _TWICE == 0:
-            queue.put((time.time(), f"j{number}", body, False))
+    for one in made:
+        time.sleep(max(0.0, start + one.due_s - time.time()))
+        queue.put((time.time(), one))
     for _ in lines:
         queue.put(None)
-    for one in lines:
-        one.join()
+    for thread in lines:
+        thread.join()
     print(json.dumps({"began": began, "answered": answered}))
+
+
+def _made() -> Iterator[_Webhook]:
+    now = datetime.now(UTC)
+    for number in range(WEBHOOKS):
+        due_s, of = number * SECONDS / WEBHOOKS, number // _A_RUN
+        repository = f"acme/r{of % 12}"
+        run = Run(of, repository, repository, "main", "push", now)
+        job = Job(number, of, 1, "train", _LABELS, now, now, 0.0)
+        run.jobs[1] = [job]
+        if number % _A_RUN == 0:
+            yield _signed(
+                due_s, "workflow_run", "completed", f"r{number}", run, {"workflow_run": shapes.run(run, _BASE)}
+            )
+        about = {"workflow_job": shapes.job(job, run, _BASE)}
+        yield (one := _signed(due_s, "workflow_job", "queued", f"j{number}", run, about))
+        if number % _TWICE == 0:
+            yield replace(one, counts=False)
+
+
+def _signed(due_s: float, event: str, action: str, number: str, run: Run, about: Mapping[str, Any]) -> _Webhook:
+    schema = shapes.named(f"webhook-{event}-{action}".replace("_", "-"))
+    repository = {"full_name": run.repository, "html_url": f"{_BASE}/{run.repository}"}
+    body = json.dumps(shapes.complete(schema, {"action": action, "repository": repository, **about})).encode()
+    signature = f"sha256={hmac.new(_SECRET, body, hashlib.sha256).hexdigest()}"
+    headers = {"X-GitHub-Event": event, "X-GitHub-Delivery": number, "X-Hub-Signature-256": signature}
+    return _Webhook(due_s, headers, body, counts=event == "workflow_job")
 
 
 if __name__ == "__main__":

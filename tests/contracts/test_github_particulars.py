@@ -135,6 +135,22 @@ async def test_a_job_waits_while_another_of_its_run_has_begun(
     assert await waiting(forge, site, world) == [str(run.latest[1].id)]
 
 
+@pytest.mark.parametrize("status", ["waiting", "pending"])
+async def test_a_job_is_found_beside_one_that_waits_for_an_approval_or_for_its_turn(
+    forge: GitHub, site: Site, world: ForgeWorld, fake: FakeGitHub, at_once: None, status: str
+) -> None:
+    """Their run is neither queued nor in progress, as GitHub tells it; and what waits for no runner is not found."""
+    run = fake.state.add_run(site.path, [list(LABELS), list(LABELS)])
+    fake.state.hold(run.latest[1], status)
+    assert run.status == status
+    assert await waiting(forge, site, world) == [str(run.latest[0].id)]
+    world.start(await forge.register(site, order("runner-i-one")))
+    assert world.give(str(run.latest[0].id)) == "runner-i-one"
+    assert (await waiting(forge, site, world), run.status) == ([], status)
+    fake.state.release(run.latest[1])
+    assert await waiting(forge, site, world) == [str(run.latest[1].id)]
+
+
 async def test_a_fork_is_told_by_its_run(forge: GitHub, site: Site, world: ForgeWorld, fake: FakeGitHub) -> None:
     """One whose repository was deleted meanwhile is not trusted either."""
     for head in ("mallory/vision", site.path):
@@ -201,12 +217,26 @@ async def test_looking_again_at_what_has_not_changed_costs_nothing_of_the_hour(
     acme = fake.site("acme")
     await forge.queued(acme)
     used = fake.limits.used()
-    assert used == 2 * 30 + 1 + 2  # with acme/vision's two
+    assert used == 4 * 30 + 1 + 4  # with acme/vision's four
     assert await forge.queued(acme) == []
     assert fake.limits.used() == used
     job = fake.state.add_run("acme/repo-7", [list(LABELS)]).latest[0]
     assert await waiting(forge, acme, world) == [str(job.id)]
     assert fake.limits.used() == used + 2
+
+
+async def test_our_own_count_of_the_hour_leaves_out_what_cost_nothing(
+    forge: GitHub, world: ForgeWorld, fake: FakeGitHub, clock: HandClock
+) -> None:
+    """Or polls would stop after a few passes, with nearly the whole allowance unused."""
+    fake.limits.primary = 100
+    for number in range(9):
+        fake.add_repository(f"acme/repo-{number}")
+    acme = fake.site("acme")
+    for _ in range(6):
+        clock.move(50.0)
+        await forge.queued(acme)
+    assert (fake.limits.used(), fake.asked()) == (41, 6 * 41)
 
 
 # The program

@@ -237,7 +237,8 @@ async def test_jobs_of_the_repositorys_own_events_are_no_forks_and_of_others_it_
     opens: OpensQueue, world: ScaleSetWorld
 ) -> None:
     queue = await opens.open()
-    for event, fork in (("push", False), ("schedule", False), ("pull_request", None), ("issue_comment", None)):
+    asked = ("pull_request", "issue_comment", "merge_group", "an_event_of_next_year")
+    for event, fork in (("push", False), ("schedule", False), *((name, None) for name in asked)):
         world.queue(event=event)
         batch = await told(queue)
         assert [job.fork for job in batch.jobs] == [fork]

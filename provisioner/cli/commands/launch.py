@@ -140,7 +140,8 @@ def _wanted(given: dict[str, Any], need: dict[str, Any], site: Site, run: CiRun 
         spec["max_lifetime_s"] = duration(given["max_lifetime"], "--max-lifetime")
     more = parse_labels(given["labels"])
     what = given["name"] or json.dumps([spec, more, given["count"]], sort_keys=True)
-    names = names_of(run, hashlib.sha256(what.encode()).hexdigest(), secrets.token_hex(8))
+    digest = hashlib.sha256(what.encode()).hexdigest()
+    names = names_of(run, digest, secrets.token_hex(8), named=bool(given["name"]))
     labels = (names.label, *(label for label in more if label != names.label))
     runner["labels"] = list(labels)
     spec["name"] = given["name"] or names.label

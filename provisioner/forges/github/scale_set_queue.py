@@ -26,12 +26,11 @@ from provisioner.domain.ports import Clock
 from ..rest import Answer, Rest
 from . import shapes
 from .addresses import repository_of
+from .events import fork_by
 from .scale_set import SETS, VERSION, Bearer, ScaleSets, understood
 
 _TAKEN_S = 30.0  # Source: the published client tries again so often when another has the session
 _RUNS = 1000  # arbitrary: of which the jobs are remembered
-# Events of the repository itself, whose runs no fork can have begun.
-_OWN = frozenset({"push", "schedule", "workflow_dispatch", "repository_dispatch"})
 _ACCEPT = "application/json; api-version=6.0-preview"
 _NEWS = frozenset({"JobAvailable", "JobAssigned"})
 _KNOWN = {"JobStarted": CiJobState.RUNNING, "JobCompleted": CiJobState.DONE}
@@ -106,7 +105,7 @@ class ScaleSetQueue:
             listed = await self._place.api.pages(path, {"filter": "latest", "per_page": "100"}, key="jobs")
         except ForgeRefused:  # the run was deleted, or its repository is none that we may see
             return []
-        fork = False if said[0].get("eventName") in _OWN else None
+        fork = fork_by(said[0].get("eventName"))
         ours = [one for one in listed if shapes.ours(one["labels"]) and one["status"] not in ("waiting", "pending")]
         self._runs[run] = [shapes.job(one, self._place.site, repository, fork) for one in ours]
         self._runs.move_to_end(run)

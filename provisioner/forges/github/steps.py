@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,12 +13,10 @@ from .. import actions
 from ..actions import event_variable as event_variable
 from ..actions import id_token as id_token
 from ..actions import run as run
+from .events import fork_by
 
 KIND = ForgeKind("github")
 BASE = "https://github.com"
-# Source: docs.github.com "Events that trigger workflows", 2026: runs of these may have a fork's code in them, some
-# with the rights and the name of the repository itself.
-_MAYBE_FORKS = re.compile(r"pull_request.*|workflow_run")
 
 
 def step(environment: Mapping[str, str], event: Mapping[str, Any]) -> Step | None:
@@ -38,5 +35,5 @@ def issuer(base: str) -> str:
 def claims(told: Mapping[str, str]) -> CiClaims:
     names = ("repository", "ref", "run_id")
     repository, ref, run_id = (told.get(name, "") for name in names)
-    fork = None if _MAYBE_FORKS.fullmatch(told.get("event_name", "")) else False
+    fork = fork_by(told.get("event_name", ""))
     return CiClaims(repository, ref, run_id, told.get("run_attempt", "1"), fork, told.get("check_run_id", ""), told)

@@ -87,7 +87,7 @@ class ScaleSets:
     # What happens to jobs
 
     def tell(self, event: str, action: str, run: Run, job: Job | None) -> None:
-        if event != "workflow_job" or job is None:
+        if event != "workflow_job" or job is None or action == "waiting":
             return
         with self.forge.state.changed:
             found = next((one for one in self.sets if self._is_for(one, run, job)), None)

@@ -80,9 +80,13 @@ class Run:
 
     @property
     def status(self) -> str:
+        """Source: kedacore/keda issue 5788, 2024: with a job that waits for an approval, a run is `waiting`, whatever
+        its other jobs do; that `pending` goes before the rest in the same way is a guess."""
         states = {job.status for job in self.latest}
         if states <= {"completed"}:
             return "completed"
+        if held := next((state for state in ("waiting", "pending") if state in states), None):
+            return held
         return "in_progress" if len(states) > 1 or "in_progress" in states else next(iter(states))
 
     @property
@@ -184,6 +188,19 @@ class State:
             self.changed.notify_all()
         return job
 
+    def hold(self, job: Job, status: str = "waiting") -> None:
+        """It waits for an approval, or for its concurrency group (`pending`), and no runner is given it."""
+        with self.lock:
+            job.status = status
+        if status == "waiting":
+            self._told("workflow_job", "waiting", self.runs[job.run_id], job)
+
+    def release(self, job: Job) -> None:
+        with self.changed:
+            job.status = "queued"
+            self.changed.notify_all()
+        self._told("workflow_job", "queued", self.runs[job.run_id], job)
+
     def give(self, job: Job, only: Record | None = None) -> Record | None:
         """To a runner that waits and may have it, and has no other."""
         with self.changed:
@@ -236,7 +253,7 @@ class State:
         """What waits ends at once; what runs is told to."""
         for job in run.latest:
             with self.changed:
-                waits = job.status == "queued"
+                waits = job.status in ("queued", "waiting", "pending")
                 job.cancelled = True
                 self.changed.notify_all()
             if waits:

@@ -196,6 +196,19 @@ def test_one_that_has_updated_itself_is_started_again_once_its_files_are_there(m
     assert bytes(machine.controller.log(key).data) == b"bin\nonce\n"
 
 
+@pytest.mark.parametrize("code", [2, 3, 6])
+def test_one_that_asks_to_be_started_again_is_and_its_last_exit_code_counts(
+    machine: Box, site: Forge, code: int
+) -> None:
+    """Its pause is cut short here by the file that tells that its own files are there."""
+    script = f"echo begun; [ -e once ] && exit 0; touch once update.finished; exit {code}"
+    key = wanted(machine, site, runner=site.order(data=program(script)))
+    machine.start()
+    ended = machine.controller.ended(key)
+    assert (ended.exit_code, ended.why, len(machine.controller.runners_given)) == (0, "", 1)
+    assert bytes(machine.controller.log(key).data) == b"begun\nbegun\n"
+
+
 def test_kindly_is_not_to_cut_a_ci_job_short(machine: Box, site: Forge) -> None:
     c = machine.controller
     key = wanted(machine, site)

@@ -59,6 +59,17 @@ GITHUB = {
     "RUNNER_IDLE_TIMEOUT": "1",
 }
 
+# What act_runner and forgejo-runner set of the same. Source: their `run.go`, and that of act, 2026: what they track is
+# empty, and the token is of one job.
+ACTIONS_OF_GITEA = {
+    **{name: value for name, value in GITHUB.items() if not name.startswith("RUNNER_")},
+    "GITEA_ACTIONS": "true",
+    "GITHUB_SERVER_URL": "https://git.example",
+    "GITHUB_API_URL": "https://git.example/api/v1",
+    "RUNNER_TRACKING_ID": "",
+    "ACTIONS_RUNTIME_TOKEN": "eyJhbGciOiJIUzI1NiJ9.of-job-7",
+}
+
 GITLAB = {
     "CI": "true",
     "GITLAB_CI": "true",

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from provisioner.app.clock import SystemClock
 from provisioner.cli.commands.launch import command as launch
 from tests.fakes.api_server import FakeApi, Script
+from tests.fakes.github.server import FakeGitHub
 
 from .step import github
 from .terminal import TOP, Terminal
@@ -125,6 +127,35 @@ def test_the_stop_action_cancels_all_of_its_run_where_a_launch_was_cut_off(step:
     code, said = run(step, "stop/main.js", jobs="")
     assert code == 0, said
     assert [job["outcome"] for job in api.jobs.values()] == ["cancelled", "cancelled"]
+
+
+@needs_node
+def test_the_report_action_posts_what_its_words_say_under_its_title(step: Terminal) -> None:
+    """At the forge of its run, once; the second updates it."""
+    forge = FakeGitHub(SystemClock())
+    forge.start()
+    try:
+        site = forge.add_repository("acme/vision")
+        forge.accounts.tokens["ghs_of-the-workflow"] = "acme"
+        step.extra |= {"GITHUB_SERVER_URL": forge.url, "GITHUB_API_URL": f"{forge.url}/api/v3"}
+        step.extra |= {"RUNNER_FORGE_TOKEN": "ghs_of-the-workflow"}
+        (step.folder / "val metrics.json").write_text('{"accuracy": 0.92}')
+        inputs = {"args": "--metrics 'val metrics.json'", "title": "Nightly run", "target": "pr/7"}
+        code, said = run(step, "report/main.js", **inputs)
+        assert code == 0, said
+        assert run(step, "report/main.js", **inputs)[0] == 0
+        (comment,) = forge.reviews.of(f"{site.path}/issues/7")
+    finally:
+        forge.stop()
+    assert "Nightly run" in comment.body
+    assert "| `accuracy` | 0.92 |" in comment.body
+
+
+@needs_node
+def test_the_report_action_ends_as_the_command_does(step: Terminal) -> None:
+    code, said = run(step, "report/main.js", args="--metrics absent.json", target="pr/7")
+    assert code == 2
+    assert "absent.json" in said
 
 
 def test_every_input_is_an_option_and_every_output_is_left() -> None:

@@ -203,6 +203,17 @@ def test_the_same_words_with_cancel_take_back_what_a_killed_step_left(step: Term
     assert step.run("launch", "--gpu", "T4", "--count", "2", "--cancel").stderr == "runner: nothing to cancel\n"
 
 
+def test_a_step_that_could_be_any_leg_of_a_matrix_launches_nothing_without_a_name(step: Terminal, api: FakeApi) -> None:
+    step.extra["RUNNER_TRACKING_ID"] = ""
+    done = step.run("launch", "--detach")
+    assert (done.returncode, api.jobs) == (2, {})
+    assert done.stderr.startswith("runner: nothing tells this job from other legs of a matrix")
+    assert done.stderr.count("\n") == 1
+    for name in ("t4", "a10g"):
+        assert step.run("launch", "--detach", "--name", name).returncode == 0
+    assert len(api.jobs) == 2
+
+
 def test_another_job_of_the_run_takes_back_all_that_it_launched(step: Terminal, api: FakeApi) -> None:
     """Its launches have other names than any of another job's, so that `--cancel` would not find them."""
     assert step.run("launch", "--count", "2", "--detach").returncode == 0

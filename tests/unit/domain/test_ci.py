@@ -86,9 +86,13 @@ def test_the_first_policy_that_speaks_of_the_ref_and_the_claims_counts() -> None
         ("pull_request_target", None),
         ("pull_request_review", None),
         ("workflow_run", None),
+        ("issue_comment", None),
+        ("merge_group", None),
+        ("an_event_of_next_year", None),
+        ("", None),
     ],
 )
-def test_a_run_for_a_pull_request_may_be_a_forks(event: str, fork: bool | None) -> None:
+def test_a_run_is_the_repositorys_own_only_if_its_event_is_known_to_be(event: str, fork: bool | None) -> None:
     assert claims(event_name=event).fork is fork
 
 

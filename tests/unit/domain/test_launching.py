@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from provisioner.domain.errors import InvalidRequest
 from provisioner.domain.forge import ForgeKind, Site
 from provisioner.domain.launching import Names, is_of, names_of
 from provisioner.forges.registry import known
-from tests.unit.cli.step import GITHUB, GITLAB
+from tests.unit.cli.step import ACTIONS_OF_GITEA, GITHUB, GITLAB
 
 
 def github(**changed: str) -> Names:
@@ -32,6 +33,29 @@ def test_a_step_repeated_has_the_same_names() -> None:
 def test_another_run_attempt_job_or_leg_has_other_names(changed: dict[str, str]) -> None:
     assert github(**changed).key != github().key
     assert github(**changed).label != github().label
+
+
+@pytest.mark.parametrize("mark", ["GITEA_ACTIONS", "FORGEJO_ACTIONS"])
+def test_legs_that_nothing_tracks_differ_by_the_token_that_each_job_has_of_its_own(mark: str) -> None:
+    legs = [ACTIONS_OF_GITEA | {mark: "true", "ACTIONS_RUNTIME_TOKEN": f"of-job-{leg}"} for leg in ["7", "7", "8"]]
+    first, again, other = (names_of(known().run(leg), "", "") for leg in legs)
+    assert first == again
+    assert (other.key != first.key, other.label != first.label) == (True, True)
+
+
+@pytest.mark.parametrize("changed", [{"HOSTNAME": "3f1c"}, {"GITHUB_WORKSPACE": "/cache/act/9d/hostexecutor"}])
+def test_legs_differ_where_an_old_act_runner_has_mixed_up_their_tokens(changed: dict[str, str]) -> None:
+    one, other = (names_of(known().run(ACTIONS_OF_GITEA | more), "", "") for more in ({}, changed))
+    assert one.label != other.label
+
+
+@pytest.mark.parametrize("environment", [GITHUB, ACTIONS_OF_GITEA])
+def test_where_nothing_tells_legs_apart_only_their_own_names_can(environment: dict[str, str]) -> None:
+    run = known().run(environment | {"RUNNER_TRACKING_ID": "", "ACTIONS_RUNTIME_TOKEN": ""})
+    with pytest.raises(InvalidRequest, match="nothing tells this job from other legs of a matrix") as caught:
+        names_of(run, "", "")
+    assert caught.value.hint == "give --name, and another one in each leg"
+    assert names_of(run, "t4", "", named=True) != names_of(run, "a10g", "", named=True)
 
 
 def test_a_job_of_gitlab_that_is_retried_finds_what_it_launched() -> None:

@@ -216,3 +216,16 @@ async def test_an_unchanged_listing_is_the_one_that_is_known(server: Scripted, r
     server.says(body([{"id": 1}], etag='"a"'), (304, {}, b""))
     assert await rest.pages("/x", {"q": "1"}) == await rest.pages("/x", {"q": "1"}) == [{"id": 1}]
     assert [given.get("if-none-match") for given in server.given] == [None, '"a"']
+
+
+async def test_listings_that_are_asked_for_again_and_again_outlast_those_of_runs_that_are_over(
+    server: Scripted,
+) -> None:
+    line = Line(timeout_s=2.0)
+    rest = Rest(server.url, Ada(), line, HandClock(), most_known=2)
+    server.says(lambda path: body([], etag=f'"{path}"'))
+    for path in ("/kept", "/over", "/kept", "/new", "/kept", "/over"):
+        await rest.pages(path)
+    await line.close()
+    known = [given.get("if-none-match") for given in server.given]
+    assert known == [None, None, '"/kept"', None, '"/kept"', None]

@@ -126,8 +126,10 @@ async def test_a_run_gets_a_session_for_an_hour_and_launches_its_runner(web: Wit
         ({"aud": "https://elsewhere.example"}, 401, "this token is made out to somebody else"),
         ({"iss": "https://elsewhere.example"}, 401, "tokens of 'https://elsewhere.example' are not taken here"),
         ({"run_id": None}, 403, "this token is of no CI run"),
-        ({"event_name": "pull_request"}, 403, "a run of a pull request, or for one, may not come to this controller"),
-        ({"event_name": "pull_request_target"}, 403, "a run of a pull request, or for one, may not come"),
+        ({"event_name": "pull_request"}, 403, "a run of a pull request, or that may be for one, may not come to this"),
+        ({"event_name": "pull_request_target"}, 403, "a run of a pull request, or that may be for one, may not come"),
+        ({"event_name": "issue_comment"}, 403, "a run of a pull request, or that may be for one, may not come"),
+        ({"event_name": "an_event_of_next_year"}, 403, "a run of a pull request, or that may be for one, may not come"),
     ],
 )
 async def test_a_refusal_is_one_line_an_event_and_nothing_else(
