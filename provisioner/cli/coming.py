@@ -14,12 +14,11 @@ from typing import Any
 from . import embedded, health, render
 from .client import Client
 from .failures import OURS, CliError, Unreachable
+from .insist import cancel, insist
 
 _LOOK_S = 0.25  # for one runner; many are looked at less often, so that waiting costs the same
 _HEALTH_S = 2.0
 _ANEW_S = 60.0  # how often a controller that lacks rights is offered what there is here; arbitrary
-_CANCEL_TRIES = 20
-_PAUSE_S = 0.2
 _TEXTS = {
     "instance.planned": "machine planned: {message}",
     "instance.launching": "launching the machine",
@@ -125,27 +124,12 @@ class Coming:
 
     def take_back(self) -> None:
         """Cancel all of them; a runner that was given a job meanwhile ends with that."""
-        client, left = self._client.another(), list(self.sent)
-        for turn in range(_CANCEL_TRIES):
-            if turn:
-                time.sleep(_PAUSE_S)
-            left = [job_id for job_id in left if not _cancelled(client, job_id)]
-            if not left:
-                break
-        gone = [job_id for job_id in self.sent if job_id not in left]
+        client = self._client.another()
+        gone, left = insist(self.sent, lambda job_id: cancel(client, job_id), lambda _: True)
         if gone:
             render.say(f"runner: cancelled {', '.join(gone)}")
         if left:
             render.say(f"runner: could not cancel {', '.join(left)}; idle runners go by themselves")
-
-
-def _cancelled(client: Client, job_id: str) -> bool:
-    try:
-        client.post(f"/jobs/{job_id}/cancel", {"now": False})
-    except CliError:
-        client.close()
-        return False
-    return True
 
 
 @contextlib.contextmanager
