@@ -15,6 +15,7 @@ from . import embedded, health, render
 from .client import Client
 from .failures import OURS, CliError, Unreachable
 from .insist import cancel, insist
+from .outlast import outlast
 
 _LOOK_S = 0.25  # for one runner; many are looked at less often, so that waiting costs the same
 _HEALTH_S = 2.0
@@ -50,6 +51,7 @@ class Coming:
         self._after: dict[str, int] = {}
         self._trouble = ""
         self._looked_s = self._handed_s = time.monotonic()
+        self._until_s = 0.0
         self.sent: list[str] = []
 
     def submit(self, job_id: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -66,6 +68,7 @@ class Coming:
     def wait(self, ids: Sequence[str], limit_s: float) -> None:
         """Until all are online. Raises: CliError (125) with the reason."""
         waiting, deadline = list(ids), time.monotonic() + limit_s
+        self._until_s = deadline
         while True:
             waiting = [job_id for job_id in waiting if not self._came(job_id)]
             if not waiting:
@@ -115,12 +118,8 @@ class Coming:
 
     def _asking(self, ask: Callable[[], Any]) -> Any:
         """A controller that went away is waited for, and may be a new one."""
-        while True:
-            try:
-                return ask()
-            except Unreachable:
-                self._again(self._client)
-                self._hand_over(self._client)
+        client = self._client
+        return outlast(ask, lambda: self._again(client), lambda: self._hand_over(client), self._until_s)
 
     def take_back(self) -> None:
         """Cancel all of them; a runner that was given a job meanwhile ends with that."""
