@@ -16,10 +16,22 @@ from datetime import datetime
 from importlib.util import find_spec
 
 from provisioner.domain.budget import Budget, Period
-from provisioner.domain.ci import CiClaims, CiPolicy, Session, Vouching, admit, check_fork, read_claims, session_of
+from provisioner.domain.ci import (
+    CiClaims,
+    CiPolicy,
+    Session,
+    Vouching,
+    admit,
+    check_fork,
+    read_claims,
+    session_of,
+    speaks_of,
+    under,
+)
 from provisioner.domain.errors import ForgeError, InvalidRequest, Unauthenticated
 from provisioner.domain.extras import installed_by
 from provisioner.domain.forge import ForgeKind, Forges, Site
+from provisioner.domain.job import CiOrigin
 from provisioner.domain.kinds import Kinds
 from provisioner.domain.ports import Clock
 from provisioner.forge_settings import CiSettings
@@ -39,6 +51,7 @@ class Door:
         kinds: Kinds | None = None,
     ) -> None:
         self._policies = policies
+        self._speaking_of = {speaks_of(one): one for one in reversed(policies)}  # of two alike the first counts
         self._issuers = issuers
         self._forges = forges
         self._clock = clock
@@ -90,6 +103,11 @@ class Door:
             if policy.key == session.policy:
                 return policy
         raise Unauthenticated("the policy that granted this session was changed", hint="exchange a fresh token")
+
+    def as_now(self, origin: CiOrigin) -> CiOrigin:
+        """What its policy allows by now; where there is no such policy any more, as it was granted."""
+        policy = self._speaking_of.get(origin.policy)
+        return origin if policy is None else under(policy, origin)
 
     def _sealed(self, session: Session) -> str:
         plain = json.dumps(asdict(session) | {"expires_at": session.expires_at.isoformat()})

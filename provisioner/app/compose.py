@@ -113,6 +113,7 @@ async def composed(
             pools=pools,
             redelivers=redelivers(settings, pools, forges, kinds) if served else None,
             queues=queues(pools, forges),
+            allowed=ci.as_now if ci is not None else None,
         )
         forges.resume = engine.runners.resume
         clouds.serve_under(engine)

@@ -14,13 +14,13 @@ from typing import Any
 from . import embedded, health, render
 from .client import Client
 from .failures import OURS, CliError, Unreachable
+from .insist import cancel, insist
+from .outlast import outlast
 
 _LOOK_S = 0.25  # for one runner; many are looked at less often, so that waiting costs the same
 _HEALTH_S = 2.0
 _ANEW_S = 60.0  # how often a controller that lacks rights is offered what there is here; arbitrary
 _SAID_OFTEN = 4  # in the time in which it must be said again; arbitrary
-_CANCEL_TRIES = 20
-_PAUSE_S = 0.2
 _TEXTS = {
     "instance.planned": "machine planned: {message}",
     "instance.launching": "launching the machine",
@@ -53,6 +53,7 @@ class Coming:
         self._trouble = ""
         self._looked_s = self._handed_s = time.monotonic()
         self._say_again_s = 0.0
+        self._until_s = 0.0
         self.sent: list[str] = []
 
     def submit(self, job_id: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -69,6 +70,7 @@ class Coming:
     def wait(self, ids: Sequence[str], limit_s: float) -> None:
         """Until all are online. Raises: CliError (125) with the reason."""
         waiting, deadline = list(ids), time.monotonic() + limit_s
+        self._until_s = deadline
         while True:
             waiting = [job_id for job_id in waiting if not self._came(job_id)]
             if not waiting:
@@ -132,36 +134,17 @@ class Coming:
 
     def _asking(self, ask: Callable[[], Any]) -> Any:
         """A controller that went away is waited for, and may be a new one."""
-        while True:
-            try:
-                return ask()
-            except Unreachable:
-                self._again(self._client)
-                self._hand_over(self._client)
+        client = self._client
+        return outlast(ask, lambda: self._again(client), lambda: self._hand_over(client), self._until_s)
 
     def take_back(self) -> None:
         """Cancel all of them; a runner that was given a job meanwhile ends with that."""
-        client, left = self._client.another(), list(self.sent)
-        for turn in range(_CANCEL_TRIES):
-            if turn:
-                time.sleep(_PAUSE_S)
-            left = [job_id for job_id in left if not _cancelled(client, job_id)]
-            if not left:
-                break
-        gone = [job_id for job_id in self.sent if job_id not in left]
+        client = self._client.another()
+        gone, left = insist(self.sent, lambda job_id: cancel(client, job_id), lambda _: True)
         if gone:
             render.say(f"runner: cancelled {', '.join(gone)}")
         if left:
             render.say(f"runner: could not cancel {', '.join(left)}; idle runners go by themselves")
-
-
-def _cancelled(client: Client, job_id: str) -> bool:
-    try:
-        client.post(f"/jobs/{job_id}/cancel", {"now": False})
-    except CliError:
-        client.close()
-        return False
-    return True
 
 
 @contextlib.contextmanager

@@ -19,7 +19,8 @@ from provisioner.domain.handing import unfit
 
 from . import embedded, render
 from .client import Client
-from .failures import OURS, CliError, Unreachable
+from .failures import OURS, CliError
+from .outlast import outlast
 
 _ASK_S = 0.2
 _ACKNOWLEDGED_S = 60.0  # arbitrary: an agent that is online hears within a poll
@@ -74,13 +75,12 @@ class StepController:
         """Of each machine what it was left with, once all have acknowledged. `rights` are given to a controller that
         was started anew. Raises: CliError."""
         deadline = max(until_s, time.monotonic() + _ACKNOWLEDGED_S)
+
+        def asked() -> list[dict[str, Any]]:
+            return [self.client.post(f"/jobs/{job_id}/hand-over") for job_id in jobs]
+
         while True:
-            try:
-                told = [self.client.post(f"/jobs/{job_id}/hand-over") for job_id in jobs]
-            except Unreachable:
-                self.again(self.client)
-                rights(self.client)
-                continue
+            told = outlast(asked, lambda: self.again(self.client), lambda: rights(self.client), deadline)
             if all(one["state"] in ("alone", "over") for one in told):
                 return [one for one in told if one["state"] == "alone"]
             if time.monotonic() >= deadline:

@@ -174,11 +174,24 @@ def granted(policy: CiPolicy, session: Session, spec: JobSpec, site: Site) -> Jo
     if policy.pools and pool not in policy.pools:
         raise Forbidden("the policy grants machines of its pools", hint=f"--pool with one of {', '.join(policy.pools)}")
     who, caps = (session.repository, session.ref, session.run), (policy.max_instances, policy.max_usd_per_hour)
-    origin = CiOrigin(*who, _scope(policy), *caps, policy.budget)
+    origin = CiOrigin(*who, _scope(policy), *caps, policy.budget, speaks_of(policy))
     if pool:
         return replace(_of_pool(policy, spec, pool), origin=origin)
     lifetime_s = _at_most("max-lifetime", spec.max_lifetime_s, policy.max_lifetime_s)
     return replace(spec, need=_need(policy, spec.need), max_lifetime_s=lifetime_s, origin=origin)
+
+
+def speaks_of(policy: CiPolicy) -> str:
+    """The same as long as it lets in the same runs under the same name, whatever it grants them."""
+    claims = sorted(policy.claims.items())
+    who = (policy.issuer, policy.audience, policy.repositories, policy.refs, claims, _scope(policy))
+    return hashlib.sha256(repr(who).encode()).hexdigest()[:16]
+
+
+def under(policy: CiPolicy, origin: CiOrigin) -> CiOrigin:
+    """With the caps and the budget that the policy has by now."""
+    machines, usd_per_hour = policy.max_instances, policy.max_usd_per_hour
+    return replace(origin, max_instances=machines, max_usd_per_hour=usd_per_hour, budget=policy.budget)
 
 
 def _of_pool(policy: CiPolicy, spec: JobSpec, pool: str) -> JobSpec:

@@ -106,7 +106,7 @@ class CiOrigin:
     """The CI run that asked for a job, as its forge vouched for it, and what its owner's machines stay within.
 
     `repository` is its address, `run` is of it and unlike any other; caps and budget are for all owners whose names
-    begin with `scope`. Written by the controller alone."""
+    begin with `scope`: those of `policy` when it granted the job. Written by the controller alone."""
 
     repository: str
     ref: str
@@ -115,6 +115,7 @@ class CiOrigin:
     max_instances: int
     max_usd_per_hour: Decimal
     budget: Budget | None = None
+    policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,27 +10,23 @@ from collections.abc import Sequence
 from provisioner.domain.forge import CiJob
 from provisioner.domain.policy import Policy
 from provisioner.domain.pools import Key
-from provisioner.domain.reruns import losses_before
+from provisioner.domain.reruns import Rerun, losses_before
 from provisioner.domain.store import Store
 
 
 class Losses:
-    """A loss is on record before its rerun is asked for, so that each waiting job is looked up once."""
+    """A rerun may wait before its loss is on record: a person may ask for it as soon as the forge calls the job failed,
+    which is before we believe that the machine is gone. So a no is good for one look."""
 
     def __init__(self, store: Store, policy: Policy) -> None:
         self._store = store
         self._enough = max(1, policy.on_demand_after_interruptions)
-        self._known: dict[Key, bool] = {}
 
     async def among(self, waiting: Sequence[CiJob]) -> frozenset[Key]:
-        before, fresh = self._known, list[CiJob]()
-        self._known = {}
-        for job in waiting:
-            if (so := before.get(job.key)) is None:
-                fresh.append(job)
-            else:
-                self._known[job.key] = so
-        if fresh:
-            lost = await self._store.reruns.lost_in({job.run_id for job in fresh})
-            self._known |= {job.key: losses_before(job, lost) >= self._enough for job in fresh}
-        return frozenset(key for key, so in self._known.items() if so)
+        """One question for all of them; of most runs nothing was ever lost."""
+        runs = {job.run_id for job in waiting if job.run_id}
+        by_run: dict[str, list[Rerun]] = {}
+        for rerun in await self._store.reruns.lost_in(runs) if runs else ():
+            by_run.setdefault(rerun.run_id, []).append(rerun)
+        again = (job for job in waiting if job.run_id in by_run)
+        return frozenset(job.key for job in again if losses_before(job, by_run[job.run_id]) >= self._enough)

@@ -14,7 +14,7 @@ from functools import cached_property
 from provisioner.domain.errors import Conflict, OverBudget, StaleWrite
 from provisioner.domain.facts import Report
 from provisioner.domain.ids import instance_name, new_id
-from provisioner.domain.job import Instance, InstancePhase, Job, JobPhase, Need, Outcome, Reason, Why
+from provisioner.domain.job import CiOrigin, Instance, InstancePhase, Job, JobPhase, Need, Outcome, Reason, Why
 from provisioner.domain.offer import Offer
 from provisioner.domain.place import Ladder, beside, ceilings
 from provisioner.domain.policy import Policy
@@ -33,7 +33,8 @@ _TOLD_S = 60.0  # arbitrary: a budget's figures change with every machine that e
 
 
 class Queue:
-    """One pass over the waiting jobs, in their fair order. `blocked` says why nothing is to be rented for one yet."""
+    """One pass over the waiting jobs, in their fair order. `blocked` says why nothing is to be rented for one yet;
+    `allowed` is what a CI run's policy allows by now, where it may have been changed since."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Queue:
         policy: Policy,
         rng: random.Random,
         blocked: Callable[[Job], str],
+        allowed: Callable[[CiOrigin], CiOrigin] | None = None,
     ) -> None:
         self._store = store
         self._market = market
@@ -52,6 +54,7 @@ class Queue:
         self._policy = policy
         self._rng = rng
         self._blocked = blocked
+        self._allowed = allowed
         self._told: dict[Hashable, tuple[str, float]] = {}
 
     async def serve(self, scene: Scene, live: Mapping[str, Instance], reports: Mapping[str, Report]) -> bool:
@@ -113,7 +116,8 @@ class Queue:
 
     async def _refused(self, job: Job, offer: Offer, ceiling: Decimal, turn: _Turn) -> str:
         """Plan it under that ceiling; why the caps forbid it, or nothing."""
-        if said := turn.known_refusal(job, ceiling):
+        origin = self._origin(job)
+        if said := turn.known_refusal(_capped_as(job, origin), ceiling):
             return said
         try:
             await self._store.instances.plan(
@@ -121,21 +125,25 @@ class Queue:
                 max_instances=self._policy.max_instances,
                 max_usd_per_hour=self._policy.max_usd_per_hour,
                 reserve_usd_per_hour=ceiling,
-                origin=job.spec.origin,
+                origin=origin,
                 overtime_s=self._policy.deadman_bound_s,
             )
         except OverBudget as error:
-            turn.over_budget[_capped_as(job)] = (ceiling, error.line)
+            turn.over_budget[_capped_as(job, origin)] = (ceiling, error.line)
             return error.line
         return ""
 
+    def _origin(self, job: Job) -> CiOrigin | None:
+        origin = job.spec.origin
+        return self._allowed(origin) if origin is not None and self._allowed is not None else origin
+
     def _worded(self, job: Job, refused: str) -> str:
         """In the words of a moment ago, if a budget refuses it."""
-        if job.spec.origin is None or job.spec.origin.budget is None:
+        if (origin := self._origin(job)) is None or origin.budget is None:
             return refused
         now_s = self._clock.monotonic()
         self._told = {key: told for key, told in self._told.items() if told[1] > now_s}
-        return self._told.setdefault(_capped_as(job), (refused, now_s + _TOLD_S))[0]
+        return self._told.setdefault(_capped_as(job, origin), (refused, now_s + _TOLD_S))[0]
 
     async def _unplaced(self, job: Job, ladder: Ladder) -> None:
         text = _refusals(ladder)
@@ -222,9 +230,9 @@ class _Turn:
         if offer.most is not None:
             self.ladders = {key: beside(ladder, self.ours) for key, ladder in self.ladders.items()}
 
-    def known_refusal(self, job: Job, ceiling: Decimal) -> str:
+    def known_refusal(self, capped_as: Hashable, ceiling: Decimal) -> str:
         """What forbade one as dear under the caps of all, or of this one's origin; "" when nothing did yet."""
-        for key in (None, _capped_as(job)):
+        for key in (None, capped_as):
             least, said = self.over_budget.get(key, (None, ""))
             if least is not None and ceiling >= least:
                 return said
@@ -251,9 +259,8 @@ class _Turn:
         return found
 
 
-def _capped_as(job: Job) -> Hashable:
+def _capped_as(job: Job, origin: CiOrigin | None) -> Hashable:
     """Jobs with the same one are refused alike; None: by nothing but the caps of all."""
-    origin = job.spec.origin
     if origin is None:
         return None
     return origin.scope, origin.max_instances, origin.max_usd_per_hour, origin.budget, job.spec.max_lifetime_s

@@ -13,7 +13,7 @@ from provisioner.domain.abilities import Abilities
 from provisioner.domain.demand import Redelivers
 from provisioner.domain.errors import StoreError
 from provisioner.domain.forge import Forges, NoForges
-from provisioner.domain.job import Attempt, Instance, Job, JobPhase
+from provisioner.domain.job import Attempt, CiOrigin, Instance, Job, JobPhase
 from provisioner.domain.job_queue import OpensQueue
 from provisioner.domain.policy import Policy
 from provisioner.domain.pools import Pool
@@ -53,7 +53,7 @@ class Engine:
     there is a machine. `controllers` is given where others share the store, `urls` are then where agents find this one.
     `abilities` are what some of the providers can beside. `forges` is where jobs may be runners, `pools` what is kept
     there, `redelivers` those that send lost webhooks again. `paused` says why a provider can be asked nothing, as far
-    as somebody else knows; `providers` may grow."""
+    as somebody else knows; `providers` may grow. `allowed` gives a CI run's caps and budget as they are now."""
 
     def __init__(
         self,
@@ -75,6 +75,7 @@ class Engine:
         queues: Mapping[str, OpensQueue] | None = None,
         paused: Callable[[], Mapping[str, str]] = dict,
         launched: Callable[[Instance], Awaitable[None]] = nothing_more,
+        allowed: Callable[[CiOrigin], CiOrigin] | None = None,
     ) -> None:
         can = abilities or Abilities()
         self._store = store
@@ -126,7 +127,7 @@ class Engine:
         self._attempts = Attempts(
             store, self.observed, self.desk, clock, policy, taken, self.reruns, self.runners.sites
         )
-        self._queue = Queue(store, self.market, self.desk, clock, policy, rng, self.runners.sites.blocked)
+        self._queue = Queue(store, self.market, self.desk, clock, policy, rng, self.runners.sites.blocked, allowed)
         self._collector = Collector(store, providers, clock, policy, self.observed)
         self._leftovers = Leftovers(store, can.leftovers, clock, policy)
         self._limits = Limits(store, can.limits, clock, policy)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from typing import Any
 
 import pytest
 
+from provisioner.cli.failures import REFUSED, CliError, Unreachable
+from provisioner.cli.insist import all_of
 from provisioner.domain.policy import Policy
 from tests.fakes.api_server import FakeApi, Script
 
@@ -229,6 +232,41 @@ def test_another_job_of_the_run_takes_back_all_that_it_launched(step: Terminal, 
     del step.extra["RUNNER_SERVER"]
     done = step.run("cancel", "--of-run")
     assert (done.returncode, done.stderr.startswith("runner: nothing to cancel: without RUNNER_SERVER")) == (0, True)
+
+
+def test_one_that_may_not_be_cancelled_keeps_none_of_the_others(step: Terminal, api: FakeApi) -> None:
+    assert step.run("launch", "--count", "3", "--detach").returncode == 0
+    first, second, third = api.jobs
+    error = {"kind": "Forbidden", "message": f"{first} belongs to ann", "hint": "ask them, or an admin"}
+    api.refuse["POST", f"/jobs/{first}/cancel"] = (403, error)
+    done = step.run("cancel", "--of-run", "--json")
+    assert [job["outcome"] for job in api.jobs.values()] == [None, "cancelled", "cancelled"]
+    assert [one["id"] for one in json.loads(done.stdout)] == [second, third]
+    said = f"runner: could not cancel {first}: {first} belongs to ann; ask them, or an admin\n"
+    assert (done.returncode, done.stderr) == (3, said)
+    assert len(api.sent("POST", f"/jobs/{first}/cancel")) == 1
+
+
+@pytest.mark.parametrize("lost", [("GET", "/jobs"), ("POST", "/jobs/[^/]+-1/cancel")])
+def test_what_a_gateway_does_not_answer_is_cancelled_when_it_does(
+    step: Terminal, api: FakeApi, lost: tuple[str, str]
+) -> None:
+    assert step.run("launch", "--count", "2", "--detach").returncode == 0
+    launched = list(api.jobs)
+    api.asked.clear()
+    api.refuse[lost] = (502, {})
+    with step.begin("cancel", "--of-run") as running:
+        api.wait_for(lambda: sum(m == lost[0] and bool(re.fullmatch(lost[1], path)) for m, path, _ in api.asked) > 1)
+        api.refuse = {}
+        out, said = running.communicate(timeout=30)
+    assert (running.returncode, out.decode(), said) == (0, "".join(f"{one} cancelled\n" for one in launched), b"")
+
+
+def test_why_some_were_not_cancelled_is_said_once_with_the_worst_code() -> None:
+    nobody, theirs = Unreachable("nobody answers"), CliError("ci-2 is ann's", "ask her", REFUSED)
+    error = all_of({"ci-1": nobody, "ci-2": theirs, "ci-3": nobody}, "cancel")
+    said = "could not cancel ci-1, ci-3: nobody answers; could not cancel ci-2: ci-2 is ann's; ask her"
+    assert (error.line, error.code) == (said, 4)
 
 
 def test_without_waiting_the_labels_are_known_at_once(step: Terminal, api: FakeApi) -> None:

@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 
 from provisioner.domain.budget import Budget, Period
-from provisioner.domain.ci import CiClaims, CiPolicy, Session, admit, check_fork, granted, read_claims, session_of
+from provisioner.domain.ci import (
+    CiClaims,
+    CiPolicy,
+    Session,
+    admit,
+    check_fork,
+    granted,
+    read_claims,
+    session_of,
+    speaks_of,
+)
 from provisioner.domain.errors import Forbidden
 from provisioner.domain.forge import ForgeKind, Site
 from provisioner.domain.gpu import parse_gpu
@@ -165,7 +175,9 @@ def test_what_was_left_open_is_what_the_policy_allows() -> None:
     made = granted(policy, session(policy=policy), spec(), VISION)
     assert (made.need.providers, made.need.max_price, made.max_lifetime_s) == (("aws",), Decimal("1.5"), 7200.0)
     run = "https://github.com/acme/vision#7.2"
-    assert made.origin == CiOrigin(VISION.url, "refs/heads/main", run, "team.", 4, Decimal(5), budget)
+    assert made.origin == CiOrigin(
+        VISION.url, "refs/heads/main", run, "team.", 4, Decimal(5), budget, speaks_of(policy)
+    )
 
 
 @pytest.mark.parametrize(
