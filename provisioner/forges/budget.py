@@ -129,10 +129,11 @@ class Budget:
     def note(self, asked: str, counted: str, allowance: Allowance | None) -> None:
         """What an answer said of the allowance that it was `counted` under, which need not be the one `asked` for.
 
-        Answers overtake one another: within one hour what is left only grows less."""
-        self._names[asked] = counted
+        None: it said nothing, as a gateway's does, and what is known holds on. Answers overtake one another: within one
+        hour what is left only grows less."""
         if allowance is None:
             return
+        self._names[asked] = counted
         known = self._allowances.get(counted)
         if known is not None and abs(known.until_s - allowance.until_s) < 2 and known.limit == allowance.limit:
             allowance = replace(allowance, left=min(known.left, allowance.left))

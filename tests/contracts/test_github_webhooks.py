@@ -17,9 +17,9 @@ from provisioner.forges.github.deliveries import redeliver
 from provisioner.forges.github.forge import GitHub
 from provisioner.forges.github.webhooks import delivery
 from tests.fakes.github.apps import key_pair
-from tests.fakes.github.hooks import Mischief
 from tests.fakes.github.server import FakeGitHub
 from tests.fakes.hand_clock import HandClock
+from tests.fakes.hooks import Mischief
 
 from .forge_laws import LABELS
 from .test_forge_github import clock, fake, forge, opened, site

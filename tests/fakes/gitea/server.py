@@ -1,5 +1,8 @@
 """A Gitea or a Forgejo over HTTP: the API for people as far as forges use it, and where runners register.
 
+It limits nobody, as they do: neither has limits of requests built in, and whoever wants some puts a proxy before it
+(go-gitea/gitea issue 9559, open in 2026). `shut_until_s` is such a proxy's answer.
+
 Source: go-gitea/gitea routers/api/v1 (shared/runners.go, shared/action.go), services/convert, 2026; forgejo
 routers/api/v1/shared/runners.go and tests/integration/api_admin_actions_test.go, 2026.
 """
