@@ -60,10 +60,10 @@ class TestOlderGitLabBelowARoot(ForgeLaws):
 
 async def test_no_more_notes_are_written_than_a_minute_allows(world: GitLabWorld, forge: GitLab, site: Site) -> None:
     target, limits = world.targets[0], world.server.limits
+    for number in range(59):
+        await forge.add(site, target, f"note {number}")
     with pytest.raises(ForgeThrottled) as caught:
-        for number in range(100):
-            await forge.add(site, target, f"note {number}")
-    assert len(world.said(target)) == 59
+        await forge.add(site, target, "one more")
     await world.clock.sleep(caught.value.retry_after_s)
     await forge.add(site, target, "the next")
     assert limits.refused == 0

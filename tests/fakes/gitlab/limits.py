@@ -49,8 +49,8 @@ def of_runners(asked: Asked) -> bool:
 
 @dataclass
 class Limits:
-    """`everything` may be shrunk. `refused` counts requests over a limit; `ignored` those of them that came although the
-    same had been refused in that minute before; `most` is the highest count that a minute of an endpoint has had."""
+    """`everything` may be shrunk. `refused` counts requests over a limit; `ignored` those of them that came although
+    the same had been refused in that minute before; `most` is the highest count of an endpoint in a minute."""
 
     clock: Clock
     everything: int = 2000
