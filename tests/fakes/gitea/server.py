@@ -34,8 +34,9 @@ _INSIDE = {"queued": ("waiting",), "pending": ("blocked",), "in_progress": ("run
 
 class GiteaServer(ForgeHttp):
     """`version` decides what it can do: runners that can be disabled and reruns since 1.26, attempts as jobs of their
-    own since 1.27, jobs that need others told of as `pending` (in which version that began is not known). A Forgejo's is like "15.0.2+gitea-1.22.0". `late_to_say_busy`: who is busy is told by when it was
-    last heard of a job, and it was not yet."""
+    own since 1.27. From 1.26 on jobs that need others are told of as `pending`, which began at some time before 1.27.
+    A Forgejo's is like "15.0.2+gitea-1.22.0". `late_to_say_busy`: who is busy is told by when it was last heard of a
+    job, and it was not yet. `hooks` are told of jobs."""
 
     api = "/api/v1"
 

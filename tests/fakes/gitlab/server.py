@@ -312,9 +312,20 @@ class GitLabServer(ForgeHttp):
         for job in self.state.jobs.values():
             if self.state.serves(runner, job):
                 self.state.give(runner, job)
-                steps = [{"name": "script", "script": ["true"]}]
-                return Answer({"id": job.id, "token": f"job-{job.id}", "variables": [], "steps": steps}, 201)
+                steps = [{"name": "script", "script": job.script}]
+                told = {"id": job.id, "token": f"job-{job.id}", "variables": self._variables(job), "steps": steps}
+                return Answer(told, 201)
         return Answer(status=204)
+
+    def _variables(self, job: Job) -> list[dict[str, Any]]:
+        """Source: docs.gitlab.com, ci/variables/predefined_variables, 2026."""
+        told = {
+            "CI_PROJECT_PATH": self.state.projects[job.project].path,
+            "CI_PIPELINE_ID": str(job.pipeline),
+            "CI_JOB_ID": str(job.id),
+            "CI_JOB_NAME": job.name,
+        }
+        return [{"key": key, "value": value, "public": True, "masked": False} for key, value in told.items()]
 
     def _update_job(self, asked: Asked) -> Answer:
         job = self.state.jobs[int(asked.words[0])]

@@ -69,6 +69,7 @@ class Job:
     retried: bool = False
     created_at: str = ""
     made_at_s: float = 0.0
+    script: list[str] = field(default_factory=lambda: ["true"])
 
 
 @dataclass
