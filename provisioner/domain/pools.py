@@ -152,19 +152,23 @@ class Taken:
 def untaken(jobs: Iterable[CiJob], taken: Iterable[Taken]) -> list[CiJob]:
     """The jobs that still wait, less one for each runner that was heard to have begun one of them.
 
-    Which of a run's jobs it was is not told, and does not matter: they are counted."""
+    Which of a run's jobs it was is not told, and does not matter: they are counted. So are all that a runner may have
+    begun whose program does not say of which run it has one (Forgejo's has no hooks): those that waited by then."""
     left = sorted(jobs, key=lambda job: (job.created_at, job.key))
     for one in taken:
         mine = [job for job in left if _may_be(job, one)]
-        exact = next((job for job in mine if one.job in (job.id, job.name)), None)
+        exact = next((job for job in mine if one.job and one.job in (job.id, job.name)), None)
         if (found := exact or next(iter(mine), None)) is not None:
             left.remove(found)
     return left
 
 
 def _may_be(job: CiJob, taken: Taken) -> bool:
-    same = job.site.base == taken.site.base and job.repository.lower() == taken.repository.lower()
-    return same and bool(taken.run) and job.run_id == taken.run and serves(taken.labels, job.labels)
+    if not covers(taken.site, job) or not serves(taken.labels, job.labels):
+        return False
+    if not taken.run:
+        return job.created_at <= taken.at
+    return job.run_id == taken.run and job.repository.lower() == taken.repository.lower()
 
 
 class Stage(StrEnum):

@@ -34,7 +34,7 @@ class Takings:
         names = {one.runner for one in heard}
         for one in heard:
             if one.runner not in self._settled:
-                self._open.setdefault(one.runner, one)
+                self._note(one)
         told = await self._store.ci_jobs.begun_by(self._open.keys()) if self._open else {}
         for name, one in list(self._open.items()):
             if name in told or now - one.at > _LONGEST or self._polls.twice_since(one.site, one.at):
@@ -42,3 +42,9 @@ class Takings:
                 self._settled.add(name)
         self._settled &= names
         return list(self._open.values())
+
+    def _note(self, one: Taken) -> None:
+        """That it has a job can be seen a moment before its hook says which."""
+        known = self._open.get(one.runner)
+        if known is None or (one.run and not known.run):
+            self._open[one.runner] = one

@@ -130,10 +130,11 @@ class Budget:
         """What an answer said of the allowance that it was `counted` under, which need not be the one `asked` for.
         `free`: the forge may not have counted it, so that our own count of it is taken back.
 
-        Answers overtake one another: within one hour what is left only grows less."""
-        self._names[asked] = counted
+        None: it said nothing, as a gateway's does, and what is known holds on. Answers overtake one another: within one
+        hour what is left only grows less."""
         if allowance is None:
             return
+        self._names[asked] = counted
         known = self._allowances.get(counted)
         if free and known is not None:
             known = replace(known, left=known.left + 1)

@@ -62,14 +62,12 @@ class Identity(Protocol):
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """How a forge tells of its limits: headers that begin with `prefix` and end in limit, remaining, reset (in seconds
-    since 1970), and the one that names what was counted. `reads` and `writes`: how fast each of its endpoints may be
-    called, where it counts those without telling; `endpoint` names the one that a path below the API belongs to."""
+    since 1970), and the one that names what was counted. `endpoint`: what a method and a path below the API are counted
+    as without telling, and how fast that may be called; None: as fast as one likes."""
 
     prefix: str = "x-ratelimit-"
     names: str = "x-ratelimit-resource"
-    reads: Rate | None = None
-    writes: Rate | None = None
-    endpoint: Callable[[str], str] = str
+    endpoint: Callable[[str, str], tuple[str, Rate | None]] = lambda method, path: ("", None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +137,7 @@ class Rest:
         Raises: ForgeError."""
         url = path if path.startswith(self.base) else self.base + path
         known = self._known.get(_with(url, query)) if method == "GET" else None
-        rate = self._dialect.reads if method == "GET" else self._dialect.writes
-        endpoint = f"{method} {self._dialect.endpoint(urlsplit(url.removeprefix(self.base)).path)}"
+        endpoint, rate = self._dialect.endpoint(method, urlsplit(url.removeprefix(self.base)).path)
         async with self._budget.turn(resource, removal, endpoint, rate, _PATIENCE_S[method == "GET"]):
             headers = {**await self._identity.headers(), **({"if-none-match": known[0]} if known else {})}
             raw = await self._sent(method, url, headers, query, body, removal)

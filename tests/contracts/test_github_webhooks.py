@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from provisioner.domain.errors import ForgeUnauthorized
-from provisioner.domain.forge import CiJobState, Delivery, Site
+from provisioner.domain.forge import CiJobState, Site
 from provisioner.forges.github.credentials import App
 from provisioner.forges.github.deliveries import redeliver
 from provisioner.forges.github.forge import GitHub
 from provisioner.forges.github.webhooks import delivery
 from tests.fakes.github.apps import key_pair
-from tests.fakes.github.hooks import Mischief
 from tests.fakes.github.server import FakeGitHub
 from tests.fakes.hand_clock import HandClock
+from tests.fakes.hooks import Mischief
+from tests.fakes.receiver import Receiver
 
 from .forge_laws import LABELS
 from .test_forge_github import clock, fake, forge, opened, site
@@ -28,42 +27,11 @@ __all__ = ["clock", "fake", "forge", "site"]  # fixtures
 SECRET = "it is a secret"
 
 
-class Receiver:
-    """What came, read as ours; it answers 500 while it is `down`."""
-
-    def __init__(self, base: Site) -> None:
-        self.came: list[Delivery] = []
-        self.down = False
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *_: object) -> None:
-                """Tests print enough."""
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                if not receiver.down:
-                    given = {name.lower(): value for name, value in self.headers.items()}
-                    receiver.came.append(delivery(base, given, body, SECRET))
-                self.send_response(500 if receiver.down else 202)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/webhooks"
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-
-    def states(self) -> list[tuple[str, str]]:
-        return [(one.event, one.job.state if one.job else one.facts["action"]) for one in self.came]
-
-
 @pytest.fixture
 def receiver(fake: FakeGitHub) -> Iterator[Receiver]:
-    running = Receiver(fake.site(""))
-    yield running
-    fake.hooks.settle()
-    running.server.shutdown()
-    running.server.server_close()
+    with Receiver(lambda headers, body: delivery(fake.site(""), headers, body, SECRET)) as running:
+        yield running
+        fake.hooks.settle()
 
 
 @pytest.fixture

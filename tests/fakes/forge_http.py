@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
+from provisioner.domain.ports import Clock
+
 from .hand_clock import HandClock
 
 
@@ -64,37 +66,29 @@ class Fault:
     times: int = 1
 
 
-@dataclass
-class Allowance:
-    """What may be asked in one window, as the forge tells it in headers."""
-
-    limit: int
-    left: int
-    resets_at_s: float
-
-
 Route = tuple[str, str, Callable[[Asked], Any]]
 
 
 class ForgeHttp:
     """The server below a fake forge. `root`: where the forge lives on its host ("/gitlab"); `api`: where its API does;
     `late_s`: how long what was made takes to show in listings; `shut_until_s`: everything is 429 until then; `files`:
-    what is there for everybody, by path."""
+    what is there for everybody, by path. `ignored` counts requests of those who had been told to wait, and did not."""
 
     api = "/api"
     total_header = "X-Total-Count"
 
-    def __init__(self, clock: HandClock | None = None, root: str = "") -> None:
-        self.clock = clock or HandClock()
+    def __init__(self, clock: Clock | None = None, root: str = "") -> None:
+        self.clock: Clock = clock or HandClock()
         self.root = root.rstrip("/")
         self.late_s = 0.0
         self.shut_until_s = 0.0
-        self.allowance: Allowance | None = None
+        self.ignored = 0
         self.files: dict[str, Answer] = {}
         self.faults: list[Fault] = []
         self.asked: list[Asked] = []
         self.before: Callable[[Asked], None] = lambda asked: None
         self.ended = threading.Event()
+        self._told_to_wait: set[tuple[str, float]] = set()
         self.lock = threading.RLock()
         self._server = _Server(("127.0.0.1", 0), type("Bound", (_Handler,), {"forge": self}))
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
@@ -121,7 +115,11 @@ class ForgeHttp:
         """The body that this forge sends with an error."""
         return {"message": message}
 
-    def allowance_headers(self, allowance: Allowance) -> dict[str, str]:
+    def weigh(self, asked: Asked) -> Answer | None:
+        """The answer to one who asks for more than the forge's limits allow. None: it is let in, and counted."""
+        return None
+
+    def limit_headers(self, asked: Asked) -> dict[str, str]:
         return {}
 
     def sent(self, pattern: str) -> list[Asked]:
@@ -142,8 +140,8 @@ class ForgeHttp:
                 return _gateway(), ""
             if how == "denied":
                 return Answer(self.failure(401, "unauthorized"), 401), ""
-            done = self._throttled() or self._do(asked)
-            done.headers = {**self._spend(), **done.headers}
+            done = self._throttled(asked) or self.weigh(asked) or self._do(asked)
+            done.headers = {**self.limit_headers(asked), **done.headers}
             return (_gateway(), "") if how == "after" else (done, how)
 
     def _fault(self, name: str) -> str:
@@ -156,17 +154,14 @@ class ForgeHttp:
                 return one.how
         return ""
 
-    def _throttled(self) -> Answer | None:
+    def _throttled(self, asked: Asked) -> Answer | None:
         left_s = self.shut_until_s - self.clock.monotonic()
         if left_s <= 0:
             return None
+        told = (who(asked), self.shut_until_s)
+        self.ignored += told in self._told_to_wait
+        self._told_to_wait.add(told)
         return Answer(self.failure(429, "Retry later"), 429, {"Retry-After": str(int(left_s + 0.999))})
-
-    def _spend(self) -> dict[str, str]:
-        if self.allowance is None or self.clock.monotonic() >= self.allowance.resets_at_s:
-            return {}
-        self.allowance.left = max(0, self.allowance.left - 1)
-        return self.allowance_headers(self.allowance)
 
     def _do(self, asked: Asked) -> Answer:
         if asked.path in self.files:
@@ -192,6 +187,11 @@ class ForgeHttp:
             query = urlencode({**more, "page": [str(number + 1)]}, doseq=True)
             headers["Link"] = f'<{self.url}{self.api}{asked.path}?{query}>; rel="next"'
         return Answer(here, headers=headers)
+
+
+def who(asked: Asked) -> str:
+    """Whose credential it was asked with."""
+    return asked.headers.get("private-token") or asked.headers.get("authorization", "")
 
 
 def _gateway() -> Answer:

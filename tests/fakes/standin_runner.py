@@ -340,7 +340,8 @@ def _daemon(settings: dict[str, Any]) -> int:
         with signals.busy():
             work = Path("_work") / str(task["id"]) / "project"
             work.mkdir(parents=True)
-            env = {**os.environ, "GITHUB_REPOSITORY": task["context"]["repository"], "GITHUB_RUN_ID": str(task["id"])}
+            run_id = str(task["context"].get("run_id", task["id"]))
+            env = {**os.environ, "GITHUB_REPOSITORY": task["context"]["repository"], "GITHUB_RUN_ID": run_id}
             good = _hook("ACTIONS_RUNNER_HOOK_JOB_STARTED", work, env, signals)
             for step in json.loads(base64.b64decode(task["workflowPayload"]))["steps"]:
                 good = good and _step(["bash", "-e", "-c", step["run"]], work, env, signals) == 0

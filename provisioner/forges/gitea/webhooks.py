@@ -1,7 +1,8 @@
 """Webhooks of a Gitea: `workflow_job`, signed over its raw bytes. Pure: bytes and headers in, a `Delivery` out.
 
-A payload does not say whether its job is of a pull request from a fork; `Forge.job` does. Forgejo has no such webhook.
-Source: go-gitea/gitea services/webhook/deliver.go, modules/structs, 2026.
+A payload does not say whether its job is of a pull request from a fork; `Forge.job` does. One that is held back by
+something else (`waiting`, in newer versions `pending` or `requested`) is told of again when it is not. Forgejo has no
+such webhook. Source: go-gitea/gitea services/webhook/deliver.go, services/convert/convert.go, modules/structs, 2026.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from provisioner.domain.forge import CiJob, CiJobState, Delivery, Site
 
 from ..misread import SURPRISES, text, why
 
-_STATES = {"completed": CiJobState.DONE, "in_progress": CiJobState.RUNNING}
+_STATES = {"queued": CiJobState.QUEUED, "in_progress": CiJobState.RUNNING, "completed": CiJobState.DONE}
 
 
 def delivery(site: Site, headers: Mapping[str, str], body: bytes, secret: str) -> Delivery:
@@ -36,16 +37,15 @@ def delivery(site: Site, headers: Mapping[str, str], body: bytes, secret: str) -
         return Delivery(f"{site.host} {key}", event)
     try:
         told = strict_json.loads(body)
-        job = _job(site, text(told["repository"]["full_name"]), str(told["action"]), told["workflow_job"])
+        repository, action = text(told["repository"]["full_name"]), str(told["action"])
+        facts, at = {"repository": repository, "action": action}, _STATES.get(action)
+        job = _job(site, repository, at, told["workflow_job"]) if at is not None else None
     except SURPRISES as error:
         raise ForgeRefused(f"a job event that is not understood: {why(error)}") from error
-    facts = {"job": job.id, "repository": job.repository, "action": str(told["action"])}
-    return Delivery(f"{site.host} {key}", event, job if told["action"] != "waiting" else None, facts)
+    return Delivery(f"{site.host} {key}", event, job, facts)
 
 
-def _job(site: Site, repository: str, action: str, told: dict[str, Any]) -> CiJob:
-    """Only what is `queued` waits for a runner; `waiting` is held back by something else."""
-    at = _STATES.get(action, CiJobState.QUEUED)
+def _job(site: Site, repository: str, at: CiJobState, told: dict[str, Any]) -> CiJob:
     return CiJob(
         id=str(int(told["id"])),
         site=Site(site.kind, site.base, repository),

@@ -22,14 +22,18 @@ REGISTRATION = "actions_runner_registration"
 _PLACE = re.compile(r"^/(repos/[^/]+/[^/]+|orgs/[^/]+|enterprises/[^/]+)|/\d+(?=/|$)")
 
 
-def endpoint(path: str) -> str:
-    """The same for all sites and numbers: GitHub counts what is asked, wherever."""
-    return _PLACE.sub(lambda found: "/{site}" if found[1] else "/{id}", path)
-
-
 # Source: GitHub REST rate limits, 2026: 900 points a minute at one endpoint, of which a read costs 1 and anything else
 # 5, so that 180 runners a minute may be registered. A hundredth is left for others who use the same identity.
-DIALECT = Dialect(reads=Rate(890), writes=Rate(178), endpoint=endpoint)
+READS, WRITES = Rate(890), Rate(178)
+
+
+def endpoint(method: str, path: str) -> tuple[str, Rate]:
+    """The same for all sites and numbers: GitHub counts what is asked, wherever."""
+    place = _PLACE.sub(lambda found: "/{site}" if found[1] else "/{id}", path)
+    return f"{method} {place}", READS if method == "GET" else WRITES
+
+
+DIALECT = Dialect(endpoint=endpoint)
 
 
 class Account:

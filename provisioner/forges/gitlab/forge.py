@@ -24,8 +24,9 @@ from provisioner.domain.ports import Clock
 
 from .. import checksums
 from ..line import Line
-from ..rest import Dialect, Rest
+from ..rest import Rest
 from .jobs import Jobs
+from .limits import DIALECT
 from .notes import Notes
 from .program import NAME
 from .runners import VISIBILITY_S, Runners
@@ -34,8 +35,6 @@ from .steps import KIND
 
 VERSION = "18.5.0"
 SOURCE = "https://gitlab-runner-downloads.s3.amazonaws.com"
-# Source: docs.gitlab.com, security/rate_limits, response headers, 2026
-_DIALECT = Dialect(prefix="ratelimit-", names="ratelimit-name")
 
 
 class Token:
@@ -61,7 +60,7 @@ class GitLab(Notes):
             release, version=release.version or VERSION, source=(release.source or SOURCE).rstrip("/")
         )
         api = (credentials.api or f"{base}/api/v4").rstrip("/")
-        rest = Rest(api, Token(credentials.token), self._line, clock, _DIALECT)
+        rest = Rest(api, Token(credentials.token), self._line, clock, DIALECT)
         super().__init__(rest)
         scopes = Scopes(rest)
         self._runners, self._jobs = Runners(rest, scopes, clock), Jobs(rest, scopes)

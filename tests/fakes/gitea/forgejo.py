@@ -99,5 +99,6 @@ class ForgejoRoutes:
         job = self.server.job(asked)
         if any(one.run == job.run and one.status not in DONE for one in self.state.jobs.values()):
             raise Refusal(409, "workflow run is not done")
-        job.status, job.runner, job.attempt = "waiting", 0, job.attempt + 1
+        job.runner, job.attempt = 0, job.attempt + 1
+        self.state.become(job, "waiting")
         return Answer(status=204)

@@ -1,5 +1,8 @@
 """A Gitea or a Forgejo over HTTP: the API for people as far as forges use it, and where runners register.
 
+It limits nobody, as they do: neither has limits of requests built in, and whoever wants some puts a proxy before it
+(go-gitea/gitea issue 9559, open in 2026). `shut_until_s` is such a proxy's answer.
+
 Source: go-gitea/gitea routers/api/v1 (shared/runners.go, shared/action.go), services/convert, 2026; forgejo
 routers/api/v1/shared/runners.go and tests/integration/api_admin_actions_test.go, 2026.
 """
@@ -10,9 +13,13 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from provisioner.domain.ports import Clock
 from tests.fakes.forge_http import Answer, Asked, ForgeHttp, Refusal, Route
 from tests.fakes.hand_clock import HandClock
+from tests.fakes.hooks import Hooks
 
+from . import webhooks
+from .programs import Programs
 from .state import DONE, Comment, Job, Repository, Runner, State, Status
 
 TOKEN = "people-only-0123456789"
@@ -27,13 +34,15 @@ _INSIDE = {"queued": ("waiting",), "pending": ("blocked",), "in_progress": ("run
 
 class GiteaServer(ForgeHttp):
     """`version` decides what it can do: runners that can be disabled and reruns since 1.26, attempts as jobs of their
-    own since 1.27. A Forgejo's is like "15.0.2+gitea-1.22.0". `late_to_say_busy`: who is busy is told by when it was
-    last heard of a job, and it was not yet."""
+    own since 1.27. From 1.26 on jobs that need others are told of as `pending`, which began at some time before 1.27.
+    A Forgejo's is like "15.0.2+gitea-1.22.0". `late_to_say_busy`: who is busy is told by when it was last heard of a
+    job, and it was not yet. `hooks` are told of jobs."""
 
     api = "/api/v1"
 
-    def __init__(self, clock: HandClock | None = None, root: str = "", *, version: str = "1.27.3") -> None:
-        self.state = State(clock or HandClock())
+    def __init__(self, clock: Clock | None = None, root: str = "", *, version: str = "1.27.3") -> None:
+        self.state = State(clock or HandClock(), self._tell)
+        self.hooks = Hooks(lambda: next(self.state.ids), self.state.clock.now, webhooks.headers, webhooks.EVENTS)
         self.version = version
         self.late_to_say_busy = False
         self.forgejo = "+gitea-" in version
@@ -54,6 +63,7 @@ class GiteaServer(ForgeHttp):
             ("PATCH", f"{REPO}/issues/comments/([0-9]+)", self._edit_comment),
             ("DELETE", f"{REPO}/issues/comments/([0-9]+)", self._drop_comment),
             ("POST", f"{REPO}/statuses/([0-9a-f]+)", self._status),
+            *Programs(self.state).routes(),
         ]
         from .forgejo import ForgejoRoutes
 
@@ -73,6 +83,22 @@ class GiteaServer(ForgeHttp):
             more.append(("PATCH", f"{SCOPE}/runners/([0-9]+)", self._disable))
             more.append(("POST", f"{REPO}/actions/runs/([0-9]+)/jobs/([0-9]+)/rerun", self._rerun))
         return more
+
+    def _tell(self, job: Job) -> None:
+        if self.forgejo:
+            return
+        path, legacy = self.state.path_of(job), self.number < (1, 26)
+        action = "waiting" if legacy and job.status == "blocked" else _OUTSIDE.get(job.status, "completed")
+
+        def payload() -> Any:
+            told = {"action": action, "workflow_job": {**self._job_json(job), "status": action}}
+            return {**told, "repository": {"id": self.repository(path).id, "full_name": path}, "sender": {"id": ADA}}
+
+        self.hooks.tell("workflow_job", action, path, payload)
+
+    def __exit__(self, *more: object) -> None:
+        self.hooks.stop()
+        super().__exit__(*more)
 
     def let_in(self, asked: Asked) -> None:
         if "RunnerService" not in asked.path and asked.headers.get("authorization") != f"token {TOKEN}":
@@ -153,7 +179,7 @@ class GiteaServer(ForgeHttp):
         """As the real ones: whether it has a job or not."""
         runner = self._runner(asked)
         for job in self.state.running(runner):
-            job.status = "failure"
+            self.state.become(job, "failure")
         del self.state.runners[runner.id]
         return Answer(status=204)
 
@@ -224,7 +250,9 @@ class GiteaServer(ForgeHttp):
             raise Refusal(400, "this workflow run is not done")
         if self.number >= (1, 27):
             job = self.state.add_job(self.state.runs[job.run], job.name, job.labels, job.attempt + 1)
-        job.status, job.runner = "waiting", 0
+        else:
+            job.runner = 0
+            self.state.become(job, "waiting")
         return Answer(self._job_json(job), 201)
 
     def _pull(self, asked: Asked) -> Any:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.fakes.hand_clock import HandClock
+from provisioner.domain.ports import Clock
 
 ONLINE_S = 60.0  # Source: models/actions/runner.go, RunnerOfflineTime
 DONE = ("success", "failure", "cancelled", "skipped")
@@ -62,6 +63,7 @@ class Job:
     runner: int = 0
     created_at: str = ""
     made_at_s: float = 0.0
+    steps: list[dict[str, str]] = field(default_factory=lambda: [{"name": "train", "run": "true"}])
 
 
 @dataclass
@@ -82,7 +84,10 @@ class Status:
 
 @dataclass
 class State:
-    clock: HandClock
+    """`told` hears of each status that a job comes to."""
+
+    clock: Clock
+    told: Callable[[Job], None] = lambda job: None
     orgs: set[str] = field(default_factory=set)
     repositories: dict[int, Repository] = field(default_factory=dict)
     runners: dict[int, Runner] = field(default_factory=dict)
@@ -109,12 +114,21 @@ class State:
         self.runs[run.id] = run
         return self.add_job(run, "train", labels, attempt)
 
-    def add_job(self, run: Run, name: str, labels: list[str], attempt: int) -> Job:
+    def add_job(self, run: Run, name: str, labels: list[str], attempt: int, status: str = "waiting") -> Job:
         job = Job(next(self.ids), run.id, name, list(labels), attempt)
         job.created_at = self.clock.now().isoformat().replace("+00:00", "Z")
         job.made_at_s = self.clock.monotonic()
         self.jobs[job.id] = job
+        self.become(job, status)
         return job
+
+    def become(self, job: Job, status: str) -> None:
+        job.status = status
+        self.told(job)
+
+    def give(self, runner: Runner, job: Job) -> None:
+        job.runner = runner.id
+        self.become(job, "running")
 
     def path_of(self, job: Job) -> str:
         return self.repositories[self.runs[job.run].repository].path
@@ -135,7 +149,7 @@ class State:
 
     def finish(self, job: Job, status: str = "failure") -> None:
         """An ephemeral runner goes with its job. Source: services/actions, cleanup of ephemeral runners."""
-        job.status = status
+        self.become(job, status)
         runner = self.runners.get(job.runner)
         if runner and runner.ephemeral:
             del self.runners[runner.id]

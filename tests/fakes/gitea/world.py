@@ -86,8 +86,8 @@ class GiteaWorld:
         for one in self.state.runners.values():
             if one.id in self._waiting and self.state.serves(one, job):
                 self._waiting.discard(one.id)
-                job.status, job.runner = "running", one.id
                 job.attempt += not self.server.forgejo and self.server.number < (1, 27)
+                self.state.give(one, job)
                 return one.name
         return ""
 

@@ -18,11 +18,11 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from provisioner.domain.forge import ForgeKind, Site
+from tests.fakes.hooks import Hooks
 from tests.fakes.trouble import Trouble, due
 
-from . import runner_api, shapes
+from . import runner_api, shapes, webhooks
 from .apps import Accounts, Who
-from .hooks import Hooks
 from .limits import REGISTRATION, Limits
 from .reply import Reply
 from .reviews import Reviews
@@ -77,7 +77,7 @@ class FakeGitHub:
         self.state = State(clock, self._tell)
         self.accounts = Accounts(clock)
         self.limits = Limits(clock)
-        self.hooks = Hooks(self.state)
+        self.hooks = Hooks(self.state.next_id, self.state.now, webhooks.headers, webhooks.EVENTS)
         self.reviews = Reviews(self.state)
         self.scale_sets = ScaleSets(self)
         self.groups: dict[str, dict[str, int]] = {}

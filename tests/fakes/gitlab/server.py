@@ -9,9 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.fakes.forge_http import Allowance, Answer, Asked, ForgeHttp, Refusal, Route
+from provisioner.domain.ports import Clock
+from tests.fakes.forge_http import Answer, Asked, ForgeHttp, Refusal, Route, who
 from tests.fakes.hand_clock import HandClock
+from tests.fakes.hooks import Hooks, Sent
 
+from . import webhooks
+from .limits import Limits
 from .said import Said
 from .state import Job, Project, Runner, State
 
@@ -20,13 +24,16 @@ _KINDS = {"project_type": "project_id", "group_type": "group_id", "instance_type
 
 
 class GitLabServer(ForgeHttp):
-    """`old`: records of runners as older versions give them, without what a runner is doing."""
+    """`old`: records of runners as older versions give them, without what a runner is doing. `limits` are those of
+    GitLab.com; `hooks` are told of jobs."""
 
     api = "/api/v4"
     total_header = "X-Total"
 
-    def __init__(self, clock: HandClock | None = None, root: str = "", *, old: bool = False) -> None:
-        self.state = State(clock or HandClock())
+    def __init__(self, clock: Clock | None = None, root: str = "", *, old: bool = False) -> None:
+        self.state = State(clock or HandClock(), self._tell)
+        self.limits = Limits(self.state.clock)
+        self.hooks = Hooks(lambda: next(self.state.ids), self.state.clock.now, self._headers, webhooks.EVENTS)
         self.said = Said(self.state, self.page)
         self.old = old
         super().__init__(self.state.clock, root)
@@ -62,14 +69,25 @@ class GitLabServer(ForgeHttp):
         if given != TOKEN:
             raise Refusal(401, "401 Unauthorized")
 
-    def allowance_headers(self, allowance: Allowance) -> dict[str, str]:
-        """Source: docs.gitlab.com, administration/settings/user_and_ip_rate_limits, 2026."""
-        resets_at = self.clock.now().timestamp() + allowance.resets_at_s - self.clock.monotonic()
-        return {
-            "RateLimit-Limit": str(allowance.limit),
-            "RateLimit-Remaining": str(allowance.left),
-            "RateLimit-Reset": str(int(resets_at + 0.999)),
-        }
+    def weigh(self, asked: Asked) -> Answer | None:
+        return self.limits.weigh(self._who(asked), asked)
+
+    def limit_headers(self, asked: Asked) -> dict[str, str]:
+        return self.limits.headers(self._who(asked), asked)
+
+    def _who(self, asked: Asked) -> str:
+        return who(asked) or str(asked.body.get("token") if isinstance(asked.body, dict) else "")
+
+    def _tell(self, job: Job) -> None:
+        path = self.state.projects[job.project].path
+        self.hooks.tell("Job Hook", job.status, path, lambda: webhooks.build(self.state, job, self.url))
+
+    def _headers(self, one: Sent) -> dict[str, str]:
+        return webhooks.headers(one, self.url)
+
+    def __exit__(self, *more: object) -> None:
+        self.hooks.stop()
+        super().__exit__(*more)
 
     def _project(self, word: str) -> Project:
         for one in self.state.projects.values():
@@ -204,7 +222,7 @@ class GitLabServer(ForgeHttp):
     def _remove(self, runner: Runner) -> Answer:
         """As the real one: a runner that has a job goes too, and its job is lost."""
         for job in self.state.running(runner):
-            job.status = "failed"
+            self.state.become(job, "failed")
         del self.state.runners[runner.id]
         return Answer(status=204)
 
@@ -306,13 +324,24 @@ class GitLabServer(ForgeHttp):
         for job in self.state.jobs.values():
             if self.state.serves(runner, job):
                 self.state.give(runner, job)
-                steps = [{"name": "script", "script": ["true"]}]
-                return Answer({"id": job.id, "token": f"job-{job.id}", "variables": [], "steps": steps}, 201)
+                steps = [{"name": "script", "script": job.script}]
+                told = {"id": job.id, "token": f"job-{job.id}", "variables": self._variables(job), "steps": steps}
+                return Answer(told, 201)
         return Answer(status=204)
+
+    def _variables(self, job: Job) -> list[dict[str, Any]]:
+        """Source: docs.gitlab.com, ci/variables/predefined_variables, 2026."""
+        told = {
+            "CI_PROJECT_PATH": self.state.projects[job.project].path,
+            "CI_PIPELINE_ID": str(job.pipeline),
+            "CI_JOB_ID": str(job.id),
+            "CI_JOB_NAME": job.name,
+        }
+        return [{"key": key, "value": value, "public": True, "masked": False} for key, value in told.items()]
 
     def _update_job(self, asked: Asked) -> Answer:
         job = self.state.jobs[int(asked.words[0])]
         if asked.body.get("token") != f"job-{job.id}":
             raise Refusal(403, "403 Forbidden")
-        job.status = str(asked.body["state"])
+        self.state.become(job, str(asked.body["state"]))
         return Answer(True)

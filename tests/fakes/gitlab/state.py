@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.fakes.hand_clock import HandClock
+from provisioner.domain.ports import Clock
 
 CONTACT_S = 2 * 3600  # how long a runner that has called counts as online; Source: Ci::Runner::ONLINE_CONTACT_TIMEOUT
 
@@ -63,11 +64,12 @@ class Job:
     pipeline: int
     name: str
     tags: list[str]
-    status: str = "pending"
+    status: str = "created"
     runner: int = 0
     retried: bool = False
     created_at: str = ""
     made_at_s: float = 0.0
+    script: list[str] = field(default_factory=lambda: ["true"])
 
 
 @dataclass
@@ -91,7 +93,10 @@ class Status:
 
 @dataclass
 class State:
-    clock: HandClock
+    """`told` hears of each status that a job comes to."""
+
+    clock: Clock
+    told: Callable[[Job], None] = lambda job: None
     groups: dict[int, Group] = field(default_factory=dict)
     projects: dict[int, Project] = field(default_factory=dict)
     runners: dict[int, Runner] = field(default_factory=dict)
@@ -137,11 +142,18 @@ class State:
         self.pipelines[pipeline.id] = pipeline
         return self.add_job(pipeline, name, tags)
 
-    def add_job(self, pipeline: Pipeline, name: str, tags: list[str]) -> Job:
+    def add_job(self, pipeline: Pipeline, name: str, tags: list[str], *, held: str = "") -> Job:
+        """`held`: the status that it stays at, and does not wait for a runner yet."""
         job = Job(next(self.ids), pipeline.project, pipeline.id, name, list(tags))
         job.created_at, job.made_at_s = self.now(), self.clock.monotonic()
         self.jobs[job.id] = job
+        for status in ("created", held or "pending"):
+            self.become(job, status)
         return job
+
+    def become(self, job: Job, status: str) -> None:
+        job.status = status
+        self.told(job)
 
     def status(self, runner: Runner) -> str:
         if runner.contacted is None:
@@ -165,7 +177,8 @@ class State:
         return reaches and fits
 
     def give(self, runner: Runner, job: Job) -> None:
-        job.status, job.runner = "running", runner.id
+        job.runner = runner.id
+        self.become(job, "running")
 
     def running(self, runner: Runner) -> list[Job]:
         return [one for one in self.jobs.values() if one.runner == runner.id and one.status == "running"]

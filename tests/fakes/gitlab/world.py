@@ -6,7 +6,7 @@ from typing import Any
 
 from provisioner.domain.forge import ForgeCredentials, Registration, Release, Target
 from provisioner.forges.gitlab.forge import GitLab
-from tests.fakes.forge_http import Allowance, Fault
+from tests.fakes.forge_http import Fault
 from tests.fakes.hand_clock import HandClock
 from tests.fakes.patience import PatientLine
 
@@ -90,7 +90,7 @@ class GitLabWorld:
         return ""
 
     def finish(self, job_id: str) -> None:
-        self.state.jobs[int(job_id)].status = "failed"
+        self.state.become(self.state.jobs[int(job_id)], "failed")
 
     def trouble(self, call: str, how: Any, *, skip: int = 0, times: int = 1) -> None:
         self.line.expect(how.name.lower())
@@ -100,7 +100,7 @@ class GitLabWorld:
         self.server.shut_until_s = self.clock.monotonic() + seconds
 
     def spend(self, left: float) -> None:
-        self.server.allowance = Allowance(1000, int(1000 * left), self.clock.monotonic() + 600)
+        self.server.limits.spend(TOKEN, left)
 
     def asked(self) -> int:
         return len(self.server.asked)

@@ -190,7 +190,14 @@ def test_a_job_that_a_runner_says_it_has_begun_waits_no_more() -> None:
     named = replace(taken, job="2")
     assert [one.id for one in untaken(jobs, [named])] == ["1", "3", "4"]
     assert len(untaken(jobs, [taken] * 9)) == 2
-    assert len(untaken(jobs, [replace(taken, run="")])) == 4
+
+
+def test_a_runner_that_does_not_say_which_job_it_has_begun_has_one_that_waited_by_then() -> None:
+    jobs = [job(1, labels=("a100",)), job(2, "other/app"), job(3), job(4)]
+    taken = Taken("runner-i-1", ACME, POOL.labels, "", "", "", jobs[2].created_at)
+    assert [one.id for one in untaken(jobs, [taken])] == ["1", "2", "4"]
+    later = [replace(one, created_at=taken.at + timedelta(seconds=1)) for one in jobs]
+    assert untaken(later, [taken]) == later
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from provisioner.domain.errors import ForgeThrottled
 from provisioner.forges.budget import Allowance, Budget, Rate
-from provisioner.forges.github.account import DIALECT
+from provisioner.forges.github.account import READS, WRITES
 from tests.fakes.hand_clock import HandClock
 from tests.fakes.virtual import SimClock, run_virtually
 
@@ -70,12 +70,19 @@ async def test_what_the_forge_counts_together_is_counted_together() -> None:
         await enter(budget, "registration")
 
 
-@pytest.mark.parametrize(("rate", "points"), [(DIALECT.reads, 1), (DIALECT.writes, 5)])
-def test_no_minute_of_githubs_has_more_than_it_allows_however_long_calls_are_on_their_way(
-    rate: Rate | None, points: int
-) -> None:
-    assert rate is not None
+async def test_an_answer_that_says_nothing_of_what_is_left_takes_nothing_back() -> None:
+    """A gateway's, or a refusal that counts by other rules: what was known holds on."""
+    budget = Budget(HandClock())
+    budget.note("core", "throttle_authenticated_api", Allowance(100, 5, 3600.0))
+    budget.note("core", "core", None)
+    with pytest.raises(ForgeThrottled):
+        await enter(budget)
 
+
+@pytest.mark.parametrize(("rate", "points"), [(READS, 1), (WRITES, 5)])
+def test_no_minute_of_githubs_has_more_than_it_allows_however_long_calls_are_on_their_way(
+    rate: Rate, points: int
+) -> None:
     async def run() -> tuple[list[float], float]:
         clock, rng, counted = SimClock(), random.Random(4), []
         budget, places, began_s = Budget(clock), asyncio.Semaphore(100), clock.monotonic()

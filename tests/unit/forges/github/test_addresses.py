@@ -6,7 +6,7 @@ import pytest
 
 from provisioner.domain.errors import ForgeRefused, InvalidRequest
 from provisioner.domain.forge import ForgeCredentials, ForgeKind, Release, Site
-from provisioner.forges.github.account import endpoint
+from provisioner.forges.github.account import READS, WRITES, endpoint
 from provisioner.forges.github.addresses import api_of, below, repository_of
 from provisioner.forges.github.opening import open_forge
 from tests.fakes.hand_clock import HandClock
@@ -48,7 +48,8 @@ def test_only_a_repository_has_jobs(path: str) -> None:
     ],
 )
 def test_what_is_asked_of_many_sites_is_one_endpoint(path: str, counted: str) -> None:
-    assert endpoint(path) == counted
+    assert endpoint("GET", path) == (f"GET {counted}", READS)
+    assert endpoint("POST", path) == (f"POST {counted}", WRITES)
 
 
 def test_without_credentials_it_is_not_opened() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -67,6 +70,13 @@ def test_a_job_that_waits_has_to_be_asked_for() -> None:
     assert got.facts == {"job": "1977", "repository": "team/vision/train", "status": "pending"}
 
 
+@pytest.mark.parametrize("status", ["created", "preparing", "manual", "scheduled", "waiting_for_resource"])
+def test_a_job_that_is_held_back_waits_for_no_runner(status: str) -> None:
+    """For an earlier stage, somebody's click, its time: nothing of it is asked for."""
+    got = delivery(SITE, HEADERS, body(build_status=status, runner=None), SECRET)
+    assert (got.job, dict(got.facts)) == (None, {"status": status})
+
+
 @pytest.mark.parametrize("status", ["success", "failed", "canceled", "skipped"])
 def test_a_job_that_ended_says_how(status: str) -> None:
     got = delivery(SITE, HEADERS, body(build_status=status, build_created_at_iso="2026-11-21T10:00:00+01:00"), SECRET)
@@ -125,3 +135,50 @@ def test_the_webhooks_own_id_is_not_its_deliveries() -> None:
     headers = {"x-gitlab-token": SECRET, "x-gitlab-webhook-uuid": "9d1a6f4e-0001-4c5b-8d0e-2f6a3b7c9e10"}
     with pytest.raises(ForgeRefused, match="X-Gitlab-Event-UUID"):
         delivery(SITE, headers, body(), SECRET)
+
+
+KEY = bytes(range(32))
+SIGNING = f"whsec_{base64.b64encode(KEY).decode()}"
+
+
+def signed(sent: bytes, key: bytes = KEY) -> dict[str, str]:
+    told = {"webhook-id": HEADERS["idempotency-key"], "webhook-timestamp": "1795251600"}
+    digest = hmac.new(key, f"{told['webhook-id']}.{told['webhook-timestamp']}.".encode() + sent, hashlib.sha256)
+    return {**told, "webhook-signature": f"v1,{base64.b64encode(digest.digest()).decode()}"}
+
+
+def test_what_is_signed_with_the_signing_token_is_gitlabs() -> None:
+    told = signed(body())
+    got = delivery(SITE, told, body(), SIGNING)
+    assert got.id == "gitlab.example f5e57ba9-b1c2-4ff5-9c04-b5ab0c4a2e00"
+    two = f"v1,{'A' * 43}= {told['webhook-signature']}"
+    assert delivery(SITE, {**told, "webhook-signature": two}, body(), SIGNING).job == got.job
+
+
+def test_what_somebody_sends_again_under_another_key_is_known_by_the_id_that_was_signed() -> None:
+    again = {**signed(body()), "idempotency-key": "another", "x-gitlab-event-uuid": "another"}
+    assert delivery(SITE, again, body(), SIGNING).id == "gitlab.example f5e57ba9-b1c2-4ff5-9c04-b5ab0c4a2e00"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"webhook-signature": ""},
+        {"webhook-signature": "v1,"},
+        {"webhook-signature": "v1,é"},
+        {"webhook-id": "another"},
+        {"webhook-timestamp": "1795251601"},
+        signed(body(), b"another key"),
+        signed(body() + b" "),
+    ],
+)
+def test_what_is_not_signed_with_it_is_refused_whatever_token_it_has(changed: dict[str, str]) -> None:
+    told = {**HEADERS, **signed(body()), **changed, "x-gitlab-token": SIGNING}
+    with pytest.raises(ForgeUnauthorized, match="webhook-signature"):
+        delivery(SITE, told, body(), SIGNING)
+
+
+@pytest.mark.parametrize("secret", ["whsec_", "whsec_!", "whsec_é"])
+def test_a_signing_token_that_is_none_lets_nobody_in(secret: str) -> None:
+    with pytest.raises(ForgeUnauthorized):
+        delivery(SITE, signed(body(), b""), body(), secret)

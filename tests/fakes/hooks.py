@@ -1,14 +1,13 @@
-"""Webhooks: signed, really sent, each recorded as a delivery that can be sent again. What goes wrong on the way is
-drawn from a seed, or said one by one."""
+"""Webhooks of fake forges: really sent, each recorded as a delivery that can be sent again. What goes wrong on the way
+is drawn from a seed."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import queue
 import random
 import threading
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable
@@ -16,18 +15,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from .state import State
-
 
 @dataclass
 class Hook:
-    """`place` is "acme/vision", "acme", or "" for the App's own."""
+    """`place` is "acme/vision", "acme" for all below it, or "" for all there is."""
 
     id: int
     place: str
     url: str
     secret: str
-    events: tuple[str, ...] = ("workflow_job", "workflow_run")
+    events: tuple[str, ...]
 
 
 @dataclass
@@ -70,9 +67,13 @@ class Mischief:
 
 @dataclass
 class Hooks:
-    """`send` starts with the first hook: one thread, so that without mischief the order is the order of things."""
+    """One forge's. `headers`: what it sends along, its signature among them; `events`: those that a hook is told of
+    unless it says which. A single thread sends, so that without mischief the order is the order of things."""
 
-    state: State
+    next_id: Callable[[], int]
+    now: Callable[[], datetime]
+    headers: Callable[[Sent], dict[str, str]]
+    events: tuple[str, ...]
     hooks: list[Hook] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
     mischief: Mischief = field(default_factory=Mischief)
@@ -82,7 +83,7 @@ class Hooks:
     _thread: threading.Thread | None = None
 
     def add(self, place: str, url: str, secret: str, events: tuple[str, ...] = ()) -> Hook:
-        made = Hook(self.state.next_id(), place, url, secret, events or Hook.events)
+        made = Hook(self.next_id(), place, url, secret, events or self.events)
         self.hooks.append(made)
         if self._thread is None:
             self._thread = threading.Thread(target=self._send_all, daemon=True)
@@ -90,15 +91,14 @@ class Hooks:
         return made
 
     def tell(self, event: str, action: str, repository: str, payload: Callable[[], Any]) -> None:
-        places = ("", repository, repository.partition("/")[0])
         for hook in self.hooks:
-            if hook.place in places and event in hook.events:
-                body = json.dumps({"action": action, **payload()}).encode()
-                self._put(Sent(self.state.next_id(), hook, str(uuid.uuid4()), event, action, body, self.state.now()))
+            if f"{repository}/".startswith(hook.place + "/" if hook.place else "") and event in hook.events:
+                body = json.dumps(payload()).encode()
+                self._put(Sent(self.next_id(), hook, str(uuid.uuid4()), event, action, body, self.now()))
 
     def again(self, old: Sent) -> None:
         """A redelivery: the same GUID under a new id. It meets no mischief."""
-        made = Sent(self.state.next_id(), old.hook, old.guid, old.event, old.action, old.body, self.state.now(), True)
+        made = Sent(self.next_id(), old.hook, old.guid, old.event, old.action, old.body, self.now(), True)
         self.sent.append(made)
         self._queue.put(made)
 
@@ -141,16 +141,7 @@ class Hooks:
         self._queue.task_done()
 
     def _post(self, one: Sent) -> int:
-        digest = hmac.new(one.hook.secret.encode(), one.body, hashlib.sha256).hexdigest()
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": "GitHub-Hookshot/fake",
-            "X-GitHub-Event": one.event,
-            "X-GitHub-Delivery": one.guid,
-            "X-GitHub-Hook-ID": str(one.hook.id),
-            "X-Hub-Signature-256": f"sha256={digest}",
-        }
-        request = urllib.request.Request(one.hook.url, one.body, headers)
+        request = urllib.request.Request(one.hook.url, one.body, self.headers(one))
         try:
             with urllib.request.urlopen(request, timeout=self.timeout_s) as answer:
                 return int(answer.status)
