@@ -5,6 +5,7 @@ from __future__ import annotations
 from provisioner.domain.errors import line_of
 
 USAGE, REFUSED, UNREACHABLE, OURS = 2, 3, 4, 125
+_A_GATEWAYS = (502, 503, 504)
 _OF_KIND = {"InvalidRequest": USAGE, "NotFound": USAGE}
 
 
@@ -30,10 +31,12 @@ class Unreachable(CliError):
 
 
 def from_answer(status: int, body: object) -> CliError:
-    """The controller's refusal."""
+    """The controller's refusal; Unreachable where a gateway before it could not ask it."""
     error = body.get("error", {}) if isinstance(body, dict) else {}
+    if not error and status in _A_GATEWAYS:
+        return Unreachable(f"a gateway before the controller answered {status}", "look at RUNNER_SERVER")
     kind = error.get("kind", "")
-    default = UNREACHABLE if status in (502, 503) else REFUSED
+    default = UNREACHABLE if status in _A_GATEWAYS else REFUSED
     return CliError(
         error.get("message") or f"the controller answered {status}", error.get("hint", ""), _OF_KIND.get(kind, default)
     )
