@@ -61,7 +61,7 @@ def test_so_does_waiting_for_runners() -> None:
     coming = Coming(mortal, mortal.rights, lambda client: mortal.call("again"))  # type: ignore[arg-type]
     coming.wait(["ci-1-1"], 30)
     job = "/jobs/ci-1-1"
-    assert mortal.calls == [job, "again", "again", RIGHTS, "again", RIGHTS, job, "/events"]
+    assert mortal.calls == [job, "again", "again", RIGHTS, "again", RIGHTS, job, "/events", f"{job}/awaited"]
 
 
 def test_who_is_killed_every_time_is_asked_until_the_deadline() -> None:
