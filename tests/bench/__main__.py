@@ -23,6 +23,8 @@ ALL = (
     "offers",
     "many_hosts",
     "webhook_burst",
+    "register_burst",
+    "forge_hour",
 )
 
 
