@@ -6,7 +6,7 @@ A *site* is where runners are registered and jobs wait: a repository, an organis
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -227,6 +227,15 @@ class Given:
     job_name: str = ""
 
 
+class Counted(list[Runner]):
+    """A listing that says how many `calls` of its hour the forge counted for it: a page is one, and none where nothing
+    is new."""
+
+    def __init__(self, runners: Iterable[Runner], calls: int) -> None:
+        super().__init__(runners)
+        self.calls = calls
+
+
 def serves(runner_labels: Sequence[str], job_labels: Sequence[str]) -> bool:
     """Whether a runner with these labels may be given a job with those: forges compare without regard to case."""
     have = {label.lower() for label in runner_labels}
@@ -260,7 +269,7 @@ class Forge(Protocol):
     def visibility_s(self) -> float: ...
     async def register(self, site: Site, order: RunnerOrder) -> Registration: ...
     async def runners(self, site: Site) -> Sequence[Runner]:
-        """Those whose name begins with PREFIX."""
+        """Those whose name begins with PREFIX; Counted, where the forge counts what is asked in an hour."""
         ...
 
     async def remove(self, site: Site, forge_id: str, name: str) -> None:

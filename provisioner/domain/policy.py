@@ -45,6 +45,7 @@ class Policy:
     console_s: float = 3.0
     hard_limit_s: float = 900.0
     runners_every_s: float = 15.0
+    listing_call_s: float = 3.0
     runner_busy_s: float = 30.0
     awaited_s: float = 120.0
     runner_stuck_s: float = 300.0

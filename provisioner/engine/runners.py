@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from provisioner.domain.errors import Conflict, ForgeError, NotFound, RunnerBusy
+from provisioner.domain.errors import Conflict, ForgeError, ForgeThrottled, NotFound, RunnerBusy
 from provisioner.domain.facts import Report, RunnerTold
 from provisioner.domain.forge import Forges, Registration, Runner, RunnerOrder, Site, runner_site
 from provisioner.domain.job import NO_REASON, Attempt, Instance, InstancePhase, Job, Reason
@@ -60,7 +60,7 @@ class Runners:
         self._again_s: dict[str, float] = {}
         self._stuck: set[str] = set()
         self._removing = Errands("remove")
-        self._registering = Registering(policy.agent_answer_s / 2)
+        self._registering = Registering(clock, policy.agent_answer_s / 2)
         self.sites = Sites(store, forges, clock, policy, desk.poke)
 
     # What agents ask for
@@ -87,11 +87,14 @@ class Runners:
         if row.busy_at is not None or await self._store.ci_jobs.begun_by([row.name]):
             raise Conflict(f"{row.name} has had its job")
         order = RunnerOrder(row.name, spec.labels, spec.group, scale_set=spec.scale_set)
-        return await self._registering.run(row.name, lambda: self._made(site, row, order))
+        owner = (site.base, site.path.partition("/")[0])  # no forge counts apart what is asked of one owner's sites
+        return await self._registering.run(row.name, owner, lambda: self._made(site, row, order))
 
     async def _made(self, site: Site, row: RunnerRow, order: RunnerOrder) -> Registration:
         try:
             registration = await self._forges.of(site).register(site, order)
+        except ForgeThrottled:
+            raise  # no trouble: it is done when the forge lets it, and the machines of others may boot meanwhile
         except ForgeError as error:
             self.sites.failed(site, error)
             raise

@@ -6,12 +6,13 @@ seldom enough that a forge's hourly limit suffices for all sites together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from math import inf
 
-from provisioner.domain.errors import ForgeError, InvalidRequest
-from provisioner.domain.forge import Forges, Runner, Site, Software, runner_site
+from provisioner.domain.errors import ForgeError, ForgeThrottled, InvalidRequest
+from provisioner.domain.forge import Counted, Forges, Runner, Site, Software, runner_site
 from provisioner.domain.job import Job
 from provisioner.domain.policy import Policy
 from provisioner.domain.ports import Clock
@@ -19,9 +20,10 @@ from provisioner.domain.store import Event, Store
 
 from .errands import Errands
 from .ghosts import GhostHunt
+from .share import Share
 
-_LISTINGS_AN_HOUR = 1500  # arbitrary: of the 5,000 calls that GitHub allows; the rest is for what is done
 _SOFTWARE_S = 3600.0
+_FRESH_S = 300.0  # arbitrary
 _TROUBLE_S = 60.0  # arbitrary: longer than a site with something to do is left unasked
 _ARCH = "x86_64"
 
@@ -29,8 +31,8 @@ _ARCH = "x86_64"
 @dataclass
 class _Known:
     """Of one site. `listed_s` monotonic seconds of the last complete listing, which was asked for at `asked_at`,
-    `offline` those of the one before it, `trouble` why there is none; `ending` the program that the forge will soon
-    refuse."""
+    `offline` those of the one before it, `trouble` why there is none, `told` whether an event says so; `ending` the
+    program that the forge will soon refuse; `calls` what the last complete listing cost, one at least."""
 
     listed_s: float | None = None
     asked_at: datetime | None = None
@@ -38,8 +40,10 @@ class _Known:
     runners: dict[str, Runner] = field(default_factory=dict)
     offline: frozenset[str] = frozenset()
     trouble: str = ""
+    told: bool = False
     ending: Software | None = None
     warned_at: datetime | None = None
+    calls: int = 1
 
 
 class Sites:
@@ -55,7 +59,8 @@ class Sites:
         self._until_s: dict[Site, float] = {}
         self._software: dict[tuple[Site, str], tuple[float, Software]] = {}
         self._listing = Errands("list")
-        self._lately_s = _TROUBLE_S
+        self._share = Share(clock, policy)
+        self._every_s = policy.runners_every_s
         self._dead: set[tuple[str, str]] | None = None
 
     def seen(self, site: Site, name: str) -> Runner | None:
@@ -88,8 +93,13 @@ class Sites:
         """By site, the program that its forge will soon refuse, where nobody is in trouble yet."""
         return {site: known.ending for site, known in self._lately() if known.ending is not None and not known.trouble}
 
+    @property
+    def _fresh_s(self) -> float:
+        """For how long an answer is believed: longer than any site with something to do is left unasked."""
+        return max(_FRESH_S, 4 * self._every_s)
+
     def _lately(self) -> list[tuple[Site, _Known]]:
-        since_s = self._clock.monotonic() - self._lately_s
+        since_s = self._clock.monotonic() - max(_TROUBLE_S, 2 * self._every_s)
         return [(site, known) for site, known in self._known.items() if (known.asked_s or 0.0) >= since_s]
 
     def failed(self, site: Site, error: ForgeError) -> None:
@@ -106,7 +116,7 @@ class Sites:
         except InvalidRequest as error:
             return error.line
         known = self._known.setdefault(site, _Known())
-        answered = known.listed_s is not None and self._clock.monotonic() - known.listed_s <= self._lately_s
+        answered = known.listed_s is not None and self._clock.monotonic() - known.listed_s <= self._fresh_s
         if not answered or known.trouble:
             self._wanted.add(site)
         if not answered and not known.trouble:
@@ -127,31 +137,45 @@ class Sites:
         self._until_s |= dict.fromkeys(sites, until_s)
 
     def turn(self, there: Collection[Site]) -> None:
-        """Start the listings that are due."""
+        """Start the listings that are due, those first that have been for the longest, as far as their share goes."""
         self.remember(there)
         now_s = self._clock.monotonic()
         self._until_s = {site: until_s for site, until_s in self._until_s.items() if until_s > now_s}
-        sites = self._until_s.keys() | self._wanted
-        every_s = max(self._policy.runners_every_s, len(sites) * 3600.0 / _LISTINGS_AN_HOUR)
-        self._lately_s = max(_TROUBLE_S, 2 * every_s)
-        for site in (site for site in sites if site not in self._listing):
-            known = self._known.setdefault(site, _Known())
-            pause_s = self._policy.retry_backoff_s if site in self._wanted else every_s
-            if known.asked_s is not None and now_s - known.asked_s < pause_s:
-                continue
+        for _, _, site in sorted(self._due(now_s)):
+            known = self._known[site]
+            if not self._share.has(known.calls):
+                break
+            self._share.take(known.calls)
             known.asked_s = now_s
             self._wanted.discard(site)
             self._listing.start(site, self._list(site, known))
 
+    def _due(self, now_s: float) -> Iterator[tuple[float, str, Site]]:
+        """Since when, and which. A listing of several calls is worth its pause even where something was done."""
+        known = {site: self._known.setdefault(site, _Known()) for site in self._until_s.keys() | self._wanted}
+        call_s = self._policy.listing_call_s
+        self._every_s = max(self._policy.runners_every_s, call_s * sum(one.calls for one in known.values()))
+        for site, one in known.items():
+            pause_s = self._every_s
+            if site in self._wanted:
+                pause_s = max(self._policy.retry_backoff_s, call_s * one.calls if one.calls > 1 else 0.0)
+            at_s = -inf if one.asked_s is None else one.asked_s + pause_s
+            if at_s <= now_s and site not in self._listing:
+                yield at_s, site.url, site
+
     async def _list(self, site: Site, known: _Known) -> None:
-        asked_at = self._clock.now()
+        asked_at, expected = self._clock.now(), known.calls
         try:
             software = await self.software(site, _ARCH)
             dead = await self._refused_versions()
             found = await self._forges.of(site).runners(site)
         except ForgeError as error:
+            self._share.take(-expected if isinstance(error, ForgeThrottled) else 0)
             await self._trouble(site, known, error.line)
             return
+        calls = found.calls if isinstance(found, Counted) else 1
+        self._share.take(calls - expected)
+        known.calls = max(1, calls)
         known.offline = frozenset(name for name, one in known.runners.items() if not one.online)
         known.runners = {runner.name: runner for runner in found}
         known.listed_s, known.asked_at = self._clock.monotonic(), asked_at
@@ -160,9 +184,10 @@ class Sites:
         self._news()
 
     async def _trouble(self, site: Site, known: _Known, trouble: str) -> None:
-        before, known.trouble = known.trouble, trouble
-        if bool(before) == bool(trouble):
+        known.trouble = trouble
+        if known.told == bool(trouble):
             return
+        known.told = bool(trouble)
         what = "forge.trouble" if trouble else "forge.answers"
         await self._store.records.record(Event(what, self._clock.now(), trouble or str(site), data={"site": site.url}))
         self._news()

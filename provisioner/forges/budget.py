@@ -20,6 +20,7 @@ from provisioner.domain.ports import Clock
 KEPT = 0.2  # of every allowance, for removals
 _FIRST_HOLD_S = 60.0  # Source: GitHub REST best practices, 2026: a minute at least when it does not say, then longer
 _LONGEST_HOLD_S = 900.0  # arbitrary
+_SURELY = 0.75  # arbitrary: of the quickest exchange lately; the next may be quicker by the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +40,26 @@ class Allowance:
     until_s: float
 
 
+@dataclass(slots=True)
+class Exchange:
+    """`took_s`: from the first byte sent to the last one read; 0 where that is not known."""
+
+    took_s: float = 0.0
+
+
 class Turns:
-    """At one endpoint. A call's place is free again `within_s` after its answer, whenever on its way the forge counted
-    it: so no such time has more of them there than `most`."""
+    """At one endpoint. A call's place is free again `within_s` after the last moment at which the forge can have
+    counted it, so that no such time has more of them there than `most`.
+
+    That moment is its answer, but for this: until the next one is counted, the way back of the answer and the way of
+    the next call there are over as well, which is a whole exchange. Most of the quickest of that time is taken off,
+    so that what answers take does not add up."""
 
     def __init__(self, rate: Rate, clock: Clock) -> None:
         self._rate = rate
         self._clock = clock
-        self._free_at_s: deque[float] = deque()  # of the calls that were answered
+        self._answers: deque[tuple[float, Exchange]] = deque()
+        self._quickest_s = math.inf
         self._under_way = 0
         self._waiting = 0
         self._line = asyncio.Lock()
@@ -57,9 +70,9 @@ class Turns:
         missing = self._waiting + 1 - self._room()
         if missing <= 0:
             return 0.0
-        if missing <= len(self._free_at_s):
-            return self._free_at_s[missing - 1] - self._clock.monotonic()
-        return math.ceil((missing - len(self._free_at_s)) / self._rate.most) * self._rate.within_s
+        if missing <= len(self._answers):
+            return self._left_s(missing - 1)
+        return math.ceil((missing - len(self._answers)) / self._rate.most) * self._rate.within_s
 
     async def take(self) -> None:
         """First come, first served."""
@@ -72,20 +85,29 @@ class Turns:
         finally:
             self._waiting -= 1
 
-    def answered(self) -> None:
+    def answered(self, exchange: Exchange) -> None:
         self._under_way -= 1
-        self._free_at_s.append(self._clock.monotonic() + self._rate.within_s)
+        self._answers.append((self._clock.monotonic(), exchange))
+        self._quickest_s = min(self._quickest_s, exchange.took_s)
+        self._answered.set()
+
+    def not_used(self) -> None:
+        """Nothing was sent after all."""
+        self._under_way -= 1
         self._answered.set()
 
     def _room(self) -> int:
-        now_s = self._clock.monotonic()
-        while self._free_at_s and self._free_at_s[0] <= now_s:
-            self._free_at_s.popleft()
-        return self._rate.most - self._under_way - len(self._free_at_s)
+        while self._answers and self._left_s(0) <= 0:
+            if self._answers.popleft()[1].took_s <= self._quickest_s:
+                self._quickest_s = min((exchange.took_s for _, exchange in self._answers), default=math.inf)
+        return self._rate.most - self._under_way - len(self._answers)
+
+    def _left_s(self, index: int) -> float:
+        return self._answers[index][0] - _SURELY * self._quickest_s + self._rate.within_s - self._clock.monotonic()
 
     async def _next_free(self) -> None:
-        if self._free_at_s:
-            await self._clock.sleep(self._free_at_s[0] - self._clock.monotonic())
+        if self._answers:
+            await self._clock.sleep(self._left_s(0))
         else:
             self._answered.clear()
             await self._answered.wait()
@@ -105,15 +127,15 @@ class Budget:
     @asynccontextmanager
     async def turn(
         self, resource: str, removal: bool, endpoint: str = "", rate: Rate | None = None, patience_s: float = 0.0
-    ) -> AsyncIterator[None]:
+    ) -> AsyncIterator[Exchange]:
         """Entered when a call may be sent, at its turn at an endpoint that may be called at `rate`, and left with its
-        answer.
+        answer; how long the exchange took is to be noted in what is given.
 
         Raises: ForgeThrottled, and then it may not, or not within `patience_s`."""
         self._check(resource, removal)
         if rate is None:
             self._count(resource)
-            yield
+            yield Exchange()
             return
         turns = self._turns.setdefault(endpoint, Turns(rate, self._clock))
         if (wait_s := turns.wait_s()) > patience_s:
@@ -121,10 +143,15 @@ class Budget:
         await turns.take()
         try:
             self._check(resource, removal)
+        except ForgeThrottled:
+            turns.not_used()
+            raise
+        exchange = Exchange()
+        try:
             self._count(resource)
-            yield
+            yield exchange
         finally:
-            turns.answered()
+            turns.answered(exchange)
 
     def note(self, asked: str, counted: str, allowance: Allowance | None, *, free: bool = False) -> None:
         """What an answer said of the allowance that it was `counted` under, which need not be the one `asked` for.

@@ -11,7 +11,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
@@ -72,12 +72,20 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`total`: how many things the listing has that this is a page of, where the forge says so."""
+    """`total`: how many things the listing has that this is a page of, where the forge says so; `cost` how many calls
+    it counts of the hour."""
 
     status: int
     body: Any
     next: str = ""
     total: int | None = None
+    cost: int = 1
+
+
+class Found(list[Any]):
+    """Everything on all pages, and what it cost."""
+
+    cost = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +146,16 @@ class Rest:
         url = path if path.startswith(self.base) else self.base + path
         known = self._known.get(_with(url, query)) if method == "GET" else None
         endpoint, rate = self._dialect.endpoint(method, urlsplit(url.removeprefix(self.base)).path)
-        async with self._budget.turn(resource, removal, endpoint, rate, _PATIENCE_S[method == "GET"]):
+        async with self._budget.turn(resource, removal, endpoint, rate, _PATIENCE_S[method == "GET"]) as exchange:
             headers = {**await self._identity.headers(), **({"if-none-match": known[0]} if known else {})}
             raw = await self._sent(method, url, headers, query, body, removal)
+            exchange.took_s = raw.took_s
         what = f"{method} {urlsplit(url).path}"
         secrets = [headers[name].split()[-1] for name in _SECRET if headers.get(name)]
         self._weigh(raw, resource, what, secrets)
         if raw.status == 304 and known:
             self._remember(_with(url, query), known)
-            return known[1]
+            return replace(known[1], cost=0)
         if 200 <= raw.status < 300 or raw.status in expect:
             return self._read(raw, what, _with(url, query) if method == "GET" and raw.status == 200 else "")
         if raw.status == 401:
@@ -163,7 +172,7 @@ class Rest:
         most: int = 0,
         removal: bool = False,
         until: Callable[[Any], bool] | None = None,
-    ) -> list[Any]:
+    ) -> Found:
         """Everything on all pages; `key` is where a page has its items, "" when it is nothing but those. `most`: no
         more of them can be reached, however many there are. `until`: the page that has such an item is the last that
         is read.
@@ -172,22 +181,28 @@ class Rest:
         read already. Where the forge says how many there are, such a list is read again, and what any reading
         found counts."""
         listing = _Listing(path, query, key, most, removal, until)
-        found: dict[Any, Any] = {}
+        every: dict[Any, Any] = {}
+        cost = 0
         for _ in range(_PASSES):
-            items, calm = await self._once_through(listing)
+            found, calm = await self._once_through(listing)
+            cost += found.cost
             if calm:
-                return items
-            found |= {item["id"]: item for item in items}
-        return list(found.values())
+                break
+            every |= {item["id"]: item for item in found}
+        else:
+            found = Found(every.values())
+        found.cost = cost
+        return found
 
-    async def _once_through(self, listing: _Listing) -> tuple[list[Any], bool]:
-        items: list[Any] = []
+    async def _once_through(self, listing: _Listing) -> tuple[Found, bool]:
+        items = Found()
         totals: set[int] = set()
         url, query, read = listing.path, listing.query, set[str]()
         for _ in range(_MOST_PAGES):
             answer = await self.call("GET", url, query=query, removal=listing.removal)
             found = listing.items(answer.body)
-            items += found
+            items.extend(found)
+            items.cost += answer.cost
             if answer.total is not None:
                 totals.add(min(answer.total, listing.most or answer.total))
             if not answer.next or (listing.until is not None and any(map(listing.until, found))):
@@ -203,7 +218,7 @@ class Rest:
     ) -> Raw:
         """What was renamed is followed to where it is now, and never to another host."""
         for _ in range(_HOPS):
-            raw = await self._line.send(method, url, headers, query, body, removal)
+            raw = await self._line.send(method, url, headers, query, body, removal, self._clock.monotonic)
             to = urljoin(url, raw.headers.get("location", ""))
             if raw.status not in _MOVED or not to.startswith(self.base + "/"):
                 break

@@ -24,6 +24,8 @@ ALL = (
     "many_hosts",
     "forge_hour",
     "webhook_burst",
+    "register_burst",
+    "forge_hour",
 )
 
 

@@ -18,8 +18,8 @@ from provisioner.domain.errors import (
 )
 from provisioner.domain.forge import Conclusion, ForgeKind, Release, RunnerOrder, Site
 from provisioner.forges.github.credentials import App, Token
-from provisioner.forges.github.forge import GitHub
-from provisioner.forges.line import ORDINARY, REMOVALS
+from provisioner.forges.github.forge import AT_ONCE, GitHub
+from provisioner.forges.line import REMOVALS
 from tests.fakes.github.apps import key_pair
 from tests.fakes.github.limits import REGISTRATION
 from tests.fakes.github.server import Archive, FakeGitHub
@@ -100,13 +100,13 @@ async def test_only_so_many_are_asked_at_once_and_removals_have_places_of_their_
     await forge.runners(site)
     before = fake.asked()
     with fake.state.lock:
-        asking = [asyncio.ensure_future(forge.runners(site)) for _ in range(ORDINARY + 10)]
-        await _until(lambda: fake.asked() - before >= ORDINARY)
+        asking = [asyncio.ensure_future(forge.runners(site)) for _ in range(AT_ONCE + 10)]
+        await _until(lambda: fake.asked() - before >= AT_ONCE)
         asking += [asyncio.ensure_future(forge.remove(site, "9", "runner-i-9")) for _ in range(REMOVALS + 3)]
-        await _until(lambda: fake.asked() - before >= ORDINARY + REMOVALS)
+        await _until(lambda: fake.asked() - before >= AT_ONCE + REMOVALS)
         for _ in range(50):
             await asyncio.sleep(0.001)
-        assert fake.asked() - before == ORDINARY + REMOVALS
+        assert fake.asked() - before == AT_ONCE + REMOVALS
     await asyncio.gather(*asking)
 
 

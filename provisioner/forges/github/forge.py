@@ -16,6 +16,7 @@ from provisioner.domain.errors import ForgeRefused, ForgeUnauthorized, ForgeUnre
 from provisioner.domain.forge import (
     PREFIX,
     CiJob,
+    Counted,
     Given,
     Registration,
     Release,
@@ -39,6 +40,7 @@ from .scale_set import ScaleSets
 from .software import Listed, find_software
 from .steps import KIND
 
+AT_ONCE = 60  # arbitrary, of a hundred that GitHub allows one identity: a minute's registrations are sent in a second
 VISIBILITY_S = 30.0  # arbitrary: listings were seen to be late by seconds; GitHub promises nothing
 _LOOK_AGAIN_S = (1.0, 3.0, 6.0)  # for a record that is there, since its name is taken, and does not show yet
 _DEFAULT_GROUP = 1  # Source: GitHub REST, "Create configuration for a just-in-time runner": 1 is Default
@@ -60,9 +62,10 @@ class GitHub(Discussions):
         release: Release | None = None,
         timeout_s: float = TIMEOUT_S,
         visibility_s: float = VISIBILITY_S,
+        line: Line | None = None,
     ) -> None:
         self.visibility_s = visibility_s
-        self._line = Line(timeout_s)
+        self._line = line or Line(timeout_s, AT_ONCE)
         self._clock = clock
         self.account = Account(base, credential, clock, self._line, api)
         self.scale_sets = ScaleSets(self.account, clock, self._line)
@@ -85,7 +88,7 @@ class GitHub(Discussions):
     async def runners(self, site: Site) -> Sequence[Runner]:
         rest = await self.account.at(site)
         found = await rest.pages(f"{below(site)}/actions/runners", {"per_page": "100"}, key="runners")
-        return [shapes.runner(told) for told in found if told["name"].startswith(PREFIX)]
+        return Counted((shapes.runner(told) for told in found if told["name"].startswith(PREFIX)), found.cost)
 
     async def remove(self, site: Site, forge_id: str, name: str) -> None:
         await self._remove(await self.account.at(site), site, forge_id, name)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from provisioner.domain.errors import ForgeUnreachable
+from provisioner.domain.errors import ForgeThrottled, ForgeUnreachable
 from provisioner.domain.forge import Registration
 from provisioner.engine.registering import Registering
-from tests.fakes.virtual import run_virtually
+from tests.fakes.virtual import SimClock, run_virtually
 
 STILL = "runner-i-1 is still being registered"
 
@@ -34,11 +35,11 @@ def asking(forge: Forge, script: Callable[[Callable[[], Coroutine[Any, Any, str]
     """`script` is given what an agent does: its secret, or why there is none."""
 
     async def main() -> None:
-        registering = Registering(15.0)
+        registering = Registering(SimClock(), 15.0)
 
         async def ask() -> str:
             try:
-                return (await registering.run("runner-i-1", forge.register)).secret
+                return (await registering.run("runner-i-1", "octo", forge.register)).secret
             except ForgeUnreachable as error:
                 return error.message
 
@@ -83,10 +84,57 @@ def test_a_failure_is_told_once_and_then_it_is_tried_again(takes_s: float) -> No
     asking(forge, script)
 
 
+def test_who_is_throttled_is_made_as_soon_as_it_is_let_in_the_order_of_who_asked_first() -> None:
+    """Nobody asks again: turns do not wait for agents. Two are let in every 20 seconds."""
+    made: list[tuple[int, float]] = []
+
+    async def main() -> None:
+        clock = SimClock()
+        registering, room = Registering(clock, 15.0), {0.0: 2, 20.0: 2, 40.0: 2}
+
+        async def register(number: int) -> Registration:
+            at_s = clock.monotonic() // 20 * 20
+            if not room[at_s]:
+                raise ForgeThrottled("slow down", retry_after_s=at_s + 20 - clock.monotonic())
+            room[at_s] -= 1
+            made.append((number, clock.monotonic()))
+            return Registration(str(number), f"runner-{number}", "secret")
+
+        async def ask(number: int) -> None:
+            await clock.sleep(number)
+            with suppress(ForgeUnreachable):
+                await registering.run(f"runner-{number}", "octo", lambda: register(number))
+
+        await asyncio.gather(*(ask(number) for number in range(6)))
+        await clock.sleep(60)
+        await registering.close()
+
+    run_virtually(main())
+    assert made == [(0, 0.0), (1, 1.0), (2, 20.0), (3, 20.0), (4, 40.0), (5, 40.0)]
+
+
+def test_who_is_forgotten_while_it_waits_for_its_turn_is_never_made() -> None:
+    async def main() -> None:
+        clock, told = SimClock(), list[str]()
+        registering = Registering(clock, 15.0)
+
+        async def register() -> Registration:
+            told.append("throttled" if clock.monotonic() < 30 else "made")
+            raise ForgeThrottled("slow down", retry_after_s=30.0)
+
+        with pytest.raises(ForgeUnreachable, match=STILL):
+            await registering.run("runner-i-1", "octo", register)
+        registering.forget("runner-i-1")
+        await clock.sleep(60)
+        assert told == ["throttled"]
+
+    run_virtually(main())
+
+
 def test_who_asks_of_a_controller_that_leaves_is_refused_and_not_cancelled() -> None:
     async def main() -> None:
-        registering, forge = Registering(15.0), Forge(40.0)
-        asked = asyncio.create_task(registering.run("runner-i-1", forge.register))
+        registering, forge = Registering(SimClock(), 15.0), Forge(40.0)
+        asked = asyncio.create_task(registering.run("runner-i-1", "octo", forge.register))
         await asyncio.sleep(1)
         await registering.close()
         with pytest.raises(ForgeUnreachable, match=STILL):

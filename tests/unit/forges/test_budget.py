@@ -129,6 +129,31 @@ async def test_who_would_wait_longer_than_it_has_patience_is_told_when() -> None
         assert clock.monotonic() == 65.0
 
 
+@pytest.mark.parametrize(("took_s", "again_s"), [(0.0, 60.4), (0.4, 60.1)])
+async def test_what_an_exchange_takes_does_not_add_up_where_it_is_known(took_s: float, again_s: float) -> None:
+    clock = HandClock()
+    budget = Budget(clock)
+    async with budget.turn("core", False, "POST /x", Rate(1), 60.0) as exchange:
+        clock.move(0.4)
+        exchange.took_s = took_s
+    async with budget.turn("core", False, "POST /x", Rate(1), 61.0):
+        assert clock.monotonic() == pytest.approx(again_s)
+
+
+async def test_who_may_not_after_all_takes_nobodys_place() -> None:
+    clock = HandClock()
+    budget = Budget(clock)
+    async with budget.turn("core", False, "POST /x", Rate(1), 60.0):
+        waiting = asyncio.create_task(_turn(budget))
+        await asyncio.sleep(0)
+        budget.hold(70.0)
+    with pytest.raises(ForgeThrottled, match="patience"):
+        await waiting
+    clock.move(10.0)
+    await _turn(budget)
+    assert clock.monotonic() == 70.0
+
+
 async def test_who_is_sent_away_while_all_are_under_way_leaves_no_trace() -> None:
     clock = HandClock()
     budget = Budget(clock)
