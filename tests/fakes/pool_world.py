@@ -6,12 +6,9 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, cast
-
-import structlog
 
 from provisioner.domain.demand import Redelivers
 from provisioner.domain.forge import CiJobState, Delivery, ForgeKind, Site
@@ -22,6 +19,7 @@ from provisioner.engine import Engine
 from provisioner.providers.aws.pace import Calls, Rate
 
 from .hooked import CrashNow, Hooked, Life
+from .overheard import overheard
 from .poolforge import BASE, Mischief, PoolForge, PoolJob
 from .simagent import Troubles
 from .simcloud import Faults
@@ -84,14 +82,10 @@ class PoolWorld(World):
         self.most: Counter[str] = Counter()
 
     def live(self, main: Callable[[PoolWorld], Coroutine[Any, Any, None]]) -> None:
-        configured = structlog.get_config()
-        structlog.configure(processors=[_silence])
-        try:
-            run_virtually(self._live(main))
-        finally:
-            structlog.configure(**configured)
+        with overheard(self.unexpected):
+            run_virtually(self.alive(main))
 
-    async def _live(self, main: Callable[[PoolWorld], Coroutine[Any, Any, None]]) -> None:
+    async def alive(self, main: Callable[[PoolWorld], Coroutine[Any, Any, None]]) -> None:
         self.spawn(self.control())
         self.spawn(self.ci.assign())
         self.spawn(self._watch())
@@ -117,10 +111,14 @@ class PoolWorld(World):
         life, engine = self._life, self.engine
         if engine is None or life is None or life.dead or not self._awake.is_set():
             return False
-        with suppress(CrashNow):
+        try:
             await engine.demand.take(delivery)
-            return True
-        return False
+        except CrashNow:
+            return False
+        except Exception as error:
+            self.violated("error", f"a webhook was answered with {error!r}", error)
+            return False
+        return True
 
     async def _watch(self) -> None:
         """How many machines of each pool there are at most at any time, by the cloud's own count."""
@@ -170,7 +168,3 @@ class _Opens:
     async def open(self) -> JobQueue:
         opened: JobQueue = await Hooked(self._world, self._life, self._queue).open()
         return cast("JobQueue", Hooked(self._world, self._life, opened))
-
-
-def _silence(logger: object, method: str, event: Any) -> Any:
-    raise structlog.DropEvent

@@ -149,12 +149,25 @@ class PoolForge(SimForge):
             self._dice.shuffle(idle)
             for job in list(self._waiting.values()) if idle else []:
                 told = job.told(None)
-                fitting = (r for r in idle if serves(r.labels, job.labels) and covers(self._sites[r.name], told))
-                if (record := next(fitting, None)) is not None:
+                if (record := next((one for one in idle if self._may_have(one, told)), None)) is not None:
                     idle.remove(record)
-                    self._give(job, record)
+                    self._give(record, job)
 
-    def _give(self, job: PoolJob, record: Record) -> None:
+    def _just_now(self, record: Record) -> PoolJob:
+        """One that waits, or else one that somebody wants just then."""
+        waiting = (job for job in self._waiting.values() if self._may_have(record, job.told(None)))
+        if (job := next(waiting, None)) is None:
+            path, key = self._sites[record.name].path, f"raced-{next(self._numbers)}"
+            where, seconds = path if "/" in path else f"{path}/late", self._rng.choice((2.0, 15.0))
+            job = PoolJob(key, record.labels, seconds, run=f"run-{key}", repository=where)
+            self.queue(job)
+        return job
+
+    def _may_have(self, record: Record, job: CiJob) -> bool:
+        return serves(record.labels, job.labels) and covers(self._sites[record.name], job)
+
+    def _give(self, record: Record, job: SimJob) -> None:
+        assert isinstance(job, PoolJob)
         self._waiting.pop(job.id)
         record.job, job.state, job.runner = job, CiJobState.RUNNING, record.name
         job.began_at = self._time.now()
