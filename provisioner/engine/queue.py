@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from decimal import Decimal
 from functools import cached_property
 
@@ -18,6 +18,7 @@ from provisioner.domain.job import Instance, InstancePhase, Job, JobPhase, Need,
 from provisioner.domain.offer import Offer
 from provisioner.domain.place import Ladder, beside, ceilings
 from provisioner.domain.policy import Policy
+from provisioner.domain.pools import NAMED, Pool, job_name_of
 from provisioner.domain.ports import Clock
 from provisioner.domain.reruns import taken_away
 from provisioner.domain.store import Store
@@ -33,7 +34,8 @@ _TOLD_S = 60.0  # arbitrary: a budget's figures change with every machine that e
 
 
 class Queue:
-    """One pass over the waiting jobs, in their fair order. `blocked` says why nothing is to be rented for one yet."""
+    """One pass over the waiting jobs, in their fair order. `blocked` says why nothing is to be rented for one yet;
+    machines of `pools` are counted when one is planned."""
 
     def __init__(
         self,
@@ -44,6 +46,7 @@ class Queue:
         policy: Policy,
         rng: random.Random,
         blocked: Callable[[Job], str],
+        pools: Sequence[Pool] = (),
     ) -> None:
         self._store = store
         self._market = market
@@ -52,6 +55,7 @@ class Queue:
         self._policy = policy
         self._rng = rng
         self._blocked = blocked
+        self._most = {pool.job_name: pool.max for pool in pools}
         self._told: dict[Hashable, tuple[str, float]] = {}
 
     async def serve(self, scene: Scene, live: Mapping[str, Instance], reports: Mapping[str, Report]) -> bool:
@@ -78,7 +82,7 @@ class Queue:
             if (instance := turn.take_idle(job)) is not None:
                 await self._assign(job, instance)
                 return True
-        if job.id in turn.planned_for or turn.take_coming(job):
+        if job.id in turn.planned_for or turn.take_coming(job) or turn.full(job, self._most):
             return False
         return await self._plan(job, turn)
 
@@ -216,9 +220,20 @@ class _Turn:
             if (i.phase in _UNDER_WAY and i.planned_for not in wanting) or _soon_takes_work(i, self._reports.get(i.id))
         ]
 
+    @cached_property
+    def _of_pools(self) -> Counter[str]:
+        return Counter(job_name_of(i.owner) for i in self._live.values() if i.owner.startswith(NAMED))
+
+    def full(self, job: Job, most: Mapping[str, int]) -> bool:
+        """Whether its pool has as many machines as it may, those included that are about to go: the one that its runner
+        had before may be among them."""
+        return job.spec.name in most and self._of_pools[job.spec.name] >= most[job.spec.name]
+
     def planned(self, job: Job, offer: Offer) -> None:
         self.planned_for.add(job.id)
         self.ours[offer.key] += 1
+        if job.spec.name.startswith(NAMED):
+            self._of_pools[job.spec.name] += 1
         if offer.most is not None:
             self.ladders = {key: beside(ladder, self.ours) for key, ladder in self.ladders.items()}
 
