@@ -65,10 +65,13 @@ class Listens(Protocol):
 
 
 class PoolForge(SimForge):
-    """`deliver` brings a webhook to the controller: whether it was answered. `queues` are told of jobs as well."""
+    """`deliver` brings a webhook to the controller: whether it was answered. `queues` are told of jobs as well,
+    `served` of runners that have served theirs. `unheard` are jobs of whose coming the webhook was lost."""
 
-    def __init__(self, clock: SimClock, rng: random.Random, mischief: Mischief, faults: ForgeFaults) -> None:
-        super().__init__(clock, rng, faults)
+    def __init__(
+        self, clock: SimClock, rng: random.Random, mischief: Mischief, faults: ForgeFaults, *, refuses: bool = True
+    ) -> None:
+        super().__init__(clock, rng, faults, refuses=refuses)
         self._time = clock
         self._dice = random.Random(rng.random())
         self._mischief = mischief
@@ -78,7 +81,9 @@ class PoolForge(SimForge):
         self._lost: list[tuple[datetime, Delivery]] = []
         self._on_their_way: set[asyncio.Task[None]] = set()
         self.deliver: Callable[[Delivery], Awaitable[bool]] = _nobody
+        self.served: Callable[[str], None] = lambda runner: None
         self.queues: list[Listens] = []
+        self.unheard: set[str] = set()
         self.asked = 0
         self.sent = 0
         self.mishaps = 0
@@ -177,6 +182,7 @@ class PoolForge(SimForge):
     def finish(self, record: Record) -> None:
         job = record.job
         super().finish(record)
+        self.served(record.name)
         assert isinstance(job, PoolJob)
         self._tell_of(job)
 
@@ -196,6 +202,8 @@ class PoolForge(SimForge):
         self.mishaps += late
         if lost:
             self._lost.append((self._time.now(), delivery))
+            if delivery.job is not None and delivery.job.state is CiJobState.QUEUED:
+                self.unheard.add(delivery.job.id)
             return
         self._send(delivery, self._dice.uniform(5.0, 40.0) if late and not doubled else 0.0)
         if doubled:
