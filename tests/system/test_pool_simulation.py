@@ -30,7 +30,7 @@ THIRD = Mischief(lose=0.12, double=0.11, late=0.10)
 LABELS = (("gpu",), ("gpu",), ("self-hosted", "gpu"), ("gpu", "a100"), ("a100",))
 WITHIN_S = 4 * 3600.0
 KNOWN_S = 60.0  # Source: the figure for webhooks that were lost
-EPISODES = 6
+EPISODES = 10
 
 
 @pytest.fixture(scope="module")
