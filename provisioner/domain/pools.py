@@ -335,6 +335,11 @@ def owner_of(pool: Pool, ask: Ask) -> str:
     return f"{pool.job_name}/{ask.site.host}/{ask.repository}"
 
 
+def job_name_of(owner: str) -> str:
+    """Of the pool's jobs, by an owner as above or a machine's."""
+    return "/".join(owner.split("/", 2)[:2])
+
+
 @lru_cache(maxsize=8192)
 def repository_of(owner: str) -> str:
     """What `owner_of` was given."""

@@ -10,7 +10,7 @@ from provisioner.domain.demand import Believed
 from provisioner.domain.facts import Report, RunnerTold
 from provisioner.domain.forge import Site
 from provisioner.domain.job import Attempt, Job, RunnerSpec
-from provisioner.domain.pools import NAMED, Pool, PoolRunner, Stage, Taken, repository_of
+from provisioner.domain.pools import NAMED, Pool, PoolRunner, Stage, Taken, job_name_of, repository_of
 from provisioner.domain.runners import RunnerRow, waited_s
 
 
@@ -46,7 +46,7 @@ def look(
             _add(crew, job, site_of(job.spec.runner), believed, told, now)
     alive = {job.id for job in believed.jobs}
     for owner in believed.owners:
-        name = "/".join(owner.split("/", 2)[:2])
+        name = job_name_of(owner)
         if name in crews and owner.partition("#")[2] not in alive:
             crews[name].machines += 1
     return {name.removeprefix(NAMED): crew for name, crew in crews.items()}

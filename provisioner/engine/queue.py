@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from decimal import Decimal
 from functools import cached_property
 
@@ -18,6 +18,7 @@ from provisioner.domain.job import CiOrigin, Instance, InstancePhase, Job, JobPh
 from provisioner.domain.offer import Offer
 from provisioner.domain.place import Ladder, beside, ceilings
 from provisioner.domain.policy import Policy
+from provisioner.domain.pools import NAMED, Pool, job_name_of
 from provisioner.domain.ports import Clock
 from provisioner.domain.reruns import taken_away
 from provisioner.domain.store import Store
@@ -34,7 +35,8 @@ _TOLD_S = 60.0  # arbitrary: a budget's figures change with every machine that e
 
 class Queue:
     """One pass over the waiting jobs, in their fair order. `blocked` says why nothing is to be rented for one yet;
-    `allowed` is what a CI run's policy allows by now, where it may have been changed since."""
+    `allowed` is what a CI run's policy allows by now, where it may have been changed since; machines of `pools` are counted
+    when one is planned."""
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class Queue:
         rng: random.Random,
         blocked: Callable[[Job], str],
         allowed: Callable[[CiOrigin], CiOrigin] | None = None,
+        pools: Sequence[Pool] = (),
     ) -> None:
         self._store = store
         self._market = market
@@ -55,6 +58,7 @@ class Queue:
         self._rng = rng
         self._blocked = blocked
         self._allowed = allowed
+        self._most = {pool.job_name: pool.max for pool in pools}
         self._told: dict[Hashable, tuple[str, float]] = {}
 
     async def serve(self, scene: Scene, live: Mapping[str, Instance], reports: Mapping[str, Report]) -> bool:
@@ -81,7 +85,7 @@ class Queue:
             if (instance := turn.take_idle(job)) is not None:
                 await self._assign(job, instance)
                 return True
-        if job.id in turn.planned_for or turn.take_coming(job):
+        if job.id in turn.planned_for or turn.take_coming(job) or turn.full(job, self._most):
             return False
         return await self._plan(job, turn)
 
@@ -224,9 +228,20 @@ class _Turn:
             if (i.phase in _UNDER_WAY and i.planned_for not in wanting) or _soon_takes_work(i, self._reports.get(i.id))
         ]
 
+    @cached_property
+    def _of_pools(self) -> Counter[str]:
+        return Counter(job_name_of(i.owner) for i in self._live.values() if i.owner.startswith(NAMED))
+
+    def full(self, job: Job, most: Mapping[str, int]) -> bool:
+        """Whether its pool has as many machines as it may, those included that are about to go: the one that its runner
+        had before may be among them."""
+        return job.spec.name in most and self._of_pools[job.spec.name] >= most[job.spec.name]
+
     def planned(self, job: Job, offer: Offer) -> None:
         self.planned_for.add(job.id)
         self.ours[offer.key] += 1
+        if job.spec.name.startswith(NAMED):
+            self._of_pools[job.spec.name] += 1
         if offer.most is not None:
             self.ladders = {key: beside(ladder, self.ours) for key, ladder in self.ladders.items()}
 

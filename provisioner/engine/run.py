@@ -127,7 +127,9 @@ class Engine:
         self._attempts = Attempts(
             store, self.observed, self.desk, clock, policy, taken, self.reruns, self.runners.sites
         )
-        self._queue = Queue(store, self.market, self.desk, clock, policy, rng, self.runners.sites.blocked, allowed)
+        self._queue = Queue(
+            store, self.market, self.desk, clock, policy, rng, self.runners.sites.blocked, allowed, pools
+        )
         self._collector = Collector(store, providers, clock, policy, self.observed)
         self._leftovers = Leftovers(store, can.leftovers, clock, policy)
         self._limits = Limits(store, can.limits, clock, policy)

@@ -15,6 +15,7 @@ from provisioner.domain.forge import CiJobState
 from provisioner.domain.ids import new_id
 from provisioner.domain.job import Instance, Job, JobPhase, JobSpec, MarketPolicy, Need, Outcome, RunnerSpec, Why
 from provisioner.domain.reruns import RerunOutcome
+from provisioner.domain.store import Store
 
 from .episode import Episode, Protection, Tally
 from .simforge import SITE, ForgeFaults, SimForge, SimJob
@@ -25,7 +26,7 @@ _IDLE_S = 25.0
 _LINGER_S = 900.0  # what the policy looks at a site for, and more
 _SURELY = timedelta(seconds=10)  # before an attempt's end is written down
 _ANSWERED_S = 45.0  # an answer may be so long on its way
-_TAKEN = frozenset({Why.PREEMPTED, Why.LOST, Why.STOPPED, Why.LIFETIME, Why.UNHEALTHY})
+TAKEN = frozenset({Why.PREEMPTED, Why.LOST, Why.STOPPED, Why.LIFETIME, Why.UNHEALTHY})
 
 
 class CiEpisode(Episode):
@@ -104,26 +105,9 @@ class CiEpisode(Episode):
     async def check(self, tally: Tally) -> None:
         forge, store = self._world.forge, self._store.port
         assert forge is not None
-        for name, lost in forge.killed:
-            rows = [row for job in await store.jobs.find(limit=1000) for row in await store.runners.of_job(job.id)]
-            row = next(row for row in rows if row.name == name)
-            attempt = await store.jobs.attempt(row.job_id, row.number)
-            job, instance = await store.jobs.get(row.job_id), await store.instances.get(row.instance_id)
-            ends = {attempt.reason.why, instance.reason.why}
-            if not (job.cancel_now or ends & _TAKEN):
-                raise Violation("7", f"{lost.id} was killed on {name}: {attempt.reason}; {instance.reason}")
-            if instance.reason.why is Why.LOST and not self._world.clock.stepped:
-                await self._check_silence(instance, forge.told_at_work.get(name, []))
+        await check_killed(store, forge, TAKEN, stepped=self._world.clock.stepped)
         await self._check_reruns(forge, tally)
         tally.outcomes.update(Counter(f"ci-{job.state}{'-lost' if job.lost else ''}" for job in forge.jobs.values()))
-
-    async def _check_silence(self, instance: Instance, told_at_work: Sequence[datetime]) -> None:
-        """Of a machine that its forge showed at work lately, silence is no sign that it is lost."""
-        for event in await self._store.port.records.events(instance_id=instance.id, what="instance.stopping"):
-            lately = event.at - timedelta(seconds=POLICY.silence_s - 1)
-            answered = event.at - timedelta(seconds=_ANSWERED_S)
-            if "silent" in event.message and any(lately < at < answered for at in told_at_work):
-                raise Violation("7", f"{instance.id} was ended for its silence while its forge showed it at work")
 
     async def _check_reruns(self, forge: SimForge, tally: Tally) -> None:
         """What a machine cut short runs again, and gets a runner; or it is said why not."""
@@ -171,6 +155,32 @@ class CiEpisode(Episode):
             allowed.add(Outcome.CANCELLED)
         if job.outcome not in allowed:
             raise Violation("3", f"{job.id} ended {job.outcome} ({job.reason}) after {served} jobs")
+
+
+async def check_killed(store: Store, forge: SimForge, taken: Collection[Why], *, stepped: bool) -> None:
+    """No CI job was, but by whoever wanted that at once, or with a machine that ended for one of these reasons.
+
+    Raises: Violation."""
+    jobs = await store.jobs.find(limit=100_000) if forge.killed else []
+    rows = {row.name: row for job in jobs for row in await store.runners.of_job(job.id)}
+    for name, lost in forge.killed:
+        row = rows[name]
+        attempt = await store.jobs.attempt(row.job_id, row.number)
+        job, instance = await store.jobs.get(row.job_id), await store.instances.get(row.instance_id)
+        ends = {attempt.reason.why, instance.reason.why}
+        if not job.cancel_now and ends.isdisjoint(taken):
+            raise Violation("7", f"{lost.id} was killed on {name}: {attempt.reason}; {instance.reason}")
+        if instance.reason.why is Why.LOST and not stepped:
+            await _check_silence(store, instance, forge.told_at_work.get(name, []))
+
+
+async def _check_silence(store: Store, instance: Instance, told_at_work: Sequence[datetime]) -> None:
+    """Of a machine that its forge showed at work lately, silence is no sign that it is lost."""
+    for event in await store.records.events(instance_id=instance.id, what="instance.stopping"):
+        lately = event.at - timedelta(seconds=POLICY.silence_s - 1)
+        answered = event.at - timedelta(seconds=_ANSWERED_S)
+        if "silent" in event.message and any(lately < at < answered for at in told_at_work):
+            raise Violation("7", f"{instance.id} was ended for its silence while its forge showed it at work")
 
 
 class LossEpisode(CiEpisode):

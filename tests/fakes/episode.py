@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from itertools import pairwise
-from typing import Any, TypeVar
-
-import structlog
+from typing import TypeVar
 
 from provisioner.domain.gpu import GpuNeed
 from provisioner.domain.ids import new_id
 from provisioner.domain.job import AttemptPhase, Instance, Job, JobPhase, JobSpec, MarketPolicy, Need, Outcome, Why
 from provisioner.domain.money import cost
 
+from .overheard import overheard
 from .simagent import Troubles
 from .simcloud import Faults
 from .simforge import SimForge
@@ -112,16 +111,9 @@ def episode(
     `stepped` and `suspended`."""
     store = store or SimStore()
     store.empty(seed)
-    configured = structlog.get_config()
-    structlog.configure(processors=[_silence])
-    try:
-        return run_virtually((kind or Episode)(seed, store, off, stress or {}).run())
-    finally:
-        structlog.configure(**configured)
-
-
-def _silence(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    raise structlog.DropEvent
+    it = (kind or Episode)(seed, store, off, stress or {})
+    with overheard(it.unexpected):
+        return run_virtually(it.run())
 
 
 class Episode:
@@ -155,6 +147,9 @@ class Episode:
         await self._rest()
         control.cancel()
         return await self._checked()
+
+    def unexpected(self, what: str, cause: BaseException | None) -> None:
+        self._world.unexpected(what, cause)
 
     # What people do
 

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, cast
-
-import structlog
 
 from provisioner.domain.demand import Redelivers
 from provisioner.domain.forge import CiJobState, Delivery, ForgeKind, Site
 from provisioner.domain.job import Instance, MarketPolicy, Need
 from provisioner.domain.job_queue import JobQueue, OpensQueue
-from provisioner.domain.pools import NAMED, Pool
+from provisioner.domain.pools import Pool
 from provisioner.engine import Engine
 from provisioner.providers.aws.pace import Calls, Rate
 
 from .hooked import CrashNow, Hooked, Life
+from .overheard import overheard
+from .pool_watch import PoolWatch
 from .poolforge import BASE, Mischief, PoolForge, PoolJob
 from .simagent import Troubles
-from .simcloud import Faults
+from .simcloud import Faults, SimMachine
 from .simforge import ForgeFaults
 from .simqueue import SimQueue
 from .simstore import SimStore
@@ -63,46 +61,60 @@ class PoolWorld(World):
         troubles: Troubles = CALM,
         crash_chance: float = 0.0,
         call_s: float = 0.01,
+        off: str = "",
     ) -> None:
         rng = random.Random(seed)
         shares, wrong = mischief or Mischief(), forge_faults or ForgeFaults.none()
 
         def forge(clock: SimClock) -> PoolForge:
-            return PoolForge(clock, random.Random(rng.random()), shares, wrong)
+            return PoolForge(clock, random.Random(rng.random()), shares, wrong, refuses=off != "busy-refusal")
 
         store.empty(seed)
         self._rows = store
-        super().__init__(rng, store.port, store.reopen, faults or Faults.none(), troubles, "", forge)
+        super().__init__(rng, store.port, store.reopen, faults or Faults.none(), troubles, off, forge)
         self.pools = tuple(pools)
         self.crash_chance = crash_chance
         self._call_s = call_s
+        self._calmed_s = 0.0
         assert isinstance(self.forge, PoolForge)
         self.ci: PoolForge = self.forge
         self.ci.deliver = self._deliver
         self.redelivers: Mapping[str, Redelivers] = {"github.com": self.ci}
         self.kept = {pool.name: SimQueue(self.ci, self.clock, *pool.labels) for pool in self.pools if pool.scale_set}
-        self.most: Counter[str] = Counter()
+        self.watch = PoolWatch(self, self.ci, {pool.name: pool.max for pool in self.pools})
+        self.ci.served = self.watch.served
 
     def live(self, main: Callable[[PoolWorld], Coroutine[Any, Any, None]]) -> None:
-        configured = structlog.get_config()
-        structlog.configure(processors=[_silence])
-        try:
-            run_virtually(self._live(main))
-        finally:
-            structlog.configure(**configured)
+        with overheard(self.unexpected):
+            run_virtually(self.alive(main))
 
-    async def _live(self, main: Callable[[PoolWorld], Coroutine[Any, Any, None]]) -> None:
+    async def alive(self, main: Callable[[PoolWorld], Coroutine[Any, Any, None]]) -> None:
         self.spawn(self.control())
         self.spawn(self.ci.assign())
-        self.spawn(self._watch())
-        await main(self)
-        if self.violations:
-            raise self.violations[0]
+        self.spawn(self.watch.run())
+        try:
+            await main(self)
+        finally:
+            if self.violations:
+                raise self.violations[0]
 
     async def moment(self, life: Life) -> None:
         if self._call_s:
             await self.clock.sleep(self._call_s)
         await super().moment(life)
+
+    async def altered(self, name: str, call: Callable[..., Awaitable[Any]], arguments: Any, options: Any) -> Any:
+        answer = await super().altered(name, call, arguments, options)
+        self.watch.called(name, arguments)
+        return answer
+
+    def able_from_s(self, machine: SimMachine) -> float:
+        agent = next((agent for agent in self._agents if agent.machine is machine), None)
+        return max(self._listening_s, self._calmed_s, agent.cut_until_s if agent is not None else 0.0)
+
+    def calm(self) -> None:
+        self._calmed_s = self.clock.monotonic()
+        super().calm()
 
     async def process(self, engine: Engine) -> None:
         async with asyncio.TaskGroup() as group:
@@ -117,21 +129,14 @@ class PoolWorld(World):
         life, engine = self._life, self.engine
         if engine is None or life is None or life.dead or not self._awake.is_set():
             return False
-        with suppress(CrashNow):
+        try:
             await engine.demand.take(delivery)
-            return True
-        return False
-
-    async def _watch(self) -> None:
-        """How many machines of each pool there are at most at any time, by the cloud's own count."""
-        caps = {pool.name: pool.max for pool in self.pools}
-        while True:
-            there = Counter(m.order.owner.split("/")[1] for m in self.cloud.there if m.order.owner.startswith(NAMED))
-            for name, count in there.items():
-                self.most[name] = max(self.most[name], count)
-                if count > caps[name]:
-                    self.violated("max", f"{count} machines of {name}, which may have {caps[name]}")
-            await self.clock.sleep(0.5)
+        except CrashNow:
+            return False
+        except Exception as error:
+            self.violated("error", f"a webhook was answered with {error!r}", error)
+            return False
+        return True
 
     async def until(self, holds: Callable[[], bool], within_s: float, what: str = "") -> float:
         """Seconds until it held. Raises: AssertionError."""
@@ -139,6 +144,8 @@ class PoolWorld(World):
         while not holds():
             if self.failure is not None:
                 raise self.failure
+            if self.violations:
+                raise self.violations[0]
             assert self.clock.monotonic() - began_s < within_s, what or await self.told()
             await self.clock.sleep(0.1)
         return self.clock.monotonic() - began_s
@@ -170,7 +177,3 @@ class _Opens:
     async def open(self) -> JobQueue:
         opened: JobQueue = await Hooked(self._world, self._life, self._queue).open()
         return cast("JobQueue", Hooked(self._world, self._life, opened))
-
-
-def _silence(logger: object, method: str, event: Any) -> Any:
-    raise structlog.DropEvent

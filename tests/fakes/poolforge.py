@@ -65,10 +65,13 @@ class Listens(Protocol):
 
 
 class PoolForge(SimForge):
-    """`deliver` brings a webhook to the controller: whether it was answered. `queues` are told of jobs as well."""
+    """`deliver` brings a webhook to the controller: whether it was answered. `queues` are told of jobs as well,
+    `served` of runners that have served theirs. `unheard` are jobs of whose coming the webhook was lost."""
 
-    def __init__(self, clock: SimClock, rng: random.Random, mischief: Mischief, faults: ForgeFaults) -> None:
-        super().__init__(clock, rng, faults)
+    def __init__(
+        self, clock: SimClock, rng: random.Random, mischief: Mischief, faults: ForgeFaults, *, refuses: bool = True
+    ) -> None:
+        super().__init__(clock, rng, faults, refuses=refuses)
         self._time = clock
         self._dice = random.Random(rng.random())
         self._mischief = mischief
@@ -78,7 +81,9 @@ class PoolForge(SimForge):
         self._lost: list[tuple[datetime, Delivery]] = []
         self._on_their_way: set[asyncio.Task[None]] = set()
         self.deliver: Callable[[Delivery], Awaitable[bool]] = _nobody
+        self.served: Callable[[str], None] = lambda runner: None
         self.queues: list[Listens] = []
+        self.unheard: set[str] = set()
         self.asked = 0
         self.sent = 0
         self.mishaps = 0
@@ -149,12 +154,25 @@ class PoolForge(SimForge):
             self._dice.shuffle(idle)
             for job in list(self._waiting.values()) if idle else []:
                 told = job.told(None)
-                fitting = (r for r in idle if serves(r.labels, job.labels) and covers(self._sites[r.name], told))
-                if (record := next(fitting, None)) is not None:
+                if (record := next((one for one in idle if self._may_have(one, told)), None)) is not None:
                     idle.remove(record)
-                    self._give(job, record)
+                    self._give(record, job)
 
-    def _give(self, job: PoolJob, record: Record) -> None:
+    def _just_now(self, record: Record) -> PoolJob:
+        """One that waits, or else one that somebody wants just then."""
+        waiting = (job for job in self._waiting.values() if self._may_have(record, job.told(None)))
+        if (job := next(waiting, None)) is None:
+            path, key = self._sites[record.name].path, f"raced-{next(self._numbers)}"
+            where, seconds = path if "/" in path else f"{path}/late", self._rng.choice((2.0, 15.0))
+            job = PoolJob(key, record.labels, seconds, run=f"run-{key}", repository=where)
+            self.queue(job)
+        return job
+
+    def _may_have(self, record: Record, job: CiJob) -> bool:
+        return serves(record.labels, job.labels) and covers(self._sites[record.name], job)
+
+    def _give(self, record: Record, job: SimJob) -> None:
+        assert isinstance(job, PoolJob)
         self._waiting.pop(job.id)
         record.job, job.state, job.runner = job, CiJobState.RUNNING, record.name
         job.began_at = self._time.now()
@@ -164,6 +182,7 @@ class PoolForge(SimForge):
     def finish(self, record: Record) -> None:
         job = record.job
         super().finish(record)
+        self.served(record.name)
         assert isinstance(job, PoolJob)
         self._tell_of(job)
 
@@ -183,6 +202,8 @@ class PoolForge(SimForge):
         self.mishaps += late
         if lost:
             self._lost.append((self._time.now(), delivery))
+            if delivery.job is not None and delivery.job.state is CiJobState.QUEUED:
+                self.unheard.add(delivery.job.id)
             return
         self._send(delivery, self._dice.uniform(5.0, 40.0) if late and not doubled else 0.0)
         if doubled:

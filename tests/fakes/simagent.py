@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from provisioner.domain.facts import AttemptReport, Report
 from provisioner.domain.job import Job
@@ -30,6 +30,7 @@ class Line(Protocol):
     def began(self, agent: SimAgent, job: Job, number: int) -> None: ...
     def over(self, agent: SimAgent, job_id: str) -> None: ...
     async def register(self, job: Job, number: int) -> str: ...
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]: ...
     @property
     def forge(self) -> SimForge | None: ...
 
@@ -138,7 +139,7 @@ class SimAgent:
             except Down:
                 return
 
-        self._task = asyncio.create_task(repeat())
+        self._line.spawn(repeat())
 
     def _report(self) -> Report:
         self._sequence += 1
@@ -203,7 +204,7 @@ class SimAgent:
         assert self._line.forge is not None
         now_s = self._clock.monotonic()
         runner = SimRunner(self._line.forge, job, number, self._clock, self._rng, self._line.register, now_s)
-        task = asyncio.create_task(runner.live())
+        task = self._line.spawn(runner.live())
         self.machine.on_end += [lambda: task.cancel() and None, runner.die]
         self._runner_tasks[job.id, number] = task
         self._line.began(self, job, number)

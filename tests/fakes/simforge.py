@@ -99,6 +99,7 @@ class SimForge:
         self.jobs: dict[str, SimJob] = {}
         self.refused_at: datetime | None = None
         self.killed: list[tuple[str, SimJob]] = []
+        self.raced: list[str] = []
         self.told_at_work: dict[str, list[datetime]] = {}
         self.begun: asyncio.Queue[CiJob] = asyncio.Queue()  # what its webhooks would tell of
         self._ids = itertools.count(1)
@@ -138,9 +139,8 @@ class SimForge:
         def effect() -> None:
             record = self.records.get(name)
             if record is not None and record.online and record.job is None and self._rng.random() < self.faults.raced:
-                self._give(
-                    record, SimJob(f"raced-{name}-{next(self._ids)}", record.labels, self._rng.choice((2.0, 15.0)))
-                )
+                self._give(record, self._just_now(record))
+                self.raced.append(name)
             if record is not None and record.job is not None and self._refuses:
                 raise RunnerBusy(f"{name} has a job")
             if record is not None:
@@ -148,6 +148,11 @@ class SimForge:
             self.records.pop(name, None)
 
         await self._call(effect)
+
+    def _just_now(self, record: Record) -> SimJob:
+        """A job that it is given just before it is removed."""
+        key = f"raced-{record.name}-{next(self._ids)}"
+        return SimJob(key, record.labels, self._rng.choice((2.0, 15.0)))
 
     async def queued(self, site: Site) -> Sequence[CiJob]:
         waiting = [job for job in self.jobs.values() if job.state is CiJobState.QUEUED]

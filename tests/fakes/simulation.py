@@ -368,8 +368,19 @@ class World:
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._over)
         return task
 
-    def violated(self, invariant: str, what: str) -> None:
-        self.violations.append(Violation(invariant, what))
+    def _over(self, task: asyncio.Task[Any]) -> None:
+        """Nobody waits for it: what it was cut short by would be missed."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.violated("error", f"{task.get_coro()} ended by {error!r}", error)
+
+    def violated(self, invariant: str, what: str, cause: BaseException | None = None) -> None:
+        violation = Violation(invariant, what)
+        violation.__cause__ = cause
+        self.violations.append(violation)
+
+    def unexpected(self, what: str, cause: BaseException | None) -> None:
+        self.violated("error", what, cause)

@@ -8,9 +8,10 @@ from decimal import Decimal
 from typing import Any
 
 from provisioner.domain.forge import ForgeKind, Site
-from provisioner.domain.job import Job, JobPhase, JobSpec, Need, Reason, RunnerSpec, Why
+from provisioner.domain.job import InstancePhase, Job, JobPhase, JobSpec, Need, Reason, RunnerSpec, Why
 from provisioner.domain.offer import Market, Offer
 from provisioner.domain.place import Ladder, Rung
+from provisioner.domain.pools import Pool
 from provisioner.engine.market import Marketplace
 from provisioner.engine.queue import Queue
 from provisioner.engine.scene import Scene as Waiting
@@ -39,9 +40,10 @@ class Offered:
         return Ladder(tuple(Rung(offer) for offer in self._offers))
 
 
-def queue_at(scene: Scene, market: Offered) -> Queue:
+def queue_at(scene: Scene, market: Offered, *pools: Pool) -> Queue:
     desk: Any = FakeDesk()
-    return Queue(scene.port, market, desk, scene.clock, POLICY, random.Random(1), lambda job: "")  # type: ignore[arg-type]
+    dice, blocked = random.Random(1), lambda job: ""
+    return Queue(scene.port, market, desk, scene.clock, POLICY, dice, blocked, pools)  # type: ignore[arg-type]
 
 
 async def asked(scene: Scene, spec: JobSpec, why: Why, *, wish: bool = False) -> list[bool]:
@@ -101,6 +103,25 @@ def test_each_machine_of_which_there_are_only_so_many_is_planned_so_often() -> N
         assert sorted(one.offer.zone for one in await port.instances.find()) == ["h", "h2", "h2"]
         reason = (await port.jobs.get("j-4")).reason
         assert (reason.why, reason.detail) == (Why.NO_CAPACITY, "hosts h: it is in use; hosts h: all 2 are in use")
+
+    run_virtually(main())
+
+
+def test_a_pool_has_no_machine_too_many_while_one_that_is_taken_away_is_still_there() -> None:
+    store = SimStore()
+
+    async def main() -> None:
+        scene, pool = Scene(store), Pool("gpu", (SITE,), ("gpu",), max=2)
+        port, now = scene.port, scene.clock.now()
+        queue = queue_at(scene, Offered(HOST), pool)
+        spec = replace(RUNNER, name=pool.job_name)
+        jobs = [await port.jobs.submit(Job(f"j-{n}", f"{pool.job_name}/h/r", spec, JobPhase.QUEUED, now)) for n in "12"]
+        going = await scene.instance(ready=True, owner=jobs[0].tenant, planned_for="")
+        going = replace(going, phase=InstancePhase.DRAINING)
+        await queue.serve(Waiting([], jobs, [], {}, {}), {going.id: going}, {})
+        assert [one.planned_for for one in await port.instances.find() if one.id != going.id] == ["j-1"]
+        await queue.serve(Waiting([], jobs, [], {}, {}), {}, {})
+        assert {one.planned_for for one in await port.instances.find() if one.id != going.id} == {"j-1", "j-2"}
 
     run_virtually(main())
 

@@ -131,7 +131,7 @@ def test_a_count_that_is_wrong_rents_nothing(store: SimStore) -> None:
         queue_of(world).claims = 40
         world.ci.queue(world.job(1))
         await world.rest(300)
-        assert world.most["gpu"] == 1
+        assert world.watch.most["gpu"] == 1
 
     world(store, poll_every_s=1000).live(main)
 
