@@ -35,8 +35,8 @@ _TOLD_S = 60.0  # arbitrary: a budget's figures change with every machine that e
 
 class Queue:
     """One pass over the waiting jobs, in their fair order. `blocked` says why nothing is to be rented for one yet;
-    `allowed` is what a CI run's policy allows by now, where it may have been changed since; machines of `pools` are counted
-    when one is planned."""
+    `allowed` is what a CI run's policy allows by now, where it may have been changed since; machines of `pools` are
+    counted when one is planned."""
 
     def __init__(
         self,

@@ -43,7 +43,7 @@ class Offered:
 def queue_at(scene: Scene, market: Offered, *pools: Pool) -> Queue:
     desk: Any = FakeDesk()
     dice, blocked = random.Random(1), lambda job: ""
-    return Queue(scene.port, market, desk, scene.clock, POLICY, dice, blocked, pools)  # type: ignore[arg-type]
+    return Queue(scene.port, market, desk, scene.clock, POLICY, dice, blocked, pools=pools)  # type: ignore[arg-type]
 
 
 async def asked(scene: Scene, spec: JobSpec, why: Why, *, wish: bool = False) -> list[bool]:
