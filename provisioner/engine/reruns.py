@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from provisioner.domain.errors import (
     ForgeError,
@@ -42,6 +42,7 @@ from .errands import Errands
 from .verdicts import Trial
 
 _REMEMBERED = 10_000  # jobs; arbitrary: far more than have runners at once
+_TOLD_WITHIN = timedelta(minutes=10)  # arbitrary: webhooks that were lost are sent again by then
 _WAITS = "its CI job was cut short, and waits to be run again"
 _ENDS = {
     RerunOutcome.NOT_NEEDED: "it had ended well",
@@ -164,7 +165,8 @@ class Reruns:
         named = rerun
         if not rerun.ci_id:
             await self._store.reruns.found(rerun.runner, ci)
-            named = replace(rerun, ci_attempt=ci.attempt, ci_name=ci.name)
+            known = {"repository": ci.repository, "run_id": ci.run_id, "ci_attempt": ci.attempt, "ci_name": ci.name}
+            named = replace(rerun, **known)  # type: ignore[arg-type]
         if outcome := unneeded(named, ci):
             return outcome
         if await self._store.reruns.asked(named) >= self._policy.reruns_most:
@@ -183,9 +185,18 @@ class Reruns:
         if rerun.ci_id:
             return await forge.job(rerun.site, rerun.repository, rerun.ci_id)
         if not (rerun.repository and rerun.run_id):
-            return None
+            return await self._told_of(forge, rerun)
         said = Given(rerun.repository, rerun.run_id, rerun.runner, rerun.forge_id, rerun.ci_name)
         return await forge.taken(rerun.site, said)
+
+    async def _told_of(self, forge: Forge, rerun: Rerun) -> CiJob | None:
+        """Its agent did not say which it was, but a webhook may, late perhaps."""
+        begun = (await self._store.ci_jobs.begun_by([rerun.runner])).get(rerun.runner)
+        if begun is not None and believable(rerun.site, begun.repository, begun.run_id):
+            return await forge.job(rerun.site, begun.repository, begun.id)
+        if rerun.lost_at is not None and self._clock.now() - rerun.lost_at < _TOLD_WITHIN:
+            raise StillRunning("nobody has said yet which CI job it was")
+        return None
 
     async def _job(self, job_id: str) -> Job | None:
         try:

@@ -201,7 +201,7 @@ SILENT_STRESS = {"cut_off": 0.9, "cut_longest_s": 150.0, "stepped": 0.0}
 CI_PROTECTIONS: Mapping[type[CiEpisode], Sequence[Protection]] = {
     CiEpisode: (
         Protection("busy-refusal", "7", 133, "a forge removes no runner that has a job (F4)", is_the_clouds=True),
-        Protection("remove-again", "10", 4, "a removal is repeated, and a record that is there after all is found"),
+        Protection("remove-again", "10", 9, "a removal is repeated, and a record that is there after all is found"),
     ),
     LossEpisode: (
         Protection("rerun-wish", "rerun", 8, "that a CI job is to be run again is written down first", LOSS_STRESS),

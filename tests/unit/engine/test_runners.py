@@ -153,6 +153,30 @@ def test_what_only_a_webhook_told_of_before_the_machine_was_lost_is_to_be_run_ag
     play(store, main)
 
 
+@pytest.mark.parametrize("told_after_s", [60, None])
+def test_which_job_it_was_may_be_told_late(store: SimStore, told_after_s: float | None) -> None:
+    """By a webhook that was lost at first; the agent was never heard of it."""
+
+    async def main(scene: Play) -> None:
+        port, clock = scene.port, scene.clock
+        row = replace(await port.runners.expect(scene.attempt, SITE, "runner-i-1", clock.now()), busy_at=clock.now())
+        scene.forge.queue(SimJob("7", ("gpu",), 5.0, CiJobState.DONE, row.name, lost=True, run="3"))
+        reruns = Reruns(port, SimForges(scene.forge), lambda: None, clock, Policy())
+        job, instance = await port.jobs.get("j-1"), await port.instances.get("i-1")
+        await reruns.ended(Trial(job, scene.attempt, instance, 3600.0, runner=row), Reason(Why.LOST), None)
+        for turn in range(200):
+            if turn * 5 == told_after_s:
+                told = CiJob("7", SITE, SITE.path, CiJobState.DONE, ("gpu",), clock.now(), "3", runner_name=row.name)
+                await port.ci_jobs.note([told], clock.now())
+            await reruns.turn([])
+            await clock.sleep(5)
+        last = [one.what for one in await scene.told("ci.rerun_waits", "ci.rerun", "ci.rerun_refused")]
+        assert last == ["ci.rerun_waits", "ci.rerun" if told_after_s else "ci.rerun_refused"]
+        assert len(scene.forge.jobs) == (2 if told_after_s else 1)
+
+    play(store, main)
+
+
 @pytest.mark.parametrize(
     ("lost", "times", "outcome"), [(False, 0, Outcome.SUCCEEDED), (True, Policy().reruns_most, Outcome.FAILED)]
 )
