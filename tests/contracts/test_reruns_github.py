@@ -131,7 +131,7 @@ async def test_one_job_of_a_run_is_run_again_twice_at_most(lost: Lost, fake: Fak
     assert told == ["ci.rerun", "ci.rerun", "ci.rerun_refused"]
     assert run.attempt == 3
     assert [one.outcome for one in await lost.store.reruns.of_job("j-1")] == ["asked", "asked", "too often"]
-    assert not await lost.held()
+    assert (await lost.store.jobs.get("j-1")).outcome == "failed"
 
 
 async def test_a_run_that_does_not_end_is_given_up_after_a_while(lost: Lost, fake: FakeGitHub) -> None:

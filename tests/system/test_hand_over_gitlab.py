@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.gitlab.server import TOKEN, GitLabServer
-from tests.system.test_launch_below import VERSION, publish
+from tests.system.elsewhere import Elsewhere, open_lab
 from tests.system.world import World, world
 from tests.unit.cli.step import GITLAB
 
@@ -19,19 +19,21 @@ pytestmark = pytest.mark.system
 
 
 @pytest.fixture
-def lab() -> Iterator[GitLabServer]:
-    with GitLabServer(root="/gitlab") as made:
-        assert isinstance(made, GitLabServer)
-        made.state.project("acme/vision")
-        publish(made)
+def there() -> Iterator[Elsewhere]:
+    with open_lab("/gitlab") as made:
         yield made
 
 
 @pytest.fixture
-def w(tmp_path: Path, lab: GitLabServer) -> Iterator[World]:
+def lab(there: Elsewhere) -> GitLabServer:
+    assert isinstance(there.server, GitLabServer)
+    return there.server
+
+
+@pytest.fixture
+def w(tmp_path: Path, there: Elsewhere, lab: GitLabServer) -> Iterator[World]:
     with tempfile.TemporaryDirectory(prefix="st-") as short, world(tmp_path) as made:
-        forge = {"kind": "gitlab", "url": lab.url, "token_env": "LAB_TOKEN"}
-        forge |= {"runner_version": VERSION, "runner_url": f"{lab.url}/software"}
+        forge = there.settings() | {"token_env": "LAB_TOKEN"}
         made.home.mkdir()
         (made.home / "settings.yaml").write_text(json.dumps({"forges": [forge]}))
         here = {"CI_SERVER_URL": lab.url, "CI_API_V4_URL": f"{lab.url}/api/v4"}
