@@ -9,6 +9,7 @@ import fcntl
 import os
 import shutil
 import signal
+import threading
 import time
 
 from . import probes, wire, workload
@@ -55,7 +56,7 @@ def run(home: Home, config: wire.AgentConfig, program: list[str]) -> int:
 
     def end(number: int, _: object) -> None:
         told.append(number)
-        machine.duties.end()
+        threading.Thread(target=machine.duties.end).start()  # what it interrupts may hold one of their locks just then
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)

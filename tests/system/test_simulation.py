@@ -8,7 +8,7 @@ from tests.fakes.episode import PROTECTIONS, Protection, episode
 from tests.fakes.simstore import SimStore
 from tests.fakes.simulation import Violation
 
-_EPISODES = 200
+_EPISODES = 150
 _AT_A_TIME = 25
 
 

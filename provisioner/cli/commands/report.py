@@ -168,7 +168,7 @@ def _interrupted() -> Iterator[threading.Event]:
     stop, before = threading.Event(), dict[int, Any]()
 
     def told(number: int, frame: object) -> None:
-        stop.set()
+        threading.Thread(target=stop.set).start()  # whoever it interrupts may hold the event's own lock just then
         signal.signal(number, before[number])
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -12,6 +12,7 @@ import click
 import pytest
 
 from provisioner.cli.commands.comment import command as comment
+from provisioner.cli.commands.report import _interrupted
 from provisioner.cli.commands.report import command as report
 from tests.fakes.api_server import FakeApi, Script
 from tests.unit.reports.parsed import parse
@@ -207,6 +208,13 @@ def test_a_signal_delivers_the_last_state(terminal: Terminal, number: signal.Sig
         watching.kill()
         watching.communicate()
     assert "| `loss` | 7 |" in output.read_text()
+
+
+def test_a_signal_while_the_watch_begins_to_wait_is_heard() -> None:
+    with _interrupted() as stop:
+        with stop._cond:  # as for a moment in `stop.wait`
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.wait(10)
 
 
 def test_a_jobs_metrics_may_be_yaml(terminal: Terminal, api: FakeApi, job: str) -> None:
