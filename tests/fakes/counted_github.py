@@ -59,7 +59,7 @@ class CountedGitHub(Line):
     def _answered(self, method: str, url: str, page: int, body: Any) -> Raw:
         write, path = method != "GET", urlsplit(url)
         resource = REGISTRATION if write else "core"
-        called = f"{method} {endpoint(path.path)}"
+        called, _ = endpoint(method, path.path)
         no = self.limits.weigh("us", called, 5 if write else 1, resource, self._here, comment=False)
         if no is not None:
             self.refused += 1
