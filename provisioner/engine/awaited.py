@@ -54,8 +54,8 @@ class Awaited:
 
     async def _give_up(self, job: Job, why: str) -> bool:
         """Not one that has been online once, unless somebody had to see it: what became of it is another matter."""
-        seen = job.spec.runner is not None and not job.spec.runner.awaited
-        if seen and any(row.online_at is not None for row in await self._store.runners.of_job(job.id)):
+        may_be_unseen = job.spec.runner is not None and not job.spec.runner.awaited
+        if may_be_unseen and any(row.online_at is not None for row in await self._store.runners.of_job(job.id)):
             self._came.add(job.id)
             return False
         now = self._clock.now()

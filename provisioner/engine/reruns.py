@@ -12,12 +12,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from provisioner.domain.errors import (
+    Conflict,
     ForgeError,
     ForgeRefused,
     ForgeThrottled,
     ForgeUnauthorized,
     ForgeUnreachable,
     NotFound,
+    StaleWrite,
     StillRunning,
 )
 from provisioner.domain.facts import AttemptReport, RunnerTold
@@ -51,8 +53,6 @@ _ENDS = {
     RerunOutcome.CANCELLED: "the runner for it is not wanted any more",
     RerunOutcome.UNKNOWN: "its forge does not say which it was",
 }
-
-
 # How a runner of one job ends with the wish: nobody asks for it any more.
 _OVER = {
     RerunOutcome.NOT_NEEDED: (Outcome.SUCCEEDED, Reason(Why.SERVED, "its CI job had ended well all the same")),
@@ -217,9 +217,10 @@ class Reruns:
         now = self._clock.now()
         what = "ci.rerun" if outcome is RerunOutcome.ASKED else "ci.rerun_refused"
         if outcome in _OVER and (job := await self._job(rerun.job_id)) is not None and held_back(job):
-            if job.phase is not JobPhase.QUEUED:
-                return  # its attempt's end is being written: it is asked again
-            await self._store.jobs.finish(job, *_OVER[outcome], now)
+            try:
+                await self._store.jobs.finish(job, *_OVER[outcome], now)
+            except (Conflict, StaleWrite):
+                return  # its attempt's end is being written, or why it waits: it is asked again
         await self._tell(what, rerun, message or _ENDS.get(outcome, str(rerun.site)))
         await self._store.reruns.done(rerun.runner, outcome, now)
         self._asked_at.pop(rerun.job_id, None)  # the latest last

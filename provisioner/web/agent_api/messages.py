@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from datetime import datetime
 from typing import Any, TypeVar
@@ -150,24 +151,7 @@ def grant_of(one: Granted) -> wire.Grant:
 
 
 def program_told(program: Program | None) -> dict[str, Any]:
-    """What an order says of how its program is run; {} where nothing is known of that."""
-    if program is None:
-        return {}
-    told = wire.Program(
-        executable=program.executable,
-        argv=list(program.argv),
-        stop=program.stop,
-        secret=program.secret,
-        secret_file=program.secret_file,
-        env=dict(program.env),
-        settings=dict(program.settings),
-        drain=program.drain,
-        again={str(code): wait_s for code, wait_s in program.again.items()},
-        ready=program.ready,
-        meanings={str(code): said for code, said in program.meanings.items()},
-        refused=list(program.refused),
-        at_work=program.at_work,
-        farewell=program.farewell,
-        variables={fact: list(names) for fact, names in program.variables.items()},
-    )
-    return dataclasses.asdict(told)
+    """What an order says of how its program is run, as `wire.Program` has it: JSON has texts for keys, and lists. {}
+    where nothing is known of that."""
+    told: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(program))) if program is not None else {}
+    return told
